@@ -1,0 +1,61 @@
+// The step at which a request failed. Every error of cleanfork names one.
+//
+// The numbers travel on the wire and appear in logs: they are never reused.
+// docs/errors.md has a paragraph for each: meaning, usual cause, remedy.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace cleanfork {
+
+enum class step : std::uint32_t {
+    none = 0,
+
+    // Before the forkserver looks at a request.
+    launch = 1,    // start a private forkserver
+    connect = 2,   // reach a running forkserver, or the connection was lost
+    hello = 3,     // version, credentials
+    protocol = 4,  // a malformed packet; the session ends
+
+    // In the forkserver, before the process exists.
+    request = 10,   // validation of the request
+    quota = 11,     // RESOURCE_EXHAUSTED: a limit per uid or session
+    queue = 12,     // the deadline passed, or it was cancelled, while queued
+    prepare = 13,   // allocation or descriptors ran out while preparing
+    shutdown = 14,  // the forkserver is ending and takes no new spawns
+
+    // The process is created, then these run in the child in this order.
+    clone = 20,
+    cgroup = 21,
+    close_descriptors = 22,
+    session = 23,
+    process_group = 24,
+    controlling_terminal = 25,
+    oom_score_adj = 26,
+    nice = 27,
+    scheduler = 28,
+    affinity = 29,
+    rlimit = 30,
+    descriptors = 31,
+    groups = 32,
+    gid = 33,
+    uid = 34,
+    no_new_privs = 35,
+    chdir = 36,
+    parent_death_signal = 37,
+    signal_mask = 38,
+    exec = 39,
+
+    // Operations on children that exist.
+    signal = 50,
+    wait = 51,
+};
+
+// The name as written above, "unknown" for a number this version lacks.
+std::string_view to_string(step s) noexcept;
+
+// True for the steps that run in the child between clone and exec.
+constexpr bool is_child_step(step s) noexcept { return s >= step::cgroup && s <= step::exec; }
+
+}  // namespace cleanfork

@@ -1,0 +1,42 @@
+// Every number a peer controls has its bound here, and a test one past it.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace cleanfork::ipc {
+
+inline constexpr std::uint32_t k_protocol_version = 1;
+
+// Packets. A body that does not fit travels in a sealed memfd.
+inline constexpr std::size_t k_max_inline_body = 64 * 1024;
+inline constexpr std::size_t k_max_body = 16 * 1024 * 1024;
+// The kernel's own limit is 253 (SCM_MAX_FD); 64 keeps a hostile packet cheap to close.
+inline constexpr std::size_t k_max_descriptors = 64;
+
+// One spawn.
+inline constexpr std::size_t k_max_arguments = 65'536;
+inline constexpr std::size_t k_max_environment = 65'536;
+inline constexpr std::size_t k_max_string = 128 * 1024;  // MAX_ARG_STRLEN of the kernel
+inline constexpr std::size_t k_max_path = 4096;          // PATH_MAX
+inline constexpr int k_max_target = 65'535;              // highest descriptor number in a child
+inline constexpr std::size_t k_max_groups = 65'536;      // NGROUPS_MAX
+inline constexpr std::size_t k_max_cpus = 8192;          // CONFIG_NR_CPUS of distribution kernels
+inline constexpr std::size_t k_max_batch = k_max_descriptors;  // one pidfd each in the reply
+inline constexpr std::chrono::milliseconds k_max_grace{24 * 3600 * 1000};
+inline constexpr std::chrono::microseconds k_max_reply_hold{10'000};
+
+// Quotas (defaults; cleanforkd has an option for each).
+inline constexpr std::size_t k_default_sessions_per_uid = 1024;
+inline constexpr std::size_t k_default_children_per_session = 16'384;
+inline constexpr std::size_t k_default_queued_per_session = 4096;
+inline constexpr std::size_t k_default_queued_bytes_per_session = 64 * 1024 * 1024;
+inline constexpr std::size_t k_default_queued_descriptors_per_session = 512;
+inline constexpr std::size_t k_default_unclaimed_statuses = 16'384;
+
+// Statuses nobody collected yet, and replies a client does not read, hold the
+// session's further requests back (they stay in the socket) beyond this.
+inline constexpr std::size_t k_max_unsent_packets = 256;
+
+}  // namespace cleanfork::ipc

@@ -1,0 +1,50 @@
+// One packet of an AF_UNIX SOCK_SEQPACKET socket: bytes, and the descriptors with them.
+//
+// Ownership: received descriptors are owned by the `received`; sent ones are borrowed.
+#pragma once
+
+#include <cleanfork/unique_fd.hpp>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace cleanfork::ipc {
+
+enum class receive_status {
+    packet,       // body and descriptors are valid
+    would_block,  // nothing there
+    closed,       // the peer has closed: no more packets
+    malformed,    // too large, cut, or descriptors cut (MSG_TRUNC, MSG_CTRUNC), or too many
+    failed,       // error_number says why
+};
+
+struct received {
+    receive_status status = receive_status::would_block;
+    int error_number = 0;
+    std::string_view body;  // in the receiver's buffer, until its next receive()
+    std::vector<unique_fd> descriptors;
+};
+
+// Not thread-safe: one buffer, one reader at a time.
+class receiver {
+public:
+    receiver();
+
+    // recvmsg with MSG_DONTWAIT and MSG_CMSG_CLOEXEC. What arrived with a
+    // malformed packet is closed before this returns: near RLIMIT_NOFILE the
+    // kernel installs some descriptors, sets MSG_CTRUNC and succeeds.
+    received receive(int socket);
+
+private:
+    std::unique_ptr<char[]> buffer_;
+};
+
+enum class send_status { sent, would_block, closed, failed };
+
+// sendmsg with MSG_DONTWAIT and MSG_NOSIGNAL; errno is set when failed. A packet
+// is sent whole or not at all. `descriptors` holds at most k_max_descriptors.
+send_status send_packet(int socket, std::string_view body,
+                        std::span<const int> descriptors) noexcept;
+
+}  // namespace cleanfork::ipc
