@@ -1,0 +1,48 @@
+# What gets installed: two programs, the library both ways, the public headers,
+# and what CMake and pkg-config need to find them.
+include(CMakePackageConfigHelpers)
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/cleanfork)
+
+# In the tree, targets have the names that a consumer of the package sees.
+foreach(target IN ITEMS client client_static)
+  if(NOT TARGET cleanfork::${target})
+    add_library(cleanfork::${target} ALIAS cleanfork_${target})
+  endif()
+endforeach()
+set_target_properties(cleanfork_client PROPERTIES EXPORT_NAME client
+                      VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
+set_target_properties(cleanfork_client_static PROPERTIES EXPORT_NAME client_static)
+
+install(TARGETS cleanforkd cleanfork RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/ipc/include/cleanfork
+                  ${PROJECT_SOURCE_DIR}/client/include/cleanfork
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/man/
+        DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 FILES_MATCHING PATTERN "*.1")
+
+# Two export sets: who links the shared library needs no protobuf of their own.
+install(TARGETS cleanfork_client EXPORT cleanfork_shared
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS cleanfork_client_static EXPORT cleanfork_static
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT cleanfork_shared NAMESPACE cleanfork:: DESTINATION ${package_dir}
+        FILE cleanfork-shared.cmake)
+install(EXPORT cleanfork_static NAMESPACE cleanfork:: DESTINATION ${package_dir}
+        FILE cleanfork-static.cmake)
+
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/cleanfork-config.cmake.in
+  ${PROJECT_BINARY_DIR}/package/cleanfork-config.cmake INSTALL_DESTINATION ${package_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/package/cleanfork-config-version.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/package/cleanfork-config.cmake
+              ${PROJECT_BINARY_DIR}/package/cleanfork-config-version.cmake
+        DESTINATION ${package_dir})
+
+# Relative to the file itself, so that an installed tree can be moved.
+file(RELATIVE_PATH pc_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+configure_file(${CMAKE_CURRENT_LIST_DIR}/cleanfork.pc.in ${PROJECT_BINARY_DIR}/package/cleanfork.pc
+               @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/package/cleanfork.pc
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
