@@ -5,8 +5,10 @@
 int main() {
     cleanfork::client client = cleanfork::launch();
 
-    const auto run = client.run({.program = "tr", .args = {"a-z", "A-Z"},
-                                 .in = cleanfork::stdio::pipe{}, .out = cleanfork::stdio::pipe{}},
+    const auto run = client.run({.program = "tr",
+                                 .args = {"a-z", "A-Z"},
+                                 .in = cleanfork::stdio::pipe{},
+                                 .out = cleanfork::stdio::pipe{}},
                                 "from the package");
     if (run.out != "FROM THE PACKAGE" || !run.status.success()) {
         std::cerr << "tr wrote \"" << run.out << "\"\n";
