@@ -34,7 +34,7 @@ struct socket_pair {
 };
 result<socket_pair> seqpacket_pair();
 
-// The number of open descriptors of this process, from /proc/self/fd; 0 if unreadable.
+// The number of open descriptors of this process.
 std::size_t open_descriptor_count();
 
 // Moves `fd` to a free number of at least `minimum` (CLOEXEC) and closes the old

@@ -1,0 +1,149 @@
+#include "forkserver/daemon/children.hpp"
+
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <csignal>
+
+#include "ipc/pidfd.hpp"
+#include "ipc/sys.hpp"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+namespace cleanfork::daemon {
+
+namespace {
+
+constexpr int k_exits_at_once = 256;
+
+// The raw call: libc's waitid has no place for the rusage.
+long wait_pidfd(int pidfd, siginfo_t& info, rusage& usage, int options) noexcept {
+    return ipc::retry(
+        [&] { return ::syscall(SYS_waitid, P_PIDFD, pidfd, &info, options, &usage); });
+}
+
+int wait_status_of(const siginfo_t& info) noexcept {
+    if (info.si_code == CLD_EXITED) return W_EXITCODE(info.si_status, 0);
+    return info.si_status | (info.si_code == CLD_DUMPED ? WCOREFLAG : 0);
+}
+
+std::uint64_t microseconds(const timeval& t) noexcept {
+    return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000U +
+           static_cast<std::uint64_t>(t.tv_usec);
+}
+
+std::uint64_t counted(long v) noexcept { return v < 0 ? 0U : static_cast<std::uint64_t>(v); }
+
+}  // namespace
+
+child_table::child_table(boost::asio::io_context& io, unique_fd watch,
+                         std::function<void(child&)> on_exit, std::function<void()> on_drained)
+    : watch_(io, watch.release()),
+      on_exit_(std::move(on_exit)),
+      on_drained_(std::move(on_drained)) {
+    await();
+}
+
+result<unique_fd> child_table::create_watch() {
+    unique_fd fd(::epoll_create1(EPOLL_CLOEXEC));
+    if (!fd) return ipc::fail(step::launch, errno, "epoll");
+    return fd;
+}
+
+result<child*> child_table::add(child c) {
+    c.id = next_id_++;
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = c.id;
+    if (::epoll_ctl(watch_.native_handle(), EPOLL_CTL_ADD, c.pidfd.get(), &event) != 0) {
+        const int e = errno;
+        ipc::pidfd_signal(c.pidfd.get(), SIGKILL);
+        siginfo_t info{};
+        rusage usage{};
+        wait_pidfd(c.pidfd.get(), info, usage, WEXITED);
+        return ipc::fail(step::prepare, e, "pidfd",
+                         "the child could not be watched and was killed");
+    }
+    ++alive_;
+    const std::uint64_t id = c.id;
+    return &children_.emplace_hint(children_.end(), id, std::move(c))->second;
+}
+
+child* child_table::find(std::uint64_t id) {
+    const auto at = children_.find(id);
+    return at == children_.end() ? nullptr : &at->second;
+}
+
+void child_table::forget(std::uint64_t id) { children_.erase(id); }
+
+void child_table::each(const std::function<void(child&)>& f) {
+    for (auto& [id, c] : children_) f(c);
+}
+
+std::vector<std::uint64_t> child_table::of_session(std::uint64_t session) const {
+    std::vector<std::uint64_t> ids;
+    for (const auto& [id, c] : children_)
+        if (c.session == session) ids.push_back(id);
+    return ids;
+}
+
+void child_table::await() {
+    watch_.async_wait(boost::asio::posix::descriptor_base::wait_read,
+                      [this](boost::system::error_code ec) {
+                          if (ec) return;
+                          drain();
+                          await();
+                      });
+}
+
+void child_table::drain() {
+    epoll_event events[k_exits_at_once];
+    for (;;) {
+        const int n = ::epoll_wait(watch_.native_handle(), events, k_exits_at_once, 0);
+        for (int i = 0; i < n; ++i)
+            if (child* c = find(events[i].data.u64)) reap(*c);
+        if (n < k_exits_at_once) break;
+    }
+    on_drained_();
+}
+
+void child_table::reap(child& c) {
+    siginfo_t info{};
+    rusage usage{};
+    if (wait_pidfd(c.pidfd.get(), info, usage, WEXITED | WNOHANG) != 0 || info.si_pid == 0) return;
+    // The client holds a copy of the pidfd, so closing ours would not end the watch.
+    ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_DEL, c.pidfd.get(), nullptr);
+    c.exit = child_exit{wait_status_of(info), usage, ipc::monotonic_ns() - c.started_ns};
+    --alive_;
+    ++exited_total_;
+    on_exit_(c);
+}
+
+void to_wire(const child& c, v1::Exit& out) {
+    out.set_child(c.id);
+    if (!c.exit) return;
+    const int status = c.exit->wait_status;
+    if (WIFSIGNALED(status)) {
+        out.set_signal(WTERMSIG(status));
+        out.set_core_dumped(WCOREDUMP(status));
+    } else {
+        out.set_code(static_cast<std::uint32_t>(WEXITSTATUS(status)));
+    }
+    const rusage& u = c.exit->usage;
+    v1::Usage& w = *out.mutable_usage();
+    w.set_user_us(microseconds(u.ru_utime));
+    w.set_system_us(microseconds(u.ru_stime));
+    w.set_max_rss_kib(counted(u.ru_maxrss));
+    w.set_minor_faults(counted(u.ru_minflt));
+    w.set_major_faults(counted(u.ru_majflt));
+    w.set_blocks_in(counted(u.ru_inblock));
+    w.set_blocks_out(counted(u.ru_oublock));
+    w.set_voluntary_switches(counted(u.ru_nvcsw));
+    w.set_involuntary_switches(counted(u.ru_nivcsw));
+    out.set_wall_ns(c.exit->wall_ns);
+}
+
+}  // namespace cleanfork::daemon

@@ -1,0 +1,69 @@
+#include "forkserver/daemon/lifetimes.hpp"
+
+#include <csignal>
+
+namespace cleanfork::daemon {
+
+lifetimes::lifetimes(boost::asio::io_context& io, child_table& children,
+                     const ipc::feature_set& features, std::function<void(std::uint64_t)> on_ended)
+    : timer_(io),
+      children_(children),
+      group_by_pidfd_(features.has(ipc::feature::pidfd_signal_group)),
+      cgroup_kill_(!ipc::disabled_by_environment(ipc::feature::cgroup_kill)),
+      on_ended_(std::move(on_ended)) {}
+
+int lifetimes::signal(const child& c, int number, signal_target target) const {
+    return signal_child(c, number, target, group_by_pidfd_, cgroup_kill_);
+}
+
+bool lifetimes::anyone_left(const child& c) const {
+    return daemon::anyone_left(c, group_by_pidfd_);
+}
+
+void lifetimes::end(child& c, bool at_once) {
+    const bool kill = at_once || c.lifetime.grace.count() == 0;
+    signal(c, kill ? SIGKILL : c.lifetime.signal, c.lifetime.target);
+    // A stopped process sees its signal only once it goes on.
+    if (!kill) signal(c, SIGCONT, c.lifetime.target);
+    if (!ending_.insert(c.id).second) return;
+    if (c.exit && !anyone_left(c)) return finish(c.id);
+    deadlines_.emplace(clock::now() + (kill ? clock::duration{} : c.lifetime.grace), c.id);
+    arm();
+}
+
+void lifetimes::child_exited(child& c) {
+    if (ending_.contains(c.id) && !anyone_left(c)) finish(c.id);
+}
+
+void lifetimes::finish(std::uint64_t id) {
+    ending_.erase(id);
+    std::erase_if(deadlines_, [id](const auto& d) { return d.second == id; });
+    on_ended_(id);
+}
+
+void lifetimes::arm() {
+    if (deadlines_.empty()) return;
+    timer_.expires_at(deadlines_.begin()->first);
+    timer_.async_wait([this](boost::system::error_code ec) {
+        if (!ec) expire();
+    });
+}
+
+// After SIGKILL a process may still take its time to end; its exit is what
+// finishes it. A group or cgroup whose leader has exited has nobody to tell us.
+void lifetimes::expire() {
+    while (!deadlines_.empty() && deadlines_.begin()->first <= clock::now()) {
+        const std::uint64_t id = deadlines_.begin()->second;
+        deadlines_.erase(deadlines_.begin());
+        child* c = children_.find(id);
+        if (c == nullptr) {
+            ending_.erase(id);
+            continue;
+        }
+        signal(*c, SIGKILL, c->lifetime.target);
+        if (c->exit) finish(id);
+    }
+    arm();
+}
+
+}  // namespace cleanfork::daemon

@@ -1,0 +1,52 @@
+// Ends children whose session is over: their signal, their grace, then SIGKILL.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+
+#include "forkserver/daemon/children.hpp"
+#include "ipc/features.hpp"
+
+namespace cleanfork::daemon {
+
+class lifetimes {
+public:
+    // `on_ended(id)`: nobody of this child's target is left; it may be forgotten.
+    lifetimes(boost::asio::io_context& io, child_table& children, const ipc::feature_set& features,
+              std::function<void(std::uint64_t)> on_ended);
+
+    // Sends the lifetime's signal (SIGKILL at once with a grace of 0, or when
+    // `at_once`). A child that is being ended already is only made to hurry.
+    void end(child& c, bool at_once = false);
+
+    // To be called when a child has exited: what is left of its group or cgroup
+    // keeps its grace.
+    void child_exited(child& c);
+
+    [[nodiscard]] bool idle() const noexcept { return ending_.empty(); }
+    [[nodiscard]] bool ending(std::uint64_t id) const { return ending_.contains(id); }
+
+    int signal(const child& c, int number, signal_target target) const;
+    [[nodiscard]] bool anyone_left(const child& c) const;
+
+private:
+    using clock = std::chrono::steady_clock;
+    void finish(std::uint64_t id);
+    void arm();
+    void expire();
+
+    boost::asio::steady_timer timer_;
+    child_table& children_;
+    bool group_by_pidfd_;
+    bool cgroup_kill_;
+    std::function<void(std::uint64_t)> on_ended_;
+    std::multimap<clock::time_point, std::uint64_t> deadlines_;
+    std::set<std::uint64_t> ending_;
+};
+
+}  // namespace cleanfork::daemon

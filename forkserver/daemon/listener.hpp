@@ -1,0 +1,60 @@
+// The listening socket: safe path, lifetime lock, takeover of a stale socket, activation.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cleanfork/failure.hpp>
+#include <cleanfork/unique_fd.hpp>
+#include <functional>
+#include <string>
+
+namespace cleanfork::daemon {
+
+// A bound and listening socket, and what must be held or undone with it.
+struct listening_socket {
+    unique_fd socket;
+    unique_fd directory;  // of the path
+    unique_fd lock;       // flock'ed for the forkserver's life
+    std::string name;     // in the directory; empty: activated, not ours to remove
+    std::string path;     // for display
+};
+
+// Binds `path`: the directory is made (0700) if its parent exists, must belong
+// to this user and be closed to writers; `path.lock` is flock'ed, so that one
+// forkserver serves a path; the socket is bound under a private name with mode
+// 0600 and renamed into place, so that a stale one is replaced at once, and
+// nobody can connect to a half-made one. EADDRINUSE names the running server.
+result<listening_socket> listen_at(const std::string& path);
+
+// The socket passed by socket activation (sd_listen_fds(3): LISTEN_PID must be
+// ours); empty when there is none. Takes the variables out of the environment.
+result<unique_fd> activated_socket();
+
+// sd_notify(3): sends `state` to $NOTIFY_SOCKET; nothing when unset.
+void notify(const char* state);
+
+class listener {
+public:
+    listener(boost::asio::io_context& io, listening_socket socket,
+             std::function<void(unique_fd)> on_connection);
+    ~listener() { close(); }
+    listener(const listener&) = delete;
+    listener& operator=(const listener&) = delete;
+
+    // Stops accepting; removes the socket while the lock is still held.
+    void close();
+
+private:
+    void await();
+    void accept_all();
+    void refuse_one();
+
+    boost::asio::posix::stream_descriptor acceptor_;
+    boost::asio::steady_timer pause_;
+    listening_socket held_;
+    unique_fd reserve_;  // given up for a moment to refuse a connection when descriptors ran out
+    std::function<void(unique_fd)> on_connection_;
+};
+
+}  // namespace cleanfork::daemon

@@ -1,0 +1,86 @@
+#include "forkserver/daemon/log.hpp"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <ctime>
+
+namespace cleanfork::daemon {
+
+namespace {
+
+constexpr std::array<std::string_view, 4> k_names{"debug", "info", "warning", "error"};
+
+std::string timestamp() {
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    tm parts{};
+    ::gmtime_r(&now.tv_sec, &parts);
+    std::array<char, 40> text{};
+    const std::size_t n = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &parts);
+    std::snprintf(text.data() + n, text.size() - n, ".%03ldZ", now.tv_nsec / 1'000'000);
+    return text.data();
+}
+
+// Quoted where it would not read back as one word: a peer chooses some values,
+// and must not be able to forge a line.
+void append_value(std::string& line, std::string_view v) {
+    const bool plain =
+        !v.empty() && v.find_first_of(" \"\\=") == std::string_view::npos &&
+        v.find_first_not_of(
+            "!#$%&'()*+,-./"
+            "0123456789:;<>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~") ==
+            std::string_view::npos;
+    if (plain) {
+        line += v;
+        return;
+    }
+    line += '"';
+    for (const char c : v) {
+        if (c == '"' || c == '\\') {
+            line += '\\';
+            line += c;
+        } else if (static_cast<unsigned char>(c) < ' ' || c == 127) {
+            std::array<char, 8> hex{};
+            std::snprintf(hex.data(), hex.size(), "\\x%02x", static_cast<unsigned char>(c));
+            line += hex.data();
+        } else {
+            line += c;
+        }
+    }
+    line += '"';
+}
+
+}  // namespace
+
+void logger::write(log_level level, std::string_view event,
+                   std::initializer_list<log_field> fields) {
+    if (level < least_) return;
+    std::string line = "time=" + timestamp() + " level=";
+    line += k_names.at(static_cast<std::size_t>(level));
+    line += " event=";
+    line += event;
+    for (const log_field& f : fields) {
+        line += ' ';
+        line += f.key;
+        line += '=';
+        if (const auto* text = std::get_if<std::string_view>(&f.value))
+            append_value(line, *text);
+        else if (const auto* number = std::get_if<std::int64_t>(&f.value))
+            line += std::to_string(*number);
+        else
+            line += std::to_string(std::get<std::uint64_t>(f.value));
+    }
+    if (dropped_ != 0) line += " dropped_before=" + std::to_string(dropped_);
+    line += '\n';
+    pollfd out{STDERR_FILENO, POLLOUT, 0};
+    const bool room = ::poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0;
+    if (room && ::write(STDERR_FILENO, line.data(), line.size()) >= 0)
+        dropped_ = 0;
+    else
+        ++dropped_;
+}
+
+}  // namespace cleanfork::daemon

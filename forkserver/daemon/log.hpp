@@ -1,0 +1,47 @@
+// Structured log lines on standard error: `time=... level=info event=... key=value`.
+//
+// Values of environment variables, payloads and arguments are never logged.
+// A reader that does not read never blocks the forkserver: lines it has no room
+// for are dropped and counted.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <variant>
+
+namespace cleanfork::daemon {
+
+enum class log_level { debug, info, warning, error };
+
+struct log_field {
+    std::string_view key;
+    std::variant<std::string_view, std::int64_t, std::uint64_t> value;
+};
+
+class logger {
+public:
+    explicit logger(log_level least) : least_(least) {}
+
+    void debug(std::string_view event, std::initializer_list<log_field> f = {}) {
+        write(log_level::debug, event, f);
+    }
+    void info(std::string_view event, std::initializer_list<log_field> f = {}) {
+        write(log_level::info, event, f);
+    }
+    void warning(std::string_view event, std::initializer_list<log_field> f = {}) {
+        write(log_level::warning, event, f);
+    }
+    void error(std::string_view event, std::initializer_list<log_field> f = {}) {
+        write(log_level::error, event, f);
+    }
+
+private:
+    void write(log_level level, std::string_view event, std::initializer_list<log_field> fields);
+
+    log_level least_;
+    std::uint64_t dropped_ = 0;
+};
+
+}  // namespace cleanfork::daemon

@@ -1,0 +1,127 @@
+// The forkserver: sessions, their requests, and what they asked for.
+#pragma once
+
+#include <cleanfork/v1/cleanfork.pb.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "forkserver/daemon/children.hpp"
+#include "forkserver/daemon/lifetimes.hpp"
+#include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/session.hpp"
+#include "forkserver/daemon/spawn_queue.hpp"
+#include "forkserver/spawn/launcher.hpp"
+#include "ipc/features.hpp"
+#include "ipc/limits.hpp"
+
+namespace cleanfork::daemon {
+
+struct quotas {
+    std::size_t sessions_per_uid = ipc::k_default_sessions_per_uid;
+    std::size_t children_per_session = ipc::k_default_children_per_session;
+    std::size_t queued_per_session = ipc::k_default_queued_per_session;
+    std::size_t queued_bytes_per_session = ipc::k_default_queued_bytes_per_session;
+    std::size_t queued_descriptors_per_session = ipc::k_default_queued_descriptors_per_session;
+    std::size_t unclaimed_statuses = ipc::k_default_unclaimed_statuses;
+};
+
+struct server_config {
+    daemon::quotas quotas;
+    ipc::feature_set features;
+    std::string version;
+    bool is_private = false;  // ends with its one session
+};
+
+class server final : private session_owner {
+public:
+    // `on_finished` is called once, when a shutdown is complete.
+    server(boost::asio::io_context& io, server_config config, spawn::launcher launcher,
+           unique_fd watch, logger& log, std::function<void()> on_finished);
+
+    // Takes a connected socket. Over the quota, or of another user, it is told why and closed.
+    void add_session(unique_fd socket);
+
+    // Takes no more spawns and ends every child by its lifetime; the second
+    // call kills at once. Called by signals and by a client.
+    void shut_down(std::string_view reason);
+    // What to do when that begins (stop listening).
+    std::function<void()> on_shutdown;
+
+private:
+    // session_owner
+    void on_message(session& s, ipc::decoded<v1::ClientMessage> m) override;
+    void on_turn_end() override;
+    void on_end(session& s, const failure& why) override;
+
+    // requests.cpp: one for each kind of request
+    void hello(session& s, ipc::decoded<v1::ClientMessage>& m);
+    void update_base(session& s, ipc::decoded<v1::ClientMessage>& m);
+    void signal(session& s, std::uint64_t request, const v1::SignalRequest& r);
+    void wait(session& s, std::uint64_t request, const v1::WaitRequest& r);
+    void list(session& s, std::uint64_t request);
+    void stats(session& s, std::uint64_t request);
+    void cancel(session& s, std::uint64_t request, const v1::CancelRequest& r);
+    void acknowledge(session& s, const v1::ClientMessage& m);
+    failure set_base(session& s, v1::SessionBase& base, ipc::decoded<v1::ClientMessage>& m);
+
+    // spawns.cpp: from the queue to the process, and its end
+    void enqueue_spawn(session& s, ipc::decoded<v1::ClientMessage>& m);
+    void enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m);
+    [[nodiscard]] failure over_quota(const session& s, std::size_t spawns, std::size_t bytes,
+                                     std::size_t descriptors) const;
+    void pump();
+    void run(queued_spawn q);
+    result<child*> spawn_now(queued_spawn& q);
+    void answer(const queued_spawn& q, const result<child*>& r);
+    void answer_item(const queued_spawn& q, const result<child*>& r);
+    void hold_reply(const queued_spawn& q, child& c);
+    void release_held(child& c);
+    void arm_hold_timer();
+    void expire_holds();
+    void tell_exit(child& c);
+    void child_exited(child& c);
+    void tell_waiters(child& c);
+    void forget_if_done(child& c);
+
+    session* find(std::uint64_t id);
+    void session_is_over(std::uint64_t id);
+    void bound_unclaimed();
+    void finish_if_done();
+
+    boost::asio::io_context& io_;
+    server_config config_;
+    logger& log_;
+    spawn::launcher launcher_;
+    child_table children_;
+    lifetimes lifetimes_;
+    spawn_queue queue_;
+    std::unordered_map<std::uint64_t, std::shared_ptr<session>> sessions_;
+    std::vector<std::uint64_t> to_flush_;  // sessions with exits to tell
+    std::deque<std::uint64_t> unclaimed_;  // exited children without a session, oldest first
+    boost::asio::steady_timer hold_timer_;
+    std::deque<std::pair<std::chrono::steady_clock::time_point, std::uint64_t>> holds_;
+    bool hold_armed_ = false;
+    bool pumping_ = false;
+    bool shutting_down_ = false;
+    bool finished_ = false;
+    std::function<void()> on_finished_;
+
+    std::string instance_;
+    std::uint64_t started_ns_;
+    std::uint64_t sessions_total_ = 0;
+    std::uint64_t spawned_total_ = 0;
+    std::uint64_t failed_total_ = 0;
+    std::uint64_t protocol_errors_total_ = 0;
+    std::uint64_t quota_refusals_total_ = 0;
+    std::uint64_t spawn_ns_total_ = 0;
+    std::uint64_t spawn_ns_max_ = 0;
+};
+
+}  // namespace cleanfork::daemon

@@ -1,0 +1,33 @@
+// The child between clone and exec: async-signal-safe calls in one fixed order.
+#pragma once
+
+#include <cstdint>
+
+#include "forkserver/spawn/plan.hpp"
+
+namespace cleanfork::spawn {
+
+// Written by the child, read by the forkserver once the child has exec'ed or
+// ended. Lives in a MAP_SHARED page, so that it works with and without CLONE_VM.
+struct child_report {
+    std::uint32_t failed_step;  // cleanfork::step; 0: none failed
+    std::int32_t error_number;
+    std::int32_t index;  // which limit, which descriptor; -1: the step as a whole
+};
+
+struct child_context {
+    plan* p;
+    child_report* report;
+    bool shares_table;   // CLONE_FILES: unshare before anything else
+    bool shares_memory;  // CLONE_VM
+};
+
+// Applies the plan and executes the program. Returns never when that works; on
+// failure fills the report and ends with _exit(127). Takes a child_context*.
+int run_child(void* context) noexcept;
+
+// Applies every step of the plan up to exec: what a child of a template runs too.
+// False on failure, with the report filled.
+bool apply_steps(const child_context& context) noexcept;
+
+}  // namespace cleanfork::spawn

@@ -1,0 +1,60 @@
+// Turns a plan into a process.
+//
+// Cost: the child shares the forkserver's memory until it execs (CLONE_VM and
+// CLONE_VFORK), so the size of the heap does not matter. It also shares the
+// descriptor table (CLONE_FILES) until its first step, which takes a private
+// copy of the low numbers only (CLOSE_RANGE_UNSHARE, kernel commit 278a5fbaed89):
+// so the number of pidfds the forkserver holds does not matter either, as long
+// as they live above the descriptors of requests. own_descriptor() sees to that.
+#pragma once
+
+#include <cleanfork/failure.hpp>
+#include <cleanfork/unique_fd.hpp>
+
+#include "forkserver/spawn/plan.hpp"
+#include "ipc/features.hpp"
+
+namespace cleanfork::spawn {
+
+struct spawned {
+    pid_t pid = 0;
+    unique_fd pidfd;
+    std::uint64_t started_ns = 0;  // CLOCK_MONOTONIC
+};
+
+struct child_context;
+
+// Not thread-safe, and only right in a process with one thread.
+class launcher {
+public:
+    // Allocates the child's stack and the shared report page; opens /dev/null.
+    static result<launcher> create(const ipc::feature_set& features,
+                                   std::uint64_t soft_descriptor_limit);
+
+    launcher(launcher&& other) noexcept;
+    launcher& operator=(launcher&&) = delete;
+    ~launcher();
+
+    [[nodiscard]] const environment_of_forkserver& self() const noexcept { return self_; }
+
+    // The process runs the program when this returns, or there is none: a failure
+    // names the step, errno and object, and leaves nothing behind.
+    result<spawned> launch(prepared& p);
+
+    // Moves a long-lived descriptor of the forkserver above those of requests.
+    [[nodiscard]] unique_fd own_descriptor(unique_fd fd) const noexcept;
+
+private:
+    launcher() = default;
+    int clone_sharing_memory(child_context& context, int& pidfd) const;
+    static int clone_into_cgroup(child_context& context, int& pidfd);
+
+    environment_of_forkserver self_;
+    unique_fd null_;
+    void* stack_ = nullptr;
+    void* report_ = nullptr;
+    int own_from_ = 0;
+    bool unshare_ = false;
+};
+
+}  // namespace cleanfork::spawn

@@ -1,0 +1,164 @@
+// A spawn request made ready: validated, allocated, and then only read.
+//
+// Everything that can fail for want of memory or sense fails here, before a
+// process exists. The child between clone and exec sees nothing but `plan`.
+#pragma once
+
+#include <cleanfork/v1/cleanfork.pb.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include <cleanfork/failure.hpp>
+#include <cleanfork/unique_fd.hpp>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace cleanfork::spawn {
+
+// NAME=VALUE strings as execve(2) wants them. Not copied: `pointers` point into `strings`.
+struct environment_block {
+    std::vector<std::string> strings;
+    std::vector<char*> pointers;  // null-terminated
+
+    environment_block() { seal(); }
+    explicit environment_block(std::vector<std::string> s) : strings(std::move(s)) { seal(); }
+    environment_block(const environment_block&) = delete;
+    environment_block& operator=(const environment_block&) = delete;
+    void seal();
+};
+
+// What the children of a session start from; shared by its queued spawns.
+struct session_base {
+    environment_block environment;
+    unique_fd cwd;  // kept at a low number: see launcher.hpp
+};
+
+// The descriptors of a packet: the items of a batch share them.
+using shared_descriptors = std::shared_ptr<const std::vector<unique_fd>>;
+
+struct descriptor_move {
+    int source;
+    int target;
+    bool collides;  // the source's number is somebody's target: move it away first
+};
+
+struct limit_entry {
+    int resource;
+    rlimit value;
+};
+
+// Read by the child. Pointers reach into the `prepared` that owns this.
+struct plan {
+    // Program: by descriptor when program_fd >= 0, else the first of `candidates` that runs.
+    const char* const* candidates = nullptr;  // null-terminated
+    int program_fd = -1;
+    char* const* argv = nullptr;
+    char* const* envp = nullptr;
+    char* listen_pid = nullptr;  // room for the child's pid in the environment; null: none
+
+    descriptor_move* moves = nullptr;
+    std::size_t move_count = 0;
+    int highest_target = 2;
+    int close_from = 3;  // no descriptor the plan needs is at or above this number
+
+    int cwd_fd = -1;                 // first this
+    const char* cwd_path = nullptr;  // then this, relative to it
+
+    bool new_session = false;
+    bool set_process_group = true;
+    pid_t process_group = 0;  // 0: own
+    int controlling_terminal = -1;
+
+    int cgroup_fd = -1;
+    bool join_cgroup = false;  // by cgroup.procs, where clone cannot
+
+    bool set_umask = false;
+    mode_t umask = 022;
+    bool set_nice = false;
+    int nice = 0;
+    bool set_oom_score_adj = false;
+    int oom_score_adj = 0;
+    bool set_scheduler = false;
+    int scheduler_policy = 0;
+    int scheduler_priority = 0;
+    const cpu_set_t* cpus = nullptr;
+    std::size_t cpus_size = 0;
+    const limit_entry* limits = nullptr;
+    std::size_t limit_count = 0;
+
+    bool set_groups = false;
+    const gid_t* groups = nullptr;
+    std::size_t group_count = 0;
+    bool set_gid = false;
+    gid_t gid = 0;
+    bool set_uid = false;
+    uid_t uid = 0;
+    bool no_new_privs = false;
+    int parent_death_signal = 0;
+    pid_t parent = 0;  // the forkserver, for the check after PR_SET_PDEATHSIG
+};
+static_assert(std::is_trivially_destructible_v<plan>);
+
+// What the forkserver is and has, for planning.
+struct environment_of_forkserver {
+    int null_fd = -1;           // /dev/null, read and write
+    rlimit descriptor_limit{};  // RLIMIT_NOFILE as children are to have it
+    bool restore_descriptor_limit = false;
+    bool privileged = false;         // effective uid 0
+    bool clone_into_cgroup = false;  // features
+    pid_t pid = 0;
+};
+
+// Owns all that a plan points to, the received descriptors included.
+class prepared {
+public:
+    prepared() = default;
+    prepared(const prepared&) = delete;
+    prepared& operator=(const prepared&) = delete;
+
+    spawn::plan plan;
+
+    // The object a failing step was about: a path, a descriptor, a limit.
+    [[nodiscard]] std::string object_of(step s, int index) const;
+    // A copy of the cgroup's descriptor, for the child's lifetime; empty when there is none.
+    [[nodiscard]] unique_fd dup_cgroup() const;
+    // argv joined by spaces, at most 256 bytes.
+    [[nodiscard]] std::string command() const;
+
+private:
+    friend class planner;
+
+    // The strings of the plan live in the request.
+    std::unique_ptr<v1::SpawnRequest> request_;
+    std::shared_ptr<const session_base> base_;
+    shared_descriptors descriptors_;
+    unique_fd cgroup_;
+
+    std::string name_;  // the program as asked for
+    std::vector<std::string> candidate_strings_;
+    std::vector<const char*> candidates_;
+    std::vector<char*> argv_;
+    std::vector<std::string> env_strings_;
+    std::vector<char*> env_;
+    std::vector<descriptor_move> moves_;
+    std::vector<limit_entry> limits_;
+    std::vector<cpu_set_t> cpus_;
+    std::vector<gid_t> groups_;
+};
+
+// Validates `request` against the descriptors that came with it (all of the
+// packet's, with their stated purposes) and makes it ready. step::request names
+// what is wrong with it; step::cgroup and step::prepare what the system refused.
+result<std::unique_ptr<prepared>> prepare(std::unique_ptr<v1::SpawnRequest> request,
+                                          const std::vector<int>& purposes,
+                                          shared_descriptors descriptors,
+                                          std::shared_ptr<const session_base> base,
+                                          const environment_of_forkserver& self);
+
+// True when `s` can stand in an environment: NAME=VALUE with a name, no NUL.
+bool is_assignment(const std::string& s) noexcept;
+
+}  // namespace cleanfork::spawn
