@@ -1,0 +1,107 @@
+// cleanfork: the command. Finds the subcommand; each has its own file.
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <string_view>
+
+#include "client/cli/arguments.hpp"
+#include "client/cli/commands.hpp"
+#include "client/cli/exit_codes.hpp"
+#include "client/cli/spawn_request.hpp"
+
+namespace cleanfork::cli {
+
+namespace {
+
+struct command {
+    std::string_view name, summary;
+    int (*run)(const words& args);
+};
+
+constexpr std::array<command, 8> k_commands{{
+    {"spawn", "Run a program in a clean process", nullptr},
+    {"serve", "Run a forkserver in the foreground", &serve_command},
+    {"ps", "List the children of a forkserver", &ps_command},
+    {"kill", "Send children a signal", &kill_command},
+    {"wait", "Wait for children and tell how they ended", &wait_command},
+    {"stats", "Show the figures of a forkserver", &stats_command},
+    {"shutdown", "End a forkserver", &shutdown_command},
+    {"doctor", "Check what this kernel and account can do", &doctor_command},
+}};
+
+void print_help() {
+    std::printf(
+        "Usage: cleanfork COMMAND [OPTION]...\n"
+        "Fresh processes from a clean forkserver.\n"
+        "\nCommands:\n");
+    for (const command& c : k_commands)
+        std::printf("  %-10s%.*s\n", c.name.data(), static_cast<int>(c.summary.size()),
+                    c.summary.data());
+    std::printf(
+        "\nOptions:\n"
+        "  -h, --help  Show this help; `cleanfork COMMAND --help` shows a command's\n"
+        "  --version   Show the version\n"
+        "\nExamples:\n"
+        "  cleanfork spawn echo hello\n"
+        "  cleanfork serve &\n"
+        "  cleanfork spawn -d sleep 60\n"
+        "  cleanfork ps\n");
+}
+
+// The one command `name` is the beginning or a slip of; empty if there is none.
+std::string_view meant(std::string_view name) {
+    std::string_view found;
+    for (const command& c : k_commands) {
+        if (name.empty() || c.name.front() != name.front()) continue;
+        if (!found.empty()) return {};
+        found = c.name;
+    }
+    return found;
+}
+
+int run(const words& args, const closed_streams& streams) {
+    if (args.empty()) {
+        say("a command is missing (see `cleanfork --help`)");
+        return k_exit_usage;
+    }
+    const std::string& name = args.front();
+    if (name == "-h" || name == "--help" || name == "help") {
+        print_help();
+        return k_exit_ok;
+    }
+    if (name == "--version") {
+        std::printf("cleanfork %s\n", CLEANFORK_VERSION);
+        return k_exit_ok;
+    }
+    const words rest(args.begin() + 1, args.end());
+    if (name == "spawn") return spawn_command(rest, streams);
+    for (const command& c : k_commands)
+        if (c.name == name) return c.run(rest);
+    const std::string_view guess = meant(name);
+    say((name.starts_with('-') ? "unknown option " : "unknown command ") + name +
+        (guess.empty() ? std::string() : "; did you mean " + std::string(guess) + "?") +
+        " (see `cleanfork --help`)");
+    return k_exit_usage;
+}
+
+}  // namespace
+
+}  // namespace cleanfork::cli
+
+int main(int argc, char** argv) {
+    namespace cli = cleanfork::cli;
+    const cli::closed_streams streams = cli::occupy_standard_streams();
+    // A reader that has gone away is an error of write(2), not the end of us.
+    std::signal(SIGPIPE, SIG_IGN);
+    try {
+        const int code = cli::run(cli::words(argv + 1, argv + argc), streams);
+        // Output that did not arrive is an error, but never hides the child's code.
+        const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+        return code == cli::k_exit_ok && lost ? cli::k_exit_error : code;
+    } catch (const std::exception& e) {
+        cli::say(e.what());
+        return cli::k_exit_failed;
+    }
+}

@@ -1,0 +1,79 @@
+// Runs one child in the foreground: spawns it, forwards signals, keeps its
+// timeouts, carries its terminal, and learns how it ended.
+#pragma once
+
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cleanfork/client.hpp>
+#include <functional>
+#include <optional>
+#include <set>
+
+#include "client/cli/pty_relay.hpp"
+#include "client/cli/spawn_report.hpp"
+#include "client/cli/spawn_request.hpp"
+#include "client/cli/terminal_modes.hpp"
+
+namespace cleanfork::cli {
+
+class runner {
+public:
+    // All are borrowed. `client` completes on `io`.
+    runner(boost::asio::io_context& io, const cleanfork::client& client,
+           const spawn_request& request, const spawn_report& report);
+
+    // The code for this command to exit with.
+    int run();
+
+private:
+    using clock = std::chrono::steady_clock;
+
+    bool make_terminal(spawn_options& options);
+    void spawned(const std::exception_ptr& error, process child);
+    void ended(const boost::system::error_code& error, const exit_status& status);
+    void finish(int code);
+
+    void watch_signals();
+    void next_signal();
+    void on_signal(int number);
+    void before_start(int number);
+    void stop();
+    void resume();
+
+    void arm_timeout();
+    void timed_out();
+
+    // Through the forkserver, which knows groups by more than their number; `then`
+    // is called in any case.
+    void send(int number, signal_target target, std::function<void()> then = {});
+    [[nodiscard]] signal_target group_or_process() const noexcept;
+
+    boost::asio::io_context& io_;
+    const cleanfork::client& client_;
+    const spawn_request& request_;
+    const spawn_report& report_;
+
+    process child_;
+    child_end end_;
+    bool ended_ = false;
+    int exit_code_ = 0;
+    clock::time_point asked_;
+
+    boost::asio::signal_set signals_;
+    boost::asio::cancellation_signal cancel_spawn_;
+    int gave_up_ = 0;  // the signal that came before the child existed
+    std::set<int> sent_;
+
+    boost::asio::steady_timer timer_;
+    bool killed_ = false;  // by --kill-after
+
+    std::optional<terminal_modes> modes_;
+    std::optional<pty_relay> relay_;
+};
+
+// The exit code for a spawn that failed: 127, 126 or 125.
+int exit_code_of(const failure& f) noexcept;
+
+}  // namespace cleanfork::cli

@@ -1,0 +1,36 @@
+// Which forkserver a command talks to.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <cleanfork/client.hpp>
+#include <optional>
+#include <string>
+
+namespace cleanfork::cli {
+
+struct server_choice {
+    std::optional<std::string> socket;  // this one only
+    bool only_private = false;
+};
+
+struct chosen_server {
+    cleanfork::client client;
+    std::string socket;  // empty: private
+    std::string note;    // why the default socket was passed over, if that is worth a line
+};
+
+// For `spawn`: the named socket; else the default one when a forkserver answers
+// there; else a private forkserver. Throws spawn_error.
+chosen_server choose_server(boost::asio::any_io_executor executor, const server_choice& choice);
+
+// For the commands about a running forkserver; blocking use only. Throws spawn_error.
+cleanfork::client join_server(const std::optional<std::string>& socket);
+
+// What such a command says about an error, in one line; names the socket when
+// no forkserver answers there.
+std::string explain(const std::exception& e, const std::optional<std::string>& socket);
+
+// cleanforkd, looked up as the client library does; empty: nowhere.
+std::string find_daemon();
+
+}  // namespace cleanfork::cli

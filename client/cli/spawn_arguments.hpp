@@ -1,0 +1,41 @@
+// The options of `cleanfork spawn` as they were typed, before they are put together.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/cli/accounts.hpp"
+#include "client/cli/arguments.hpp"
+#include "client/cli/spawn_request.hpp"
+
+namespace cleanfork::cli {
+
+manual spawn_manual();
+
+struct spawn_arguments {
+    spawn_request request;  // what an option sets without regard to others
+    std::vector<fd_mapping> fds;
+    identity_arguments identity;
+    std::optional<mode_t> umask;
+    bool setsid = false;
+    std::optional<pid_t> join_group;
+    bool die_with_parent = false;
+    bool lifetime_given = false;
+
+    [[nodiscard]] bool targets_standard_stream() const;
+
+    // `form` refers to *this from then on.
+    void add_to(arguments& form);
+
+private:
+    void add_environment(arguments& form);
+    void add_descriptors(arguments& form);
+    void add_process(arguments& form);
+    void add_limits(arguments& form);
+    void add_identity(arguments& form);
+    void add_end(arguments& form);
+    void add_conduct(arguments& form);
+};
+
+}  // namespace cleanfork::cli

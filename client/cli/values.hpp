@@ -1,0 +1,70 @@
+// What people type as option values, turned into what the client library takes.
+//
+// Pure functions: no system state but the names and numbers of this machine's
+// signals and limits. What cannot be parsed comes back as a sentence that says
+// what was expected, without the name of the option.
+#pragma once
+
+#include <sys/types.h>
+
+#include <boost/system/result.hpp>
+#include <chrono>
+#include <cleanfork/spawn_options.hpp>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace cleanfork::cli {
+
+struct bad_value {
+    std::string why;
+};
+
+// Found by boost::system::result::value(): throws std::invalid_argument.
+[[noreturn]] void throw_exception_from_error(const bad_value& bad, const boost::source_location&);
+
+template <class T>
+using parsed = boost::system::result<T, bad_value>;
+
+// A decimal integer within [least, most], nothing before or after it.
+parsed<long long> parse_integer(std::string_view text, long long least, long long most);
+
+// "5", "5s", "0.5s", "500ms", "20us", "100ns", "2m", "1h", "1d"; a bare number is seconds.
+parsed<std::chrono::nanoseconds> parse_duration(std::string_view text);
+
+// "TERM", "SIGTERM", "15", "RTMIN+3"; 0 only when `zero_too`.
+parsed<int> parse_signal(std::string_view text, bool zero_too = false);
+// "SIGTERM", "SIGRTMIN+3", or the number.
+std::string signal_name(int number);
+
+// "nofile=1024", "core=unlimited", "as=2G:4G". A single value sets both limits,
+// as prlimit(1) does. K, M, G and T are powers of 1024.
+parsed<rlimit_option> parse_rlimit(std::string_view text);
+
+// "0,2-3", each number once, in order.
+parsed<std::vector<unsigned>> parse_cpus(std::string_view text);
+
+// "other", "batch", "idle", "fifo:10", "rr:1"
+parsed<scheduling> parse_scheduling(std::string_view text);
+
+// "keep", "TERM", "TERM:5", "INT:500ms". Without a grace: the library's.
+parsed<lifetime> parse_lifetime(std::string_view text);
+
+// "FD" or "FD:TARGET"
+parsed<fd_mapping> parse_fd_mapping(std::string_view text);
+
+// "NAME=FD"
+parsed<listen_fd> parse_listen_fd(std::string_view text);
+
+// Octal, up to 0777.
+parsed<mode_t> parse_umask(std::string_view text);
+
+// "NAME=VALUE"; NAME is not empty.
+parsed<std::pair<std::string, std::string>> parse_assignment(std::string_view text);
+
+// For people: "1.5 s", "20 ms", "3 us"; and ages: "2d 3h", "4m 5s".
+std::string show_duration(std::chrono::nanoseconds time);
+std::string show_age(std::chrono::nanoseconds time);
+
+}  // namespace cleanfork::cli
