@@ -47,7 +47,7 @@ struct connect_options {
 
 // $CLEANFORK_SOCKET, else $XDG_RUNTIME_DIR/cleanfork/socket, else /run/cleanfork/socket (root)
 // or /run/user/UID/cleanfork/socket.
-std::string default_socket_path();
+CLEANFORK_EXPORT std::string default_socket_path();
 
 struct server_info {
     std::string instance;  // changes at each start of the forkserver
@@ -110,7 +110,7 @@ using other_wait_handler =
     boost::asio::any_completion_handler<void(std::exception_ptr, wait_result)>;
 }  // namespace detail
 
-class client {
+class CLEANFORK_EXPORT client {
 public:
     using executor_type = boost::asio::any_io_executor;
 
@@ -246,17 +246,17 @@ private:
 
 // Starts a private forkserver with posix_spawn: safe from a program with
 // threads. It ends when the client is destroyed or its process dies.
-client launch(const launch_options& options = {});
-client launch(boost::asio::any_io_executor executor, const launch_options& options = {});
+CLEANFORK_EXPORT client launch(const launch_options& options = {});
+CLEANFORK_EXPORT client launch(boost::asio::any_io_executor executor, const launch_options& options = {});
 
 // Joins a running forkserver of the same user.
-client connect(const connect_options& options = {});
-client connect(boost::asio::any_io_executor executor, const connect_options& options = {});
+CLEANFORK_EXPORT client connect(const connect_options& options = {});
+CLEANFORK_EXPORT client connect(boost::asio::any_io_executor executor, const connect_options& options = {});
 
 namespace detail {
 using client_handler = boost::asio::any_completion_handler<void(std::exception_ptr, client)>;
-void start_launch(boost::asio::any_io_executor, const launch_options&, client_handler);
-void start_connect(boost::asio::any_io_executor, const connect_options&, client_handler);
+CLEANFORK_EXPORT void start_launch(boost::asio::any_io_executor, const launch_options&, client_handler);
+CLEANFORK_EXPORT void start_connect(boost::asio::any_io_executor, const connect_options&, client_handler);
 }  // namespace detail
 
 template <class Token>

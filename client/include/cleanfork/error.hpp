@@ -6,6 +6,7 @@
 #include <boost/system/error_code.hpp>
 #include <boost/system/result.hpp>
 #include <boost/system/system_error.hpp>
+#include <cleanfork/export.hpp>
 #include <cleanfork/failure.hpp>
 #include <exception>
 #include <string>
@@ -15,18 +16,18 @@ namespace cleanfork {
 // error_codes of this category hold step and errno in one int. They compare
 // equal to the errno's condition (`ec == boost::system::errc::no_such_file_or_directory`)
 // and their message() names the step.
-const boost::system::error_category& error_category() noexcept;
+CLEANFORK_EXPORT const boost::system::error_category& error_category() noexcept;
 
 // Step and errno of `f` as such a code: the object and detail stay behind.
-boost::system::error_code make_error_code(const failure& f) noexcept;
+CLEANFORK_EXPORT boost::system::error_code make_error_code(const failure& f) noexcept;
 
 // step::none, or 0, when `ec` is of another category.
-step step_of(const boost::system::error_code& ec) noexcept;
-int errno_of(const boost::system::error_code& ec) noexcept;
+CLEANFORK_EXPORT step step_of(const boost::system::error_code& ec) noexcept;
+CLEANFORK_EXPORT int errno_of(const boost::system::error_code& ec) noexcept;
 
 // Thrown by every throwing operation, and the only exception in the
 // exception_ptr of an asynchronous one.
-class spawn_error : public boost::system::system_error {
+class CLEANFORK_EXPORT spawn_error : public boost::system::system_error {
 public:
     explicit spawn_error(failure f);
 
@@ -42,9 +43,10 @@ private:
 };
 
 // The failure inside the exception_ptr of an asynchronous spawn; step::none when null.
-failure failure_of(const std::exception_ptr& e);
+CLEANFORK_EXPORT failure failure_of(const std::exception_ptr& e);
 
 // Found by boost::system::result::value().
-[[noreturn]] void throw_exception_from_error(const failure& f, const boost::source_location&);
+[[noreturn]] CLEANFORK_EXPORT void throw_exception_from_error(const failure& f,
+                                                              const boost::source_location&);
 
 }  // namespace cleanfork

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cleanfork/export.hpp>
 #include <cstdint>
 #include <string>
 
@@ -21,7 +22,7 @@ struct resource_usage {
     std::uint64_t involuntary_switches = 0;
 };
 
-class exit_status {
+class CLEANFORK_EXPORT exit_status {
 public:
     enum class kind { exited, signaled, unknown };
 

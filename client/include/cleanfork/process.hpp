@@ -31,7 +31,7 @@ using wait_handler =
     boost::asio::any_completion_handler<void(boost::system::error_code, exit_status)>;
 }  // namespace detail
 
-class process {
+class CLEANFORK_EXPORT process {
 public:
     using executor_type = boost::asio::any_io_executor;
 

@@ -2,12 +2,13 @@
 #pragma once
 
 #include <boost/system/result.hpp>
+#include <cleanfork/export.hpp>
 #include <cleanfork/step.hpp>
 #include <string>
 
 namespace cleanfork {
 
-struct failure {
+struct CLEANFORK_EXPORT failure {
     cleanfork::step step = step::none;
     int error_number = 0;  // errno of Linux
     std::string object{};  // path, descriptor, limit ... may be empty

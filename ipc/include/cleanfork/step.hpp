@@ -4,6 +4,7 @@
 // docs/errors.md has a paragraph for each: meaning, usual cause, remedy.
 #pragma once
 
+#include <cleanfork/export.hpp>
 #include <cstdint>
 #include <string_view>
 
@@ -29,15 +30,15 @@ enum class step : std::uint32_t {
     clone = 20,
     cgroup = 21,
     close_descriptors = 22,
-    session = 23,
-    process_group = 24,
-    controlling_terminal = 25,
-    oom_score_adj = 26,
-    nice = 27,
-    scheduler = 28,
-    affinity = 29,
-    rlimit = 30,
-    descriptors = 31,
+    descriptors = 23,
+    session = 24,
+    process_group = 25,
+    controlling_terminal = 26,
+    oom_score_adj = 27,
+    nice = 28,
+    scheduler = 29,
+    affinity = 30,
+    rlimit = 31,
     groups = 32,
     gid = 33,
     uid = 34,
@@ -53,7 +54,7 @@ enum class step : std::uint32_t {
 };
 
 // The name as written above, "unknown" for a number this version lacks.
-std::string_view to_string(step s) noexcept;
+CLEANFORK_EXPORT std::string_view to_string(step s) noexcept;
 
 // True for the steps that run in the child between clone and exec.
 constexpr bool is_child_step(step s) noexcept { return s >= step::cgroup && s <= step::exec; }

@@ -1,0 +1,11 @@
+// client::async_run(): spawn, feed, gather and wait on an executor.
+#pragma once
+
+#include "client/src/run.hpp"
+
+namespace cleanfork::detail {
+
+void start_async_run(connection& c, const spawn_options& options, std::string input,
+                     run_handler handler);
+
+}  // namespace cleanfork::detail

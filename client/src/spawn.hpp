@@ -1,0 +1,20 @@
+// Spawn requests, from options to the packet.
+#pragma once
+
+#include "client/src/operations.hpp"
+
+namespace cleanfork::detail {
+
+// Fills `m` with a spawn of `options`; the pipes' ends are in the conversion.
+result<to_process> prepare_spawn(outgoing& m, const spawn_options& options, const deadline& d);
+
+// The same for a batch. Items that cannot be sent have their failure in the
+// conversion, and are left out of the packet.
+result<to_batch> prepare_batch(outgoing& m, const std::vector<spawn_options>& items,
+                               const deadline& d);
+
+result<process> spawn(connection& c, const spawn_options& options, const deadline& d);
+
+failure not_connected();
+
+}  // namespace cleanfork::detail
