@@ -3,16 +3,6 @@
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/cleanfork)
 
-# In the tree, targets have the names that a consumer of the package sees.
-foreach(target IN ITEMS client client_static)
-  if(NOT TARGET cleanfork::${target})
-    add_library(cleanfork::${target} ALIAS cleanfork_${target})
-  endif()
-endforeach()
-set_target_properties(cleanfork_client PROPERTIES EXPORT_NAME client
-                      VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR})
-set_target_properties(cleanfork_client_static PROPERTIES EXPORT_NAME client_static)
-
 install(TARGETS cleanforkd cleanfork RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/ipc/include/cleanfork
                   ${PROJECT_SOURCE_DIR}/client/include/cleanfork
