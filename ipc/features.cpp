@@ -5,6 +5,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -77,6 +78,27 @@ bool probe_clone_into_cgroup() {
     return r < 0 && errno == EBADF;
 }
 
+bool has_cgroup_kill(const std::string& cgroup) {
+    return ::access((cgroup + "/cgroup.kill").c_str(), F_OK) == 0;
+}
+
+// The root cgroup has no cgroup.kill, every other one does: any below the mount
+// answers, and where there is none, one made for the question.
+bool probe_cgroup_kill_at(const std::string& mount) {
+    {
+        const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(mount.c_str()), &::closedir);
+        while (const dirent* e = dir ? ::readdir(dir.get()) : nullptr)
+            if (e->d_type == DT_DIR && e->d_name[0] != '.' &&
+                has_cgroup_kill(mount + "/" + e->d_name))
+                return true;
+    }
+    const std::string own = mount + "/cleanfork-probe." + std::to_string(::getpid());
+    if (::mkdir(own.c_str(), 0700) != 0) return false;
+    const bool has = has_cgroup_kill(own);
+    ::rmdir(own.c_str());
+    return has;
+}
+
 bool probe_cgroup_kill() {
     std::ifstream mounts("/proc/self/mountinfo");
     for (std::string line; std::getline(mounts, line);) {
@@ -84,12 +106,7 @@ bool probe_cgroup_kill() {
         std::istringstream fields(line);
         std::string skip, point;
         fields >> skip >> skip >> skip >> skip >> point;
-        // The root cgroup has no cgroup.kill, every other one does.
-        const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(point.c_str()), &::closedir);
-        while (const dirent* e = dir ? ::readdir(dir.get()) : nullptr)
-            if (e->d_type == DT_DIR && e->d_name[0] != '.' &&
-                ::access((point + "/" + e->d_name + "/cgroup.kill").c_str(), F_OK) == 0)
-                return true;
+        if (probe_cgroup_kill_at(point)) return true;
     }
     return false;
 }

@@ -1,0 +1,195 @@
+// ./dev bench: the figures of the README, each against its contenders in the same run.
+//
+// Prints a table and writes bench.json. --quick: a tenth of the rounds.
+#include <sys/mman.h>
+
+#include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
+#include <cstring>
+#include <fstream>
+#include <future>
+#include <iostream>
+#include <thread>
+
+#include "tests/bench/contenders.hpp"
+#include "tests/bench/measure.hpp"
+
+namespace {
+
+using bench::contender;
+using bench::figure;
+using bench::timed;
+using nlohmann::json;
+
+constexpr std::size_t k_4_gib = std::size_t{4} << 30;
+
+struct setting {
+    std::size_t rounds;
+    std::string nothing;  // static, no libc
+    cleanfork::client client;
+    boost::asio::io_context& io;
+};
+
+json to_json(const std::vector<figure>& figures, const std::string& base) {
+    const auto b = std::find_if(figures.begin(), figures.end(),
+                                [&](const figure& f) { return f.name == base; });
+    json rows = json::array();
+    for (const figure& f : figures) {
+        rows.push_back({{"contender", f.name},
+                        {"median_us", f.median_us},
+                        {"p10_us", f.p10_us},
+                        {"p90_us", f.p90_us},
+                        {"runs", f.runs},
+                        {"ratio_to", base},
+                        {"ratio", f.median_us / b->median_us}});
+        std::printf("  %-34s %10.1f us   p10 %9.1f   p90 %9.1f   %6.2f x %s\n", f.name.c_str(),
+                    f.median_us, f.p10_us, f.p90_us, f.median_us / b->median_us, base.c_str());
+    }
+    std::fflush(stdout);
+    return rows;
+}
+
+std::vector<contender> everybody(setting& s, const std::string& program) {
+    return {
+        {"posix_spawn",
+         [&s, program] { return timed([&] { bench::posix_spawn_and_wait(program); }); }},
+        {"cleanfork run",
+         [&s, program] { return timed([&] { bench::cleanfork_run(s.client, program); }); }},
+        {"cleanfork spawn + wait",
+         [&s, program] {
+             return timed([&] { bench::cleanfork_spawn_and_wait(s.client, program); });
+         }},
+        {"Boost.Process v2",
+         [&s, program] { return timed([&] { bench::boost_process_and_wait(s.io, program); }); }},
+        {"vfork + exec (floor)",
+         [program] { return timed([&] { bench::vfork_and_exec(program); }); }},
+    };
+}
+
+json latency(setting& s, const char* title, const std::string& program, std::size_t rounds) {
+    std::printf("%s, %s\n", title,
+                program == s.nothing ? "static program without libc" : program.c_str());
+    return to_json(bench::alternate(everybody(s, program), rounds), "posix_spawn");
+}
+
+// A parent whose threads change its address space all the time.
+class busy_threads {
+public:
+    explicit busy_threads(int n) {
+        for (int i = 0; i < n; ++i)
+            threads_.emplace_back([this] {
+                while (!stop_.load(std::memory_order_relaxed)) {
+                    constexpr std::size_t k_size = 64 * 4096;
+                    void* p = ::mmap(nullptr, k_size, PROT_READ | PROT_WRITE,
+                                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                    for (std::size_t at = 0; at < k_size; at += 4096) static_cast<char*>(p)[at] = 1;
+                    ::munmap(p, k_size);
+                }
+            });
+    }
+    ~busy_threads() {
+        stop_ = true;
+        for (std::thread& t : threads_) t.join();
+    }
+
+private:
+    std::atomic<bool> stop_{false};
+    std::vector<std::thread> threads_;
+};
+
+json large_heap(setting& s) {
+    std::printf("(c) from a parent with 4 GiB touched\n");
+    void* heap =
+        ::mmap(nullptr, k_4_gib, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (heap == MAP_FAILED) throw std::runtime_error("no 4 GiB to be had");
+    ::madvise(heap, k_4_gib, MADV_NOHUGEPAGE);
+    std::memset(heap, 1, k_4_gib);
+    auto list = everybody(s, s.nothing);
+    list.push_back(
+        {"fork + exec", [&s] { return timed([&] { bench::fork_and_exec(s.nothing); }); }, 20});
+    std::erase_if(list, [](const contender& c) { return c.name == "Boost.Process v2"; });
+    const json rows = to_json(bench::alternate(list, 200), "fork + exec");
+    ::munmap(heap, k_4_gib);
+    return rows;
+}
+
+double median(std::vector<double> v) {
+    std::sort(v.begin(), v.end());
+    return v.at(v.size() / 2);
+}
+
+json in_flight(setting& s, const char* title) {
+    std::printf("%s\n", title);
+    std::vector<double> theirs, ours, ratios;
+    const int total = static_cast<int>(s.rounds) * 2;
+    for (int round = 0; round < 7; ++round) {
+        theirs.push_back(bench::posix_spawn_rate(s.nothing, total, 16));
+        ours.push_back(bench::cleanfork_rate(s.client, s.io, s.nothing, total, 16));
+        ratios.push_back(ours.back() / theirs.back());
+    }
+    std::printf("  posix_spawn %.0f/s, cleanfork %.0f/s: %.2f x (median of 7 pairs)\n",
+                median(theirs), median(ours), median(ratios));
+    std::fflush(stdout);
+    return {{"posix_spawn_per_s", median(theirs)},
+            {"cleanfork_per_s", median(ours)},
+            {"ratio", median(ratios)}};
+}
+
+// The completion handlers run on another thread: what is measured is what the
+// calling thread spends to hand over a spawn.
+json calling_thread(setting& s) {
+    std::printf("(e) CPU time of the calling thread, one asynchronous spawn\n");
+    s.io.restart();
+    auto work = boost::asio::make_work_guard(s.io);
+    std::thread runner([&] { s.io.run(); });
+    const cleanfork::spawn_options options{.program = s.nothing};
+    const auto ours = [&] {
+        std::promise<void> ended;
+        const auto before = bench::thread_cpu();
+        s.client.async_spawn(options, [&](std::exception_ptr failed, cleanfork::process p) {
+            if (failed) return ended.set_exception(failed);
+            auto kept = std::make_shared<cleanfork::process>(std::move(p));
+            kept->async_wait([&, kept](boost::system::error_code, const cleanfork::exit_status&) {
+                ended.set_value();
+            });
+        });
+        const auto used = bench::thread_cpu() - before;
+        ended.get_future().get();
+        return used;
+    };
+    const json rows = to_json(
+        bench::alternate({{"posix_spawn", [&s] { return bench::posix_spawn_cpu(s.nothing); }},
+                          {"cleanfork async_spawn", ours}},
+                         s.rounds),
+        "posix_spawn");
+    work.reset();
+    runner.join();
+    return rows;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const bool quick = argc > 1 && std::string_view(argv[1]) == "--quick";
+    boost::asio::io_context io;
+    // First of all, while this process is small and has one thread.
+    setting s{quick ? 100U : 1000U, CLEANFORK_TEST_HELPER_DIR "/nothing",
+              cleanfork::launch(io.get_executor()), io};
+    json out;
+    out["idle"]["nothing"] = latency(s, "(a) from an idle small parent", s.nothing, s.rounds);
+    out["idle"]["true"] = latency(s, "(a) from an idle small parent", "/bin/true", s.rounds / 2);
+    {
+        const busy_threads busy(8);
+        out["busy"]["nothing"] = latency(s, "(b) from a parent with 8 threads that mmap and munmap",
+                                         s.nothing, s.rounds / 2);
+        out["busy"]["true"] = latency(s, "(b) from a parent with 8 threads that mmap and munmap",
+                                      "/bin/true", s.rounds / 4);
+        out["busy"]["in_flight_16"] = in_flight(s, "(b) the same, 16 in flight");
+    }
+    out["large_heap"] = large_heap(s);
+    out["in_flight_16"] =
+        in_flight(s, "(d) 16 in flight, idle parent, static program without libc");
+    out["calling_thread_cpu"] = calling_thread(s);
+    std::ofstream("bench.json") << out.dump(2) << '\n';
+    std::printf("written to bench.json\n");
+}
