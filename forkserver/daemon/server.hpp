@@ -87,7 +87,8 @@ private:
     void expire_holds();
     void tell_exit(child& c);
     void child_exited(child& c);
-    void tell_waiters(child& c);
+    // False when no session that asked is there any more.
+    bool tell_waiters(child& c);
     void forget_if_done(child& c);
 
     session* find(std::uint64_t id);

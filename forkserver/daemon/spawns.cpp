@@ -270,8 +270,7 @@ void server::child_exited(child& c) {
         release_held(c);
     else if (!c.reply_pending)
         tell_exit(c);
-    const bool told = !c.waiters.empty();
-    tell_waiters(c);
+    const bool told = tell_waiters(c);
     const std::uint64_t id = c.id;
     lifetimes_.child_exited(c);
     child* left = children_.find(id);
@@ -285,16 +284,19 @@ void server::child_exited(child& c) {
     bound_unclaimed();
 }
 
-void server::tell_waiters(child& c) {
+bool server::tell_waiters(child& c) {
+    bool told = false;
     for (const exit_waiter& w : c.waiters) {
         session* s = find(w.session);
         if (s == nullptr) continue;
+        told = true;
         v1::ServerMessage reply;
         reply.set_request_id(w.request);
         to_wire(c, *reply.mutable_wait()->mutable_exit());
         s->send(reply);
     }
     c.waiters.clear();
+    return told;
 }
 
 // A leader's group or cgroup may outlive it: the child stays known until the
