@@ -38,6 +38,13 @@ public:
         return " " + option->get_type_name() + (repeated ? " ..." : "");
     }
 
+    std::string make_option_name(const CLI::Option* option, bool) const override {
+        std::string names = option->get_name(false, true);
+        if (const auto comma = names.find(','); comma != std::string::npos)
+            names.insert(comma + 1, " ");
+        return names;
+    }
+
 private:
     manual manual_;
 };

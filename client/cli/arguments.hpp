@@ -69,7 +69,8 @@ private:
     template <class Read, class Store>
     static std::function<void(const results&)> checked(const std::string& names, Read read,
                                                        Store store) {
-        return [name = names.substr(names.find("--")), read, store](const results& texts) {
+        return [name = names.substr(names.find('-') == 0 ? names.find("--") : 0), read,
+                store](const results& texts) {
             for (const std::string& t : texts) {
                 auto parsed_value = read(t);
                 if (!parsed_value) throw CLI::ValidationError(name, parsed_value.error().why);

@@ -27,7 +27,7 @@ constexpr std::array<feature_text, 6> k_features{{
      "each spawn copies the forkserver's descriptor table"},
     {"clone_into_cgroup", "Linux 5.7", "children are born in their cgroup",
      "a child moves to its cgroup before it runs the program"},
-    {"cgroup_kill", "Linux 5.14 and a cgroup v2 mount", "a cgroup is killed at once",
+    {"cgroup_kill", "Linux 5.14, a cgroup in a mounted cgroup v2", "a cgroup is killed at once",
      "the processes of a cgroup are killed one by one"},
     {"pidfd_signal_group", "Linux 6.9", "a process group is signalled after its leader has ended",
      "a process group is signalled only while its leader lives"},

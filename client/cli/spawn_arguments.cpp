@@ -95,7 +95,10 @@ void spawn_arguments::add_process(arguments& form) {
     form.flag("--setsid", setsid, "Leader of a new session");
     form.value(
         "--process-group", "PGID", integer(0, std::numeric_limits<int>::max()),
-        [this](int id) { join_group = id != 0 ? std::optional<pid_t>(id) : std::nullopt; },
+        [this](int id) {
+            process_group_given = true;
+            join_group = id != 0 ? std::optional<pid_t>(id) : std::nullopt;
+        },
         "Join a group of the forkserver's session (0: its own)");
     form.value(
         "--umask", "OCTAL", parse_umask, [this](mode_t mask) { umask = mask; },

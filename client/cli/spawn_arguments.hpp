@@ -19,6 +19,7 @@ struct spawn_arguments {
     identity_arguments identity;
     std::optional<mode_t> umask;
     bool setsid = false;
+    bool process_group_given = false;
     std::optional<pid_t> join_group;
     bool die_with_parent = false;
     bool lifetime_given = false;

@@ -1,5 +1,6 @@
 #include <boost/asio/io_context.hpp>
-#include <csignal>
+#include <cstdio>
+#include <cstdlib>
 
 #include "client/cli/arguments.hpp"
 #include "client/cli/commands.hpp"
@@ -13,13 +14,15 @@ namespace cleanfork::cli {
 
 namespace {
 
-int detach(const cleanfork::client& client, const spawn_request& request,
-           const spawn_report& report) {
+[[noreturn]] void detach(const cleanfork::client& client, const spawn_request& request,
+                         const spawn_report& report) {
     const auto asked = std::chrono::steady_clock::now();
     const process child = client.spawn(request.options);
     report.started(child, std::chrono::steady_clock::now() - asked);
     report.detached(child);
-    return k_exit_ok;
+    // ~client would acknowledge the exit of a child that has ended by now, and
+    // the forkserver forget the status: it is for `cleanfork wait`.
+    std::_Exit(std::fflush(stdout) == 0 ? k_exit_ok : k_exit_error);
 }
 
 int run(const spawn_request& request, const spawn_report& report) {
@@ -30,7 +33,7 @@ int run(const spawn_request& request, const spawn_report& report) {
     if (!server.note.empty()) report.note(server.note);
     report.server(server.client, server.socket, std::chrono::steady_clock::now() - begun);
     if (!request.detach) return runner(io, server.client, request, report).run();
-    if (!server.socket.empty()) return detach(server.client, request, report);
+    if (!server.socket.empty()) detach(server.client, request, report);
     report.error("no forkserver answers at " + default_socket_path() +
                  ", and a private one would end with this command: --detach needs `cleanfork "
                  "serve` to run");

@@ -105,6 +105,10 @@ void settle_group_and_lifetime(spawn_arguments& a) {
         o.group = {process_group::kind::session, 0};
     else if (a.join_group)
         o.group = {process_group::kind::join, *a.join_group};
+    else if (!a.process_group_given && ::isatty(STDIN_FILENO))
+        // With a forkserver of this terminal's session the child's group would be
+        // in the background, and stop at its first read.
+        o.group = {process_group::kind::session, 0};
     if (a.request.pty) o.controlling_terminal = STDIN_FILENO;
 
     if (a.request.detach) o.lifetime = lifetime::kept();

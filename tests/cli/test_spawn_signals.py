@@ -1,0 +1,161 @@
+"""Signals, stops, timeouts and ends of `cleanfork spawn`."""
+
+import os
+import signal
+import time
+import unittest
+
+from support import DEADLINE, CommandTest, await_state, read_line, state_of, wait_for_end
+
+# Says "ready PID", then each signal it gets, until SIGTERM.
+LISTENER = ("/usr/bin/python3", "-S", "-c", """
+import os, signal
+which = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGTSTP}
+signal.pthread_sigmask(signal.SIG_BLOCK, which)
+os.write(1, b"ready %d\\n" % os.getpid())
+number = 0
+while number != signal.SIGTERM:
+    number = signal.sigwait(which)
+    os.write(1, b"%s\\n" % signal.Signals(number).name.encode())
+os._exit(7)
+""")
+
+
+class Forwarding(CommandTest):
+    def listener(self, *options, **more):
+        process = self.start(*options, *LISTENER, **more)
+        ready = read_line(process.stdout)
+        self.assertRegex(ready, r"\Aready \d+\Z")
+        return process, int(ready.split()[1])
+
+    def test_each_signal_arrives_once(self):
+        process, _ = self.listener()
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1,
+                       signal.SIGUSR2, signal.SIGCONT, signal.SIGWINCH):
+            process.send_signal(number)
+            self.assertEqual(read_line(process.stdout), number.name)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(read_line(process.stdout), "SIGTERM")
+        self.assertEqual(process.wait(DEADLINE), 7)
+
+    def test_a_child_that_dies_of_a_forwarded_signal_needs_no_line(self):
+        process = self.start("sh", "-c", "echo ready; exec sleep 1000")
+        read_line(process.stdout)
+        process.send_signal(signal.SIGQUIT)
+        self.assertEqual(process.wait(DEADLINE), 128 + signal.SIGQUIT)
+        self.assertEqual(process.stderr.read(), b"")
+
+    def test_signals_of_the_terminal_reach_the_whole_process_group(self):
+        process = self.start("sh", "-c", "sleep 1000 & echo $!; wait; sleep 1000")
+        pidfd = os.pidfd_open(int(read_line(process.stdout)))
+        process.send_signal(signal.SIGINT)
+        wait_for_end(pidfd)
+        self.assertEqual(process.wait(DEADLINE), 128 + signal.SIGINT)
+
+    def test_a_signal_that_was_ignored_at_the_start_is_not_forwarded(self):
+        process, _ = self.listener(
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGUSR1)
+        self.assertEqual(read_line(process.stdout), "SIGUSR1")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(read_line(process.stdout), "SIGTERM")
+
+    def test_tstp_stops_the_child_then_the_command_and_cont_continues_both(self):
+        for options in ((), ("--setsid",)):
+            process = self.start(*options, "sh", "-c", "echo $$; exec cat")
+            child = int(read_line(process.stdout))
+            process.send_signal(signal.SIGTSTP)
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            self.assertTrue(os.WIFSTOPPED(status))
+            await_state(child, "T")
+            process.send_signal(signal.SIGCONT)
+            process.stdin.write(b"awake\n")
+            self.assertEqual(read_line(process.stdout), "awake")
+            self.assertNotEqual(state_of(child), "T")
+            process.stdin.close()
+            self.assertEqual(process.wait(DEADLINE), 0)
+
+
+class Timeouts(CommandTest):
+    def test_a_command_that_takes_too_long_gets_sigterm_and_gives_124(self):
+        begun = time.monotonic()
+        done = self.spawn("--timeout", "100ms", "sleep", "1000")
+        self.assertEqual((done.returncode, done.stderr),
+                         (124, "cleanfork: timed out after 100 ms: SIGTERM\n"))
+        self.assertGreaterEqual(time.monotonic() - begun, 0.1)
+
+    def test_one_that_does_not_heed_it_is_killed_and_gives_137(self):
+        done = self.spawn("-q", "--timeout", "100ms", "--kill-after", "50ms",
+                          "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (137, "ready\n", ""))
+
+    def test_one_that_handles_it_still_gives_124(self):
+        done = self.spawn("-q", "--timeout", "200ms", "sh", "-c",
+                          "trap 'echo bye; exit 3' TERM; sleep 1000 & wait")
+        self.assertEqual((done.returncode, done.stdout), (124, "bye\n"))
+
+    def test_a_stopped_command_is_ended_too(self):
+        done = self.spawn("-q", "--timeout", "100ms", "sh", "-c", "kill -STOP $$")
+        self.assertEqual(done.returncode, 124)
+
+    def test_one_that_is_quick_is_not_touched(self):
+        for timeout in ("1d", "0"):
+            self.assertEqual(self.output("--timeout", timeout, "sh", "-c", "sleep 0.01; echo ok"),
+                             "ok\n")
+
+
+class Ends(CommandTest):
+    """What becomes of the child when the command is killed."""
+
+    def killed(self, *options, script="echo $$; exec sleep 1000"):
+        process = self.start(*options, "sh", "-c", script)
+        pidfd = os.pidfd_open(int(read_line(process.stdout)))
+        process.kill()
+        process.wait()
+        return process, pidfd
+
+    def test_the_child_ends_with_its_command(self):
+        wait_for_end(self.killed()[1])
+
+    def test_the_child_gets_the_signal_of_its_lifetime(self):
+        process, pidfd = self.killed(
+            "--lifetime", "USR1:20s",
+            script="trap 'echo got USR1; exit' USR1; echo $$; while :; do sleep 0.01; done")
+        wait_for_end(pidfd)
+        self.assertEqual(read_line(process.stdout), "got USR1")
+
+    def test_a_child_that_does_not_heed_it_is_killed_after_the_grace(self):
+        wait_for_end(self.killed("--lifetime", "TERM:50ms",
+                                 script="trap '' TERM; echo $$; while :; do sleep 1000; done")[1])
+
+    def test_die_with_parent_kills_at_once_and_the_whole_group(self):
+        process = self.start("--die-with-parent", "sh", "-c",
+                             "trap '' TERM; sleep 1000 & echo $!; echo $$; wait")
+        pidfds = [os.pidfd_open(int(read_line(process.stdout))) for _ in range(2)]
+        process.kill()
+        for pidfd in pidfds:
+            wait_for_end(pidfd)
+
+    def test_die_with_parent_covers_the_forkserver(self):
+        server = self.serve()
+        process = self.start("--socket", server.socket, "--die-with-parent",
+                             "sh", "-c", "echo $$; exec sleep 1000")
+        pidfd = os.pidfd_open(int(read_line(process.stdout)))
+        server.process.kill()
+        wait_for_end(pidfd)
+        self.assertIn(process.wait(DEADLINE), (128 + signal.SIGKILL, 125))
+
+    def test_keep_outlives_the_command(self):
+        server = self.serve()
+        process, pidfd = self.killed("--socket", server.socket, "--lifetime", "keep",
+                                     script="echo $$; exec cat")
+        # Its input ended with the command, and nothing else did: it ends by itself.
+        process.stdin.close()
+        wait_for_end(pidfd)
+        waited = self.cleanfork("wait", "--socket", server.socket, "1")
+        self.assertEqual((waited.returncode, waited.stdout), (0, "1 exited 0\n"))
+
+
+if __name__ == "__main__":
+    unittest.main()
