@@ -54,16 +54,20 @@ def reap():
         pass
 
 
+def read(pid, name):
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        return file.read()
+
+
 def descendants():
     """The state letter of every process below this one, by process id."""
     parents, states = {}, {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                with open(f"/proc/{entry}/stat", "rb") as stat:
-                    fields = stat.read().rpartition(b")")[2].split()
+                fields = read(entry, "stat").rpartition(b")")[2].split()
                 states[int(entry)], parents[int(entry)] = fields[0].decode(), int(fields[1])
-            except (FileNotFoundError, ProcessLookupError):
+            except OSError:
                 pass
     found = {os.getpid()}
     while True:
@@ -74,14 +78,16 @@ def descendants():
 
 
 def describe(pid, state):
+    """The command line, and the test it comes from if its environment still says so."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
-            words = cmdline.read().replace(b"\0", b" ").decode(errors="replace").strip()
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as comm:
-            name = comm.read().strip()
-    except (FileNotFoundError, ProcessLookupError):
+        words = read(pid, "cmdline").replace(b"\0", b" ").strip() or read(pid, "comm").strip()
+        environ = dict(entry.partition(b"=")[::2] for entry in read(pid, "environ").split(b"\0"))
+    except OSError:
         return f"{pid} (ended meanwhile)"
-    return f"{pid} {words or name}" + (" (zombie)" if state == "Z" else "")
+    text = words.decode(errors="replace")
+    text = "".join(c if c.isprintable() else "?" for c in text)[:200]
+    test = environ.get(b"CLEANFORK_TEST", b"").decode(errors="replace")
+    return f"{pid} {text}" + (" (zombie)" if state == "Z" else "") + (f" of {test}" if test else "")
 
 
 def wait_for_all(grace):
