@@ -77,11 +77,15 @@ def descendants():
         found |= more
 
 
+def variables(pid):
+    return dict(entry.partition(b"=")[::2] for entry in read(pid, "environ").split(b"\0"))
+
+
 def describe(pid, state):
     """The command line, and the test it comes from if its environment still says so."""
     try:
         words = read(pid, "cmdline").replace(b"\0", b" ").strip() or read(pid, "comm").strip()
-        environ = dict(entry.partition(b"=")[::2] for entry in read(pid, "environ").split(b"\0"))
+        environ = {} if state == "Z" else variables(pid)
     except OSError:
         return f"{pid} (ended meanwhile)"
     text = words.decode(errors="replace")
