@@ -60,16 +60,16 @@ std::string path_of(const connect_options& o) {
 
 }  // namespace
 
-client connect(const connect_options& options) { return connect({}, options); }
+client connect(const connect_options& options) { return connect_with({}, options); }
 
-client connect(boost::asio::any_io_executor executor, const connect_options& options) {
+namespace detail {
+
+client connect_with(any_io_executor executor, const connect_options& options) {
     const deadline d = deadline_after(options.timeout);
     auto socket = connected_socket(path_of(options), d);
     if (!socket) throw spawn_error(socket.error());
     return greet(std::move(*socket), std::move(executor), d).value();
 }
-
-namespace detail {
 
 void start_connect(any_io_executor executor, const connect_options& options,
                    client_handler handler) {

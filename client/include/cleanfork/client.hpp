@@ -251,7 +251,20 @@ CLEANFORK_EXPORT client launch(boost::asio::any_io_executor executor, const laun
 
 // Joins a running forkserver of the same user.
 CLEANFORK_EXPORT client connect(const connect_options& options = {});
-CLEANFORK_EXPORT client connect(boost::asio::any_io_executor executor, const connect_options& options = {});
+
+namespace detail {
+CLEANFORK_EXPORT client connect_with(boost::asio::any_io_executor, const connect_options&);
+
+// Not any_io_executor as the parameter: whether a type is an executor, Asio finds
+// out by asking for connect(it, ...) among others, meets ours, and turns in a circle.
+template <class E>
+concept executor = requires(const E& e) { e.execute([] {}); };
+}  // namespace detail
+
+template <detail::executor E>
+client connect(E executor, const connect_options& options = {}) {
+    return detail::connect_with(std::move(executor), options);
+}
 
 namespace detail {
 using client_handler = boost::asio::any_completion_handler<void(std::exception_ptr, client)>;
