@@ -203,7 +203,10 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
     auto signals = block_signals();
     if (!signals) return signals.error();
     std::vector<std::string> unknown;
-    server_config config{o.quotas, ipc::probe_features(&unknown), CLEANFORK_VERSION,
+    rlimit descriptors{};
+    ::getrlimit(RLIMIT_NOFILE, &descriptors);
+    server_config config{fitted(o.quotas, descriptors.rlim_cur), descriptors.rlim_cur,
+                         ipc::probe_features(&unknown), CLEANFORK_VERSION,
                          bool(ends.private_socket)};
     for (const std::string& name : unknown) log.warning("unknown_feature", {{"name", name}});
     auto launcher = spawn::launcher::create(config.features, soft_limit);

@@ -115,9 +115,11 @@ failure server::set_base(session& s, v1::SessionBase& base, ipc::decoded<v1::Cli
 
 void server::update_base(session& s, ipc::decoded<v1::ClientMessage>& m) {
     const std::uint64_t request = m.message.request_id();
+    const std::size_t bytes = m.message.ByteSizeLong();
     const failure f = set_base(s, *m.message.mutable_update_base()->mutable_base(), m);
     if (f.step == step::protocol) return s.end(f);
     if (f.step != step::none) return s.send_failure(request, f);
+    s.uncharged_base_bytes = bytes;
     v1::ServerMessage reply;
     reply.set_request_id(request);
     reply.mutable_update_base();
@@ -152,6 +154,13 @@ void server::signal(session& s, std::uint64_t request, const v1::SignalRequest& 
 void server::wait(session& s, std::uint64_t request, const v1::WaitRequest& r) {
     child* c = children_.find(r.child());
     if (c == nullptr) return s.send_failure(request, no_such_child(step::wait, r.child()));
+    if (s.waits >= config_.quotas.queued_per_session) {
+        ++quota_refusals_total_;
+        return s.send_failure(
+            request,
+            resource_exhausted("waits", config_.quotas.queued_per_session, "--max-queued"));
+    }
+    ++s.waits;
     c->waiters.push_back({s.id(), request});
     if (!c->exit) return;
     tell_waiters(*c);

@@ -3,6 +3,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "ipc/sys.hpp"
 
 namespace cleanfork::daemon {
@@ -24,6 +26,14 @@ std::string new_instance() {
 }
 
 }  // namespace
+
+quotas fitted(quotas q, std::size_t descriptor_limit) {
+    q.sessions_per_uid =
+        std::min(q.sessions_per_uid, std::max<std::size_t>(descriptor_limit / 4, 1));
+    q.queued_descriptors_per_session = std::min(
+        q.queued_descriptors_per_session, std::max(descriptor_limit / 8, ipc::k_max_descriptors));
+    return q;
+}
 
 server::server(boost::asio::io_context& io, server_config config, spawn::launcher launcher,
                unique_fd watch, logger& log, std::function<void()> on_finished)
@@ -57,8 +67,7 @@ session* server::find(std::uint64_t id) {
 void server::add_session(unique_fd socket) {
     const auto peer = ipc::peer_of(socket.get());
     const auto s = std::make_shared<session>(io_, launcher_.own_descriptor(std::move(socket)),
-                                             ++sessions_total_,
-                                             static_cast<session_owner&>(*this));
+                                             ++sessions_total_, static_cast<session_owner&>(*this));
     sessions_.emplace(s->id(), s);
     if (!peer) return s->end(peer.error());
     if (peer->uid != ::geteuid()) {
@@ -89,6 +98,11 @@ void server::on_end(session& s, const failure& why) {
         log_.info("session_ended", {{"session", s.id()}, {"why", text}});
     else
         log_.warning("session_ended", {{"session", s.id()}, {"why", text}});
+    // A child may outlive any number of those who waited for it.
+    if (s.waits != 0)
+        children_.each([&s](child& c) {
+            std::erase_if(c.waiters, [&s](const exit_waiter& w) { return w.session == s.id(); });
+        });
     session_is_over(s.id());
 }
 

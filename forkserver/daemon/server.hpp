@@ -32,12 +32,20 @@ struct quotas {
     std::size_t unclaimed_statuses = ipc::k_default_unclaimed_statuses;
 };
 
+// Quotas that leave descriptors for everybody: a flood of connections, or of
+// descriptors that wait with their spawns, does not use up `descriptor_limit`.
+quotas fitted(quotas q, std::size_t descriptor_limit);
+
 struct server_config {
     daemon::quotas quotas;
+    std::size_t descriptor_limit = 1024;  // RLIMIT_NOFILE
     ipc::feature_set features;
     std::string version;
     bool is_private = false;  // ends with its one session
 };
+
+// A quota of one session was reached.
+failure resource_exhausted(const char* what, std::size_t most, const char* option);
 
 class server final : private session_owner {
 public:
@@ -76,6 +84,7 @@ private:
     void enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m);
     [[nodiscard]] failure over_quota(const session& s, std::size_t spawns, std::size_t bytes,
                                      std::size_t descriptors) const;
+    [[nodiscard]] bool leaves_descriptors(const session& s) const;
     void pump();
     void run(queued_spawn q);
     result<child*> spawn_now(queued_spawn& q);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <boost/asio/post.hpp>
 #include <chrono>
 
 #include "ipc/limits.hpp"
@@ -63,7 +64,7 @@ void session::read_turn() {
 }
 
 void session::send(const v1::ServerMessage& message, std::span<const int> descriptors) {
-    if (ended_) return;
+    if (ended_ || failing_) return;
     auto e = ipc::encode(message);
     if (!e) {
         // Too large, or no descriptor or memory for a large body: the caller learns that instead.
@@ -75,7 +76,8 @@ void session::send(const v1::ServerMessage& message, std::span<const int> descri
     outgoing later{std::move(*e), {}};
     for (const int fd : descriptors) {
         later.descriptors.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
-        if (!later.descriptors.back()) return end(ipc::fail(step::prepare, errno, "descriptor"));
+        if (!later.descriptors.back())
+            return end_later(ipc::fail(step::prepare, errno, "descriptor"));
     }
     queue_.push_back(std::move(later));
     await_room();
@@ -103,7 +105,7 @@ bool session::transmit(const ipc::encoded& e, std::span<const int> descriptors) 
         room_is_announced_ = false;
         return false;
     }
-    end(ipc::fail(step::protocol, error, "packet", "it could not be sent"));
+    end_later(ipc::fail(step::protocol, error, "packet", "it could not be sent"));
     return true;
 }
 
@@ -113,24 +115,24 @@ void session::flush_exits() {
 }
 
 bool session::flush_queue() {
-    while (!queue_.empty() && !ended_) {
+    while (!queue_.empty() && !ended_ && !failing_) {
         int fds[ipc::k_max_descriptors];
         std::size_t n = 0;
         for (const unique_fd& fd : queue_.front().descriptors) fds[n++] = fd.get();
         if (!transmit(queue_.front().message, {fds, n})) return false;
-        if (!ended_) queue_.pop_front();
+        queue_.pop_front();
     }
     return true;
 }
 
 bool session::send_exits() {
-    while (!exits_.empty() && !ended_) {
+    while (!exits_.empty() && !ended_ && !failing_) {
         v1::ServerMessage m;
         const std::size_t n = std::min(exits_.size(), k_exits_a_packet);
         for (std::size_t i = 0; i < n; ++i) *m.mutable_exits()->add_exits() = exits_[i];
         const auto e = ipc::encode(m);
         if (!e || !transmit(*e, {})) return false;
-        if (!ended_) exits_.erase(exits_.begin(), exits_.begin() + static_cast<std::ptrdiff_t>(n));
+        exits_.erase(exits_.begin(), exits_.begin() + static_cast<std::ptrdiff_t>(n));
     }
     return true;
 }
@@ -153,6 +155,14 @@ void session::await_room() {
 void session::write_turn() {
     if (!flush_queue() || !send_exits()) await_room();
     read();
+}
+
+// The owner is in the midst of what it sends: the child it speaks of must not
+// go with the session under its hands.
+void session::end_later(failure why) {
+    failing_ = true;
+    boost::asio::post(socket_.get_executor(),
+                      [self = shared_from_this(), f = std::move(why)] { self->end(f); });
 }
 
 void session::end(const failure& why) {

@@ -61,6 +61,10 @@ public:
     std::shared_ptr<const spawn::session_base> base;
     // Children alive, or ended and not yet acknowledged.
     std::size_t children = 0;
+    // Wait requests not yet answered.
+    std::size_t waits = 0;
+    // Of a base that no queued spawn has been charged with: each may hold one alive.
+    std::size_t uncharged_base_bytes = 0;
 
 private:
     struct outgoing {
@@ -74,8 +78,9 @@ private:
     void write_turn();
     bool flush_queue();
     bool send_exits();
-    // True when the packet is out of our hands: sent, or the session ended over it.
+    // True when the packet is out of our hands: sent, or the session is about to end over it.
     bool transmit(const ipc::encoded& e, std::span<const int> descriptors);
+    void end_later(failure why);
     [[nodiscard]] bool congested() const noexcept;
 
     boost::asio::posix::stream_descriptor socket_;
@@ -88,6 +93,7 @@ private:
     bool awaiting_room_ = false;
     bool room_is_announced_ = true;  // false: the kernel is short, ask again later
     bool reading_ = false;
+    bool failing_ = false;  // a packet could not be sent: it ends as soon as the owner is done
     bool ended_ = false;
 };
 

@@ -10,6 +10,9 @@ namespace cleanfork::daemon {
 namespace {
 
 constexpr std::chrono::milliseconds k_default_grace{5000};
+// Standard, event loop, signals, listener, and the few a spawn needs for a moment.
+constexpr std::size_t k_own_descriptors = 24;
+constexpr std::size_t k_share_left = 8;
 
 child_lifetime lifetime_of(const v1::SpawnRequest& r) {
     const v1::Lifetime& l = r.lifetime();
@@ -23,12 +26,6 @@ child_lifetime lifetime_of(const v1::SpawnRequest& r) {
     return out;
 }
 
-failure resource_exhausted(const char* what, std::size_t most, const char* option) {
-    return ipc::fail(
-        step::quota, EDQUOT, what,
-        "RESOURCE_EXHAUSTED: at most " + std::to_string(most) + " in one session (" + option + ")");
-}
-
 void to_wire(const result<child*>& r, std::uint32_t pidfd_descriptor, v1::SpawnReply& out) {
     if (!r) return ipc::to_wire(r.error(), *out.mutable_failure());
     v1::Spawned& s = *out.mutable_spawned();
@@ -38,6 +35,12 @@ void to_wire(const result<child*>& r, std::uint32_t pidfd_descriptor, v1::SpawnR
 }
 
 }  // namespace
+
+failure resource_exhausted(const char* what, std::size_t most, const char* option) {
+    return ipc::fail(
+        step::quota, EDQUOT, what,
+        "RESOURCE_EXHAUSTED: at most " + std::to_string(most) + " in one session (" + option + ")");
+}
 
 failure server::over_quota(const session& s, std::size_t spawns, std::size_t bytes,
                            std::size_t descriptors) const {
@@ -54,15 +57,23 @@ failure server::over_quota(const session& s, std::size_t spawns, std::size_t byt
     return {};
 }
 
+// The more children a session has, the more descriptors it must leave for others:
+// none can take the last one, and a session with few children still gets some.
+bool server::leaves_descriptors(const session& s) const {
+    const std::size_t used = k_own_descriptors + sessions_.size() + children_.size();
+    return used + s.children / k_share_left < config_.descriptor_limit;
+}
+
 void server::enqueue_spawn(session& s, ipc::decoded<v1::ClientMessage>& m) {
     queued_spawn q;
-    q.bytes = m.message.spawn().ByteSizeLong();
+    q.bytes = m.message.spawn().ByteSizeLong() + s.uncharged_base_bytes;
     q.session = s.id();
     q.request_id = m.message.request_id();
     if (const failure f = over_quota(s, 1, q.bytes, m.descriptors.size()); f.step != step::none) {
         ++quota_refusals_total_;
         return s.send_failure(q.request_id, f);
     }
+    s.uncharged_base_bytes = 0;
     q.request.reset(m.message.release_spawn());
     q.purposes.assign(m.message.descriptors().begin(), m.message.descriptors().end());
     q.descriptors = std::make_shared<const std::vector<unique_fd>>(std::move(m.descriptors));
@@ -78,11 +89,12 @@ void server::enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m) {
         return s.send_failure(
             request, ipc::fail(step::request, EINVAL, "items",
                                "a batch has 1 to " + std::to_string(ipc::k_max_batch) + " items"));
-    const std::size_t bytes = m.message.ByteSizeLong();
+    const std::size_t bytes = m.message.ByteSizeLong() + s.uncharged_base_bytes;
     if (const failure f = over_quota(s, count, bytes, m.descriptors.size()); f.step != step::none) {
         ++quota_refusals_total_;
         return s.send_failure(request, f);
     }
+    s.uncharged_base_bytes = 0;
     const auto group = std::make_shared<batch>();
     group->left = count;
     group->reply.set_request_id(request);
@@ -139,6 +151,12 @@ result<child*> server::spawn_now(queued_spawn& q) {
         ++quota_refusals_total_;
         return resource_exhausted("children", config_.quotas.children_per_session,
                                   "--max-children");
+    }
+    if (s != nullptr && !leaves_descriptors(*s)) {
+        ++quota_refusals_total_;
+        return ipc::fail(step::quota, EMFILE, "descriptors",
+                         "RESOURCE_EXHAUSTED: each child takes a descriptor of the forkserver, and "
+                         "the last ones are for other sessions: raise its RLIMIT_NOFILE");
     }
     child c;
     c.session = q.session;
@@ -290,6 +308,7 @@ bool server::tell_waiters(child& c) {
         session* s = find(w.session);
         if (s == nullptr) continue;
         told = true;
+        --s->waits;
         v1::ServerMessage reply;
         reply.set_request_id(w.request);
         to_wire(c, *reply.mutable_wait()->mutable_exit());
