@@ -25,25 +25,31 @@ void lifetimes::end(child& c, bool at_once) {
     signal(c, kill ? SIGKILL : c.lifetime.signal, c.lifetime.target);
     // A stopped process sees its signal only once it goes on.
     if (!kill) signal(c, SIGCONT, c.lifetime.target);
-    if (!ending_.insert(c.id).second) return;
+    const auto [at, first] = ending_.try_emplace(c.id);
+    at->second.killed = at->second.killed || kill;
+    if (!first) return;
     if (c.exit && !anyone_left(c)) return finish(c.id);
-    deadlines_.emplace(clock::now() + (kill ? clock::duration{} : c.lifetime.grace), c.id);
+    at->second.deadline = clock::now() + (kill ? clock::duration{} : c.lifetime.grace);
+    deadlines_.emplace(at->second.deadline, c.id);
     arm();
 }
 
 void lifetimes::child_exited(child& c) {
-    if (ending_.contains(c.id) && !anyone_left(c)) finish(c.id);
+    const auto at = ending_.find(c.id);
+    if (at != ending_.end() && (at->second.killed || !anyone_left(c))) finish(c.id);
 }
 
 void lifetimes::finish(std::uint64_t id) {
-    ending_.erase(id);
-    std::erase_if(deadlines_, [id](const auto& d) { return d.second == id; });
+    const auto at = ending_.find(id);
+    deadlines_.erase({at->second.deadline, id});
+    ending_.erase(at);
     on_ended_(id);
 }
 
 void lifetimes::arm() {
-    if (deadlines_.empty()) return;
-    timer_.expires_at(deadlines_.begin()->first);
+    if (deadlines_.empty() || deadlines_.begin()->first >= armed_for_) return;
+    armed_for_ = deadlines_.begin()->first;
+    timer_.expires_at(armed_for_);
     timer_.async_wait([this](boost::system::error_code ec) {
         if (!ec) expire();
     });
@@ -52,6 +58,7 @@ void lifetimes::arm() {
 // After SIGKILL a process may still take its time to end; its exit is what
 // finishes it. A group or cgroup whose leader has exited has nobody to tell us.
 void lifetimes::expire() {
+    armed_for_ = clock::time_point::max();
     while (!deadlines_.empty() && deadlines_.begin()->first <= clock::now()) {
         const std::uint64_t id = deadlines_.begin()->second;
         deadlines_.erase(deadlines_.begin());
@@ -61,6 +68,7 @@ void lifetimes::expire() {
             continue;
         }
         signal(*c, SIGKILL, c->lifetime.target);
+        ending_[id].killed = true;
         if (c->exit) finish(id);
     }
     arm();

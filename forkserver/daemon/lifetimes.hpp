@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "forkserver/daemon/children.hpp"
 #include "ipc/features.hpp"
@@ -40,13 +41,21 @@ private:
     void arm();
     void expire();
 
+    struct ending_child {
+        clock::time_point deadline;
+        // SIGKILL was sent: the child's own exit is the end then, since what is left
+        // of its group may be zombies of somebody who never reaps them.
+        bool killed = false;
+    };
+
     boost::asio::steady_timer timer_;
     child_table& children_;
     bool group_by_pidfd_;
     bool cgroup_kill_;
     std::function<void(std::uint64_t)> on_ended_;
-    std::multimap<clock::time_point, std::uint64_t> deadlines_;
-    std::set<std::uint64_t> ending_;
+    std::map<std::uint64_t, ending_child> ending_;
+    std::set<std::pair<clock::time_point, std::uint64_t>> deadlines_;
+    clock::time_point armed_for_ = clock::time_point::max();
 };
 
 }  // namespace cleanfork::daemon
