@@ -173,6 +173,14 @@ unique_fd open_program(const std::string& path) {
     return fd;
 }
 
+bool capable(int capability) {
+    std::ifstream in("/proc/self/status");
+    for (std::string line; std::getline(in, line);)
+        if (line.starts_with("CapEff:"))
+            return (std::stoull(line.substr(7), nullptr, 16) >> capability & 1) != 0;
+    return false;
+}
+
 bool skipped_without_root(const char* what) {
     if (::geteuid() == 0) return false;
     MESSAGE("skipped, needs root: " << what);

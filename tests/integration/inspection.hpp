@@ -75,6 +75,10 @@ json as_user(uid_t uid, const std::function<json()>& body);
 std::string path_of(const unique_fd& fd);
 unique_fd open_program(const std::string& path);
 
+// Whether this process has the capability (CAP_* of linux/capability.h): root in
+// a container lacks some.
+bool capable(int capability);
+
 // True, with a message, when this process is not root: the test is to return.
 bool skipped_without_root(const char* what);
 
