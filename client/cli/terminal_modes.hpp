@@ -28,8 +28,8 @@ private:
     [[nodiscard]] bool in_foreground() const noexcept;
 
     int tty_;
-    bool terminal_ = false;
     termios saved_{};
+    bool terminal_;  // after saved_, which its initializer fills
 };
 
 }  // namespace cleanfork::cli

@@ -58,23 +58,29 @@ class Server:
     """A forkserver of `cleanfork serve`, at a socket in a directory of its own."""
 
     def __init__(self, *options):
+        self.process = None
         self.directory = tempfile.mkdtemp(prefix="cleanfork-test-")
         self.socket = os.path.join(self.directory, "socket")
         notify_path = os.path.join(self.directory, "notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(notify_path)
             notify.settimeout(DEADLINE)
-            self.process = subprocess.Popen(
-                [CLEANFORK, "serve", "--socket", self.socket, "--log-level", "error", *options],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                env={**os.environ, "NOTIFY_SOCKET": notify_path})
-            while b"READY=1" not in notify.recv(4096):
-                pass
+            try:
+                self.process = subprocess.Popen(
+                    [CLEANFORK, "serve", "--socket", self.socket, "--log-level", "error", *options],
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                    env={**os.environ, "NOTIFY_SOCKET": notify_path})
+                while b"READY=1" not in notify.recv(4096):
+                    pass
+            except OSError:
+                self.close()
+                raise
 
     def close(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-        self.process.wait(DEADLINE)
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.terminate()
+            self.process.wait(DEADLINE)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -101,10 +107,10 @@ class CommandTest(unittest.TestCase):
     def spawn(self, *args, **options):
         return self.cleanfork("spawn", *args, **options)
 
-    def output(self, *args, **options):
+    def output(self, *args, stderr_is="", **options):
         """Standard output of a spawn that has to succeed and to say nothing itself."""
         done = self.spawn(*args, **options)
-        self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+        self.assertEqual((done.returncode, done.stderr), (0, stderr_is), done)
         return done.stdout
 
     def start(self, *args, **options):

@@ -24,7 +24,16 @@ class ServerTest(CommandTest):
     def detach_for_long(self, *args):
         """A detached child that does not end by itself: its id and a pidfd."""
         child, pid = self.detach(*args)
+        self.addCleanup(self.kill_for_sure, os.pidfd_open(pid))
         return child, os.pidfd_open(pid)
+
+    @staticmethod
+    def kill_for_sure(pidfd):
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.close(pidfd)
 
     def ps(self):
         done = self.cleanfork("ps", "--json", *self.at)
@@ -102,7 +111,7 @@ class List(ServerTest):
             wait_for_end(pidfd)
 
     def test_control_characters_of_a_command_do_not_reach_the_terminal(self):
-        child, pidfd = self.detach_for_long("sh", "-c", "sleep 1000 #\n\033[31m")
+        child, pidfd = self.detach_for_long("sh", "-c", "exec sleep 1000 #\n\033[31m")
         shown = self.succeed("ps")
         self.assertEqual(len(shown.splitlines()), 2)
         self.assertNotIn("\033", shown)
