@@ -63,7 +63,8 @@ int serve(const std::string& address, asio::io_context& io, const cleanfork::cli
         std::cerr << "grpc_runner_server: cannot listen on " << address << '\n';
         return 1;
     }
-    std::cout << "listening on " << listening.address << std::endl;
+    std::cout << "listening on " << listening.address << ", forkserver is process "
+              << forkserver.server().pid << std::endl;
 
     std::jthread shutdown;
     stop.async_wait([&](boost::system::error_code, int) {
