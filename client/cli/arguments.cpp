@@ -35,7 +35,8 @@ public:
     std::string make_option_opts(const CLI::Option* option) const override {
         if (option->get_type_size() == 0) return {};
         const bool repeated = option->get_expected_max() == CLI::detail::expected_max_vector_size;
-        return " " + option->get_type_name() + (repeated ? " ..." : "");
+        const std::string type = option->get_type_name();
+        return (type.empty() ? "" : " " + type) + (repeated ? " ..." : "");
     }
 
     std::string make_option_name(const CLI::Option* option, bool) const override {

@@ -51,7 +51,8 @@ bool runner::make_terminal(spawn_options& options) {
 void runner::spawned(const std::exception_ptr& error, process child) {
     if (error) {
         const failure why = failure_of(error);
-        if (gave_up_ != 0) return finish(k_exit_signal_base + gave_up_);
+        if (gave_up_ != 0 && why.error_number == ECANCELED)
+            return finish(k_exit_signal_base + gave_up_);
         report_.failed(why);
         return finish(exit_code_of(why));
     }
@@ -65,7 +66,7 @@ void runner::spawned(const std::exception_ptr& error, process child) {
     child_.async_wait([this](const boost::system::error_code& ec, const exit_status& status) {
         ended(ec, status);
     });
-    if (gave_up_ != 0) on_signal(gave_up_);
+    for (const int number : early_) on_signal(number);
 }
 
 void runner::ended(const boost::system::error_code& error, const exit_status& status) {

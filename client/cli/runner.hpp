@@ -10,6 +10,7 @@
 #include <functional>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include "client/cli/pty_relay.hpp"
 #include "client/cli/spawn_report.hpp"
@@ -63,7 +64,8 @@ private:
 
     boost::asio::signal_set signals_;
     boost::asio::cancellation_signal cancel_spawn_;
-    int gave_up_ = 0;  // the signal that came before the child existed
+    std::vector<int> early_;  // signals that came before we knew of the child
+    int gave_up_ = 0;         // the one of them that asks to end
     std::set<int> sent_;
 
     boost::asio::steady_timer timer_;

@@ -59,10 +59,10 @@ void runner::on_signal(int number) {
     }
 }
 
-// A spawn that is still queued can be taken back; one that has begun completes,
-// and the child then gets the signal.
+// The child may run by now, and only the news of it be on its way: it gets every
+// signal then. A spawn that is still queued can be taken back.
 void runner::before_start(int number) {
-    if (number == SIGTSTP) ::raise(SIGSTOP);
+    early_.push_back(number);
     if (!asks_to_end(number)) return;
     gave_up_ = number;
     cancel_spawn_.emit(boost::asio::cancellation_type::total);

@@ -35,7 +35,7 @@ chosen_server choose_server(boost::asio::any_io_executor executor, const server_
             return {
                 connect(executor, {.path = path, .timeout = k_default_socket_patience}), path, {}};
         } catch (const spawn_error& e) {
-            if (!is_absent(e)) note = std::string(e.what()) + "; using a private forkserver";
+            if (!is_absent(e)) note = explain(e, path) + "; using a private forkserver";
         }
     }
     return {launch(executor), {}, std::move(note)};
@@ -47,9 +47,13 @@ cleanfork::client join_server(const std::optional<std::string>& socket) {
 
 std::string explain(const std::exception& e, const std::optional<std::string>& socket) {
     const auto* failed = dynamic_cast<const spawn_error*>(&e);
-    if (failed != nullptr && is_absent(*failed))
-        return "no forkserver answers at " + socket.value_or(default_socket_path()) +
-               ": start one with `cleanfork serve" + (socket ? " --socket " + *socket : "") + "`";
+    if (failed == nullptr) return e.what();
+    const std::string path = socket.value_or(default_socket_path());
+    if (is_absent(*failed))
+        return "no forkserver answers at " + path + ": start one with `cleanfork serve" +
+               (socket ? " --socket " + *socket : "") + "`";
+    if (failed->step() == step::connect || failed->step() == step::hello)
+        return path + ": " + e.what();
     return e.what();
 }
 

@@ -1,5 +1,6 @@
 #include "client/cli/spawn_arguments.hpp"
 
+#include <filesystem>
 #include <limits>
 
 #include "client/cli/exit_codes.hpp"
@@ -105,7 +106,10 @@ void spawn_arguments::add_process(arguments& form) {
         "Default: that of this process");
     form.value(
         "--cgroup", "PATH", as_is,
-        [this](std::string path) { request.options.cgroup = std::move(path); },
+        [this](const std::string& path) {
+            // The forkserver's working directory is not ours.
+            request.options.cgroup = std::filesystem::absolute(path).string();
+        },
         "Directory of an existing cgroup v2 to be born in");
 }
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import unittest
 
@@ -256,12 +257,21 @@ class DefaultSocket(ServerTest):
         self.assertIn("private forkserver", self.spawn("-v", "--private", "true",
                                                        env=environment).stderr)
 
-    def test_a_socket_that_is_none_is_passed_over_with_a_note(self):
+    def test_a_file_that_is_no_socket_is_passed_over(self):
         path = os.path.join(self.home, "plain-file")
         with open(path, "w", encoding="ascii"):
             pass
         done = self.spawn("echo", "works", env={**self.environment, "CLEANFORK_SOCKET": path})
         self.assertEqual((done.returncode, done.stdout), (0, "works\n"))
+
+    def test_a_forkserver_that_hangs_is_passed_over_with_a_note(self):
+        path = os.path.join(self.home, "hangs")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mute:
+            mute.bind(path)
+            mute.listen()
+            done = self.spawn("echo", "works", env={**self.environment, "CLEANFORK_SOCKET": path})
+            self.assertEqual((done.returncode, done.stdout), (0, "works\n"))
+            self.assertRegex(done.stderr, rf"\Acleanfork: {path}: .*ETIMEDOUT.*private forkserver\n\Z")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import re
 import resource
 import unittest
 
-from support import CommandTest
+from support import CommandTest, read_line
 
 STATUS = ("cat", "/proc/self/status")
 
@@ -41,7 +41,8 @@ class Attributes(CommandTest):
 
     def test_it_can_join_a_process_group_of_the_forkservers_session(self):
         server = self.serve()
-        holder = self.start("--socket", server.socket, "cat")
+        holder = self.start("--socket", server.socket, "sh", "-c", "echo ready; exec cat")
+        self.assertEqual(read_line(holder.stdout), "ready")
         group = self.only_child(server)["pid"]
         _, _, joined, _ = self.ids("--socket", server.socket, "--process-group", str(group))
         self.assertEqual(joined, group)
@@ -161,8 +162,9 @@ class Attributes(CommandTest):
         path = os.path.join(found[1], f"cleanfork-test-{os.getpid()}")
         os.mkdir(path)
         self.addCleanup(os.rmdir, path)
-        shown = self.output("--cgroup", path, "cat", "/proc/self/cgroup")
-        self.assertRegex(shown, rf"(?m)^0::.*/{os.path.basename(path)}$")
+        for given in (path, os.path.basename(path)):
+            shown = self.output("--cgroup", given, "cat", "/proc/self/cgroup", cwd=found[1])
+            self.assertRegex(shown, rf"(?m)^0::.*/{os.path.basename(path)}$")
 
 
 if __name__ == "__main__":
