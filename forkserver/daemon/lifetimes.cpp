@@ -1,8 +1,18 @@
 #include "forkserver/daemon/lifetimes.hpp"
 
+#include <algorithm>
 #include <csignal>
+#include <vector>
 
 namespace cleanfork::daemon {
+
+namespace {
+
+// Most groups go at once; a stubborn one is looked at less and less often.
+constexpr std::chrono::milliseconds k_first_look{5};
+constexpr std::chrono::milliseconds k_rare_look{1000};
+
+}  // namespace
 
 lifetimes::lifetimes(boost::asio::io_context& io, child_table& children,
                      const ipc::feature_set& features, std::function<void(std::uint64_t)> on_ended)
@@ -10,7 +20,8 @@ lifetimes::lifetimes(boost::asio::io_context& io, child_table& children,
       children_(children),
       group_by_pidfd_(features.has(ipc::feature::pidfd_signal_group)),
       cgroup_kill_(!ipc::disabled_by_environment(ipc::feature::cgroup_kill)),
-      on_ended_(std::move(on_ended)) {}
+      on_ended_(std::move(on_ended)),
+      look_timer_(io) {}
 
 int lifetimes::signal(const child& c, int number, signal_target target) const {
     return signal_child(c, number, target, group_by_pidfd_, cgroup_kill_);
@@ -27,23 +38,51 @@ void lifetimes::end(child& c, bool at_once) {
     if (!kill) signal(c, SIGCONT, c.lifetime.target);
     const auto [at, first] = ending_.try_emplace(c.id);
     at->second.killed = at->second.killed || kill;
+    if (c.exit && (!anyone_left(c) || (kill && !first))) return finish(c.id);
     if (!first) return;
-    if (c.exit && !anyone_left(c)) return finish(c.id);
     at->second.deadline = clock::now() + (kill ? clock::duration{} : c.lifetime.grace);
     deadlines_.emplace(at->second.deadline, c.id);
     arm();
+    if (c.exit) look_after(c.id);
 }
 
 void lifetimes::child_exited(child& c) {
     const auto at = ending_.find(c.id);
-    if (at != ending_.end() && (at->second.killed || !anyone_left(c))) finish(c.id);
+    if (at == ending_.end()) return;
+    if (at->second.killed || !anyone_left(c)) return finish(c.id);
+    look_after(c.id);
 }
 
 void lifetimes::finish(std::uint64_t id) {
     const auto at = ending_.find(id);
     deadlines_.erase({at->second.deadline, id});
     ending_.erase(at);
+    leaderless_.erase(id);
     on_ended_(id);
+}
+
+void lifetimes::look_after(std::uint64_t id) {
+    leaderless_.insert(id);
+    look_interval_ = k_first_look;
+    arm_look();
+}
+
+void lifetimes::arm_look() {
+    if (leaderless_.empty()) return;
+    look_timer_.expires_after(look_interval_);
+    look_timer_.async_wait([this](boost::system::error_code ec) {
+        if (!ec) look();
+    });
+}
+
+void lifetimes::look() {
+    const std::vector<std::uint64_t> ids(leaderless_.begin(), leaderless_.end());
+    for (const std::uint64_t id : ids) {
+        const child* c = children_.find(id);
+        if (c != nullptr && !anyone_left(*c)) finish(id);
+    }
+    look_interval_ = std::min<clock::duration>(look_interval_ * 2, k_rare_look);
+    arm_look();
 }
 
 void lifetimes::arm() {
@@ -65,6 +104,7 @@ void lifetimes::expire() {
         child* c = children_.find(id);
         if (c == nullptr) {
             ending_.erase(id);
+            leaderless_.erase(id);
             continue;
         }
         signal(*c, SIGKILL, c->lifetime.target);

@@ -26,7 +26,7 @@ public:
     void end(child& c, bool at_once = false);
 
     // To be called when a child has exited: what is left of its group or cgroup
-    // keeps its grace.
+    // keeps its grace, and is over as soon as the last of it is.
     void child_exited(child& c);
 
     [[nodiscard]] bool idle() const noexcept { return ending_.empty(); }
@@ -38,6 +38,9 @@ public:
 private:
     using clock = std::chrono::steady_clock;
     void finish(std::uint64_t id);
+    void look_after(std::uint64_t id);
+    void arm_look();
+    void look();
     void arm();
     void expire();
 
@@ -56,6 +59,11 @@ private:
     std::map<std::uint64_t, ending_child> ending_;
     std::set<std::pair<clock::time_point, std::uint64_t>> deadlines_;
     clock::time_point armed_for_ = clock::time_point::max();
+    // Of the ending ones, those whose leader has exited while others of the group or
+    // cgroup live: these are no children of ours, so that we must look for their end.
+    std::set<std::uint64_t> leaderless_;
+    boost::asio::steady_timer look_timer_;
+    clock::duration look_interval_{};
 };
 
 }  // namespace cleanfork::daemon
