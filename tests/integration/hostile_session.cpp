@@ -58,7 +58,11 @@ failure failure_in(const reply& r) {
 
 raw_session::raw_session(const test_daemon& daemon) : raw_session(daemon.connect()) { hello(); }
 
-void raw_session::fail_now(const char* why) { FAIL("the daemon did not answer as awaited: ", why); }
+void raw_session::fail_now(const v1::StatsReply& s) {
+    FAIL("the statistics never became what they should: ", s.sessions(), " sessions, ",
+         s.children(), " children, ", s.statuses(), " statuses, ", s.queued(), " queued, ",
+         s.descriptors(), " descriptors");
+}
 
 int raw_session::send_bytes(std::string_view bytes, std::span<const int> fds) const {
     iovec part{const_cast<char*>(bytes.data()), bytes.size()};
@@ -148,7 +152,9 @@ std::uint64_t raw_session::post_spawn(const v1::SpawnRequest& r, std::span<const
     v1::ClientMessage m;
     m.set_request_id(next_id());
     *m.mutable_spawn() = r;
-    for (std::size_t i = 0; i < fds.size(); ++i) m.add_descriptors(v1::DESCRIPTOR_PURPOSE_CHILD);
+    for (std::uint32_t i = 1; i <= fds.size(); ++i)
+        m.add_descriptors(i == r.cgroup_descriptor() ? v1::DESCRIPTOR_PURPOSE_CGROUP
+                                                     : v1::DESCRIPTOR_PURPOSE_CHILD);
     const std::uint64_t id = m.request_id();
     REQUIRE(send(std::move(m), fds));
     return id;

@@ -92,7 +92,7 @@ public:
 
 private:
     void note(const v1::ServerMessage& m);
-    static void fail_now(const char* why);
+    static void fail_now(const v1::StatsReply& s);
 
     unique_fd socket_;
     ipc::receiver receiver_;
@@ -109,7 +109,7 @@ v1::StatsReply raw_session::stats_until(Enough enough) {
         v1::StatsReply s = stats();
         if (enough(s)) return s;
         if (std::chrono::steady_clock::now() > give_up) {
-            fail_now("what was awaited of the statistics did not come");
+            fail_now(s);
             return s;
         }
     }
