@@ -63,6 +63,7 @@ client launch_without(const std::string& features, const launch_options& options
     const scoped_variable off("CLEANFORK_DISABLE_FEATURES", features);
     launch_options o = options;
     if (o.daemon.empty()) o.daemon = daemon_path();
+    if (o.log_fd < 0 && std::getenv("CLEANFORK_TEST_LOG") != nullptr) o.log_fd = 2;
     return launch(o);
 }
 

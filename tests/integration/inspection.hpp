@@ -32,7 +32,8 @@ private:
     std::optional<std::string> before_;
 };
 
-// A private forkserver with features (names separated by commas) forced off.
+// A private forkserver with features (names separated by commas) forced off. With
+// $CLEANFORK_TEST_LOG set it logs to our standard error.
 client launch_without(const std::string& features, const launch_options& options = {});
 
 // A private forkserver under the helper `deny`: `rules` is what it takes as --deny.
