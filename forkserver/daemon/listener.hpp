@@ -15,7 +15,7 @@ namespace cleanfork::daemon {
 struct listening_socket {
     unique_fd socket;
     unique_fd directory;  // of the path
-    unique_fd lock;       // flock'ed for the forkserver's life
+    unique_fd lock;       // flock'ed while the socket is in place
     std::string name;     // in the directory; empty: activated, not ours to remove
     std::string path;     // for display
 };

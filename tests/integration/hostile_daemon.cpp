@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstddef>
@@ -60,7 +61,8 @@ unique_fd bind_abstract(const std::string& name, int type) {
 
 // In the new process. Never returns; the parent sees 126 when the daemon did not start.
 [[noreturn]] void become_daemon(const program_options& o, int program, char** argv) {
-    if (o.standard_error >= 0) ::dup2(o.standard_error, STDERR_FILENO);
+    ::dup2(o.standard_error >= 0 ? o.standard_error : ::open("/dev/null", O_WRONLY | O_CLOEXEC),
+           STDERR_FILENO);
     if (o.listening >= 0) {
         ::dup2(o.listening, 3);
         ::fcntl(3, F_SETFD, 0);
@@ -137,6 +139,46 @@ int reap(const started& s) {
     return status;
 }
 
+ended run_daemon(program_options options) {
+    const unique_fd text = text_file();
+    options.standard_error = text.get();
+    const int status = reap(start_daemon(options));
+    return {status, contents(text)};
+}
+
+unique_fd connect_to(const std::string& path) {
+    unique_fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    const auto address = ipc::socket_address(path);
+    REQUIRE(address.has_value());
+    REQUIRE(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) ==
+            0);
+    return fd;
+}
+
+std::vector<std::string> names_in(const std::string& directory) {
+    std::vector<std::string> names;
+    for (const auto& e : std::filesystem::directory_iterator(directory))
+        names.push_back(e.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+unique_fd text_file() {
+    unique_fd file(::memfd_create("text", MFD_CLOEXEC));
+    REQUIRE(bool(file));
+    return file;
+}
+
+std::string contents(const unique_fd& file) {
+    std::string text;
+    char part[4096];
+    for (;;) {
+        const ssize_t n = ::pread(file.get(), part, sizeof part, static_cast<off_t>(text.size()));
+        if (n <= 0) return text;
+        text.append(part, static_cast<std::size_t>(n));
+    }
+}
+
 std::string daemon_path() {
     return variable_or("CLEANFORK_DAEMON", CLEANFORK_BIN_DIR "/cleanforkd");
 }
@@ -161,8 +203,8 @@ std::string notify_socket::receive(int other) const {
 }
 
 test_daemon::test_daemon(program_options options)
-    : path_(directory_ / "socket"), log_(::memfd_create("log", MFD_CLOEXEC)), uid_(options.uid) {
-    if (uid_ == 0) {
+    : path_(directory_ / "socket"), log_(text_file()), uid_(options.uid) {
+    if (uid_ == 0 && !options.activated) {
         options.args.insert(options.args.end(), {"--socket", path_});
     } else {
         path_ = unique_name("socket");
@@ -186,18 +228,12 @@ test_daemon::~test_daemon() {
     CHECK_MESSAGE(status == 0, log());
 }
 
-unique_fd test_daemon::connect() const {
+unique_fd test_daemon::connect_as(uid_t uid) const {
+    if (!listening_) return connect_to(path_);
     unique_fd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    if (uid_ == 0) {
-        const auto address = ipc::socket_address(path_);
-        REQUIRE(address.has_value());
-        REQUIRE(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&*address),
-                          sizeof *address) == 0);
-        return fd;
-    }
     // SO_PEERCRED is who we are at this moment.
     const abstract_address a(path_);
-    REQUIRE(::seteuid(uid_) == 0);
+    REQUIRE(::seteuid(uid) == 0);
     const int connected = ::connect(fd.get(), a.get(), a.size);
     REQUIRE(::seteuid(0) == 0);
     REQUIRE(connected == 0);
@@ -221,14 +257,6 @@ int test_daemon::wait() {
 
 bool test_daemon::running() const { return !ipc::pidfd_wait(process_.pidfd.get(), false, 0); }
 
-std::string test_daemon::log() const {
-    std::string text;
-    char part[4096];
-    for (;;) {
-        const ssize_t n = ::pread(log_.get(), part, sizeof part, static_cast<off_t>(text.size()));
-        if (n <= 0) return text;
-        text.append(part, static_cast<std::size_t>(n));
-    }
-}
+std::string test_daemon::log() const { return contents(log_); }
 
 }  // namespace cleanfork::testing

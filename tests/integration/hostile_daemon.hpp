@@ -57,7 +57,10 @@ struct program_options {
     rlim_t processes = 0;                    // RLIMIT_NPROC; 0: as ours
     uid_t uid = 0;                           // 0: as ours
     int listening = -1;                      // borrowed: becomes 3, with LISTEN_FDS
-    int standard_error = -1;                 // borrowed
+    int standard_error = -1;                 // borrowed; -1: /dev/null
+    // The socket is one that the test has bound, in no directory: whoever knows its name
+    // reaches it, whatever their uid. So it is for a daemon with a uid of its own.
+    bool activated = false;
 };
 
 struct started {
@@ -69,6 +72,22 @@ struct started {
 started start_daemon(const program_options& options);
 // Waits for the end, reaps, and returns the status of wait(2).
 int reap(const started& s);
+
+// Runs cleanforkd to its end: for what makes it refuse to start.
+struct ended {
+    int status;        // of wait(2)
+    std::string text;  // standard error
+};
+ended run_daemon(program_options options);
+
+// A connection to the socket at `path`.
+unique_fd connect_to(const std::string& path);
+// What is in a directory, in order.
+std::vector<std::string> names_in(const std::string& directory);
+
+// A memfd, and what was written to it.
+unique_fd text_file();
+std::string contents(const unique_fd& file);
 
 // $CLEANFORK_DAEMON, else the one built beside this test.
 std::string daemon_path();
@@ -104,8 +123,9 @@ public:
     [[nodiscard]] int pidfd() const noexcept { return process_.pidfd.get(); }
     [[nodiscard]] const notify_socket& notifications() const noexcept { return notify_; }
 
-    // A connection of the user the daemon runs as; nothing was said on it yet.
-    [[nodiscard]] unique_fd connect() const;
+    // A connection, of the user the daemon runs as or another; nothing was said on it yet.
+    [[nodiscard]] unique_fd connect() const { return connect_as(uid_); }
+    [[nodiscard]] unique_fd connect_as(uid_t uid) const;
 
     void signal(int number) const;
     // SIGSTOP, and back when it has stopped: what is sent now is read in one turn.
@@ -120,7 +140,7 @@ private:
     scratch_directory directory_;
     std::string path_;
     notify_socket notify_;
-    unique_fd listening_;  // of a daemon with a uid of its own: no directory is everybody's
+    unique_fd listening_;  // of an activated daemon
     unique_fd log_;
     uid_t uid_ = 0;
     started process_;
