@@ -75,9 +75,11 @@ std::optional<int> parse(int argc, char** argv, options& o) {
 }
 
 // Children inherit dispositions and descriptors through us: both are put right
-// once, here, and not in each child. The raw call reaches the two real-time
+// once, here, and not in each child. The raw calls reach the two real-time
 // signals libc keeps to itself.
 void reset_signals() {
+    const std::uint64_t every = ~std::uint64_t{0};
+    ::syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &every, nullptr, sizeof every);
     struct kernel_action {
         void (*handler)(int);
         unsigned long flags;
@@ -114,7 +116,7 @@ result<unique_fd> block_signals() {
     sigset_t set;
     sigemptyset(&set);
     for (const int s : {SIGTERM, SIGINT, SIGHUP, SIGPIPE}) sigaddset(&set, s);
-    if (::sigprocmask(SIG_SETMASK, &set, nullptr) != 0)
+    if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0)
         return ipc::fail(step::launch, errno, "sigprocmask");
     sigdelset(&set, SIGPIPE);  // blocked so that a write gives EPIPE; nobody reads it
     unique_fd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));

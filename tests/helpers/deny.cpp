@@ -27,6 +27,11 @@ const std::map<std::string_view, std::uint32_t> k_calls = {
     {"clone", SYS_clone},
     {"clone3", SYS_clone3},
     {"close_range", SYS_close_range},
+#ifdef SYS_dup2
+    {"dup2", SYS_dup2},
+#else
+    {"dup2", SYS_dup3},
+#endif
     {"epoll_ctl", SYS_epoll_ctl},
     {"fchdir", SYS_fchdir},
     {"fcntl", SYS_fcntl},
