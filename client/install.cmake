@@ -7,8 +7,10 @@ install(TARGETS cleanforkd cleanfork RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/ipc/include/cleanfork
                   ${PROJECT_SOURCE_DIR}/client/include/cleanfork
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/man/
-        DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 FILES_MATCHING PATTERN "*.1")
+foreach(section IN ITEMS 1 8)
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/man/
+          DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section} FILES_MATCHING PATTERN "*.${section}")
+endforeach()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/man/
         DESTINATION ${CMAKE_INSTALL_MANDIR}/man8 FILES_MATCHING PATTERN "*.8")
 
