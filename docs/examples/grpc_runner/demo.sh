@@ -166,6 +166,9 @@ start_sleepers() { # FIFO
     sleepers_client=$!
     exec {alive}<"$1"
 }
+leaves_a_process() {
+    timeout 10 "$bin/grpc_runner_client" "$address" sh -c 'yes & sleep 0.1' </dev/null >"$work/yes"
+}
 sleepers_are_gone() { timeout 10 cat <&"$alive" && exec {alive}<&-; }
 
 show_ends() {
@@ -173,8 +176,9 @@ show_ends() {
     start_sleepers "$work/cancelled"
     kill -TERM "$sleepers_client"
     line "a lost client" "killed, and so is its program with the process it started" sleepers_are_gone
+    line "a leftover" "the call ends with its program, while yes(1) still holds the pipe" \
+        leaves_a_process
     start_sleepers "$work/late"
-    # Let go of it: a call that ends with a non-zero code is what we ask for.
     client --timeout 0.2 "$address" sleep 1000 </dev/null 2>"$work/deadline" || code=$?
     line "a deadline" "$(sed 's/^grpc_runner_client: //' "$work/deadline") after 0.2 s" [ "$code" = 125 ]
     printf '%-14s %s\n' "the server" "$(kib "$server" Threads) threads; the forkserver $(kib "$forkserver" Threads)"

@@ -1,5 +1,6 @@
 #include "session.hpp"
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/experimental/awaitable_operators.hpp>
@@ -23,8 +24,8 @@ session::session(const asio::any_io_executor& executor, const cleanfork::client&
     : forkserver_(forkserver),
       stream_(stream_type::create(executor)),
       in_(executor),
-      out_(executor),
-      err_(executor) {}
+      out_{pipe_end(executor)},
+      err_{pipe_end(executor)} {}
 
 session::stream_type* session::start(asio::any_io_executor executor,
                                      const cleanfork::client& forkserver) {
@@ -51,8 +52,8 @@ awaitable<void> session::serve() {
     }
     child_ = std::move(child);
     in_.assign(child_.take_in().release());
-    out_.assign(child_.take_out().release());
-    err_.assign(child_.take_err().release());
+    out_.pipe.assign(child_.take_out().release());
+    err_.pipe.assign(child_.take_err().release());
 
     co_await stream_->write(started_reply(child_));
     const auto self = shared_from_this();
@@ -83,32 +84,32 @@ awaitable<void> session::deliver() {
 
 // One chunk is read, and the next only when gRPC has taken it: a program that
 // writes faster than the client reads waits, and nothing piles up in the server.
-awaitable<void> session::forward(pipe& from, bytes_of_reply part) {
-    for (;;) {
+awaitable<void> session::forward(output& from, bytes_of_reply part) {
+    while (from.left > 0) {
+        const bool after_end = ended_;
         RunReply reply;
         std::string& bytes = *(reply.*part)();
-        bytes.resize(k_chunk);
-        error_code error;
-        std::size_t size = 0;
-        // Once the program has ended: what is in the pipe, not until the end of the
-        // file. A process it left behind may hold the other end for ever.
-        if (ended_)
-            size = from.read_some(asio::buffer(bytes), error);
-        else
-            std::tie(error, size) = co_await from.async_read_some(asio::buffer(bytes), k_no_throw);
+        bytes.resize(std::min(from.left, k_chunk));
+        const auto [error, size] =
+            co_await from.pipe.async_read_some(asio::buffer(bytes), k_no_throw);
         if (error == asio::error::operation_aborted && ended_) continue;
         if (error) co_return;
+        if (after_end) from.left -= size;
         bytes.resize(size);
         if (!co_await stream_->write(std::move(reply))) co_return;
     }
 }
 
+// The output ends with the program, with what is in the pipes then. Their end of
+// file may never come: a process left behind can hold them, and write for ever.
 awaitable<void> session::wait_for_end() {
     status_ = co_await child_.async_wait(use_awaitable);
     ended_ = true;
-    for (pipe* output : {&out_, &err_}) {
-        output->non_blocking(true);
-        output->cancel();
+    for (output* o : {&out_, &err_}) {
+        asio::posix::descriptor_base::bytes_readable in_the_pipe;
+        o->pipe.io_control(in_the_pipe);
+        o->left = in_the_pipe.get();
+        o->pipe.cancel();
     }
 }
 

@@ -4,6 +4,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <cleanfork/client.hpp>
+#include <cstdint>
 #include <memory>
 
 #include "rpc_stream.hpp"
@@ -21,13 +22,17 @@ public:
     session(const boost::asio::any_io_executor& executor, const cleanfork::client& forkserver);
 
 private:
-    using pipe = boost::asio::posix::stream_descriptor;
+    using pipe_end = boost::asio::posix::stream_descriptor;
+    struct output {
+        pipe_end pipe;
+        std::size_t left = SIZE_MAX;  // that may still be read, known once the program has ended
+    };
     using bytes_of_reply = std::string* (runner::v1::RunReply::*)();
 
     boost::asio::awaitable<void> serve();
     boost::asio::awaitable<void> feed();
     boost::asio::awaitable<void> deliver();
-    boost::asio::awaitable<void> forward(pipe& from, bytes_of_reply part);
+    boost::asio::awaitable<void> forward(output& from, bytes_of_reply part);
     boost::asio::awaitable<void> wait_for_end();
     boost::asio::awaitable<void> kill_when_cancelled();
 
@@ -36,5 +41,6 @@ private:
     cleanfork::process child_;
     cleanfork::exit_status status_;
     bool ended_ = false;
-    pipe in_, out_, err_;
+    pipe_end in_;
+    output out_, err_;
 };
