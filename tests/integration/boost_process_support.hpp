@@ -52,6 +52,36 @@ std::string shell(const std::string& script, Inits&&... inits) {
     return text + "=" + std::to_string(p.wait());
 }
 
+template <class Library>
+typename Library::process start(asio::io_context& io, const std::string& script) {
+    return typename Library::process(io, "/bin/sh", {"-c", script});
+}
+
+// A shell that says when it runs, and then only waits.
+struct waiting_shell {
+    asio::writable_pipe in;  // never written to: the shell blocks in `read`
+    asio::readable_pipe out;
+    bp::process process;
+
+    explicit waiting_shell(asio::io_context& io, const std::string& prelude = "")
+        : in(io),
+          out(io),
+          process(io, "/bin/sh",
+                  {"-c", prelude + "echo ready; exec 1>&-; while :; do read x; done"},
+                  bp::process_stdio{in, out, nullptr}) {
+        read_all(out);
+    }
+};
+
+struct outcome {
+    error_code ec;
+    int code = -1;
+    bool called = false;
+    auto handler() {
+        return [this](error_code e, int c) { ec = e, code = c, called = true; };
+    }
+};
+
 // A directory that goes with everything in it.
 class temporary_directory {
 public:

@@ -106,6 +106,8 @@ public:
         if (stage_ == stage::start) return start(self);
         if (stage_ == stage::finished) return complete(self, ec_);
         if (ec || child_->ended(ec)) return complete(self, ec);
+        // Asio may wake without cause, as in a context that is run again.
+        if (child_->process.running()) return watch(self);
         // Ended, but not reaped: the forkserver is busy, or was lost and init is.
         if (!timer_) timer_ = std::make_unique<timer>(executor_);
         timer& t = *timer_;  // stays where it is when the operation moves
@@ -131,7 +133,12 @@ private:
             const Executor e = executor_;
             return asio::post(e, std::move(self));
         }
-        auto& descriptor = watch_->descriptor;
+        watch(self);
+    }
+
+    template <class Self>
+    void watch(Self& self) {
+        auto& descriptor = watch_->descriptor;  // stays where it is, as the timer
         descriptor.async_wait(asio::posix::descriptor_base::wait_read, std::move(self));
     }
 

@@ -8,6 +8,7 @@
 #include <boost/type_traits/remove_pointer.hpp>
 #include <numeric>
 //
+#include <boost/process/v2/detail/last_error.hpp>  // start_dir.hpp and stdio.hpp forget it
 #include <boost/process/v2/environment.hpp>
 #include <boost/process/v2/error.hpp>
 #include <boost/process/v2/exit_code.hpp>
