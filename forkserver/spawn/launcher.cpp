@@ -27,9 +27,11 @@ constexpr std::size_t k_stack_size = 128 * 1024;
 constexpr std::size_t k_page = 4096;
 constexpr int k_own_descriptors_from = 1024;
 
-// Which of clone3's errors speak of the cgroup (clone(2), EBUSY and below).
+// Which of clone3's errors speak of the cgroup (clone(2), EBUSY and below; ENOENT
+// is one that was removed).
 bool is_about_cgroup(int e) noexcept {
-    return e == EBUSY || e == EOPNOTSUPP || e == EBADF || e == EACCES || e == ENODEV || e == EPERM;
+    return e == ENOENT || e == EBUSY || e == EOPNOTSUPP || e == EBADF || e == EACCES ||
+           e == ENODEV || e == EPERM;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // What the process is to have and to be, besides its program.
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -13,6 +14,15 @@ namespace cleanfork::spawn {
 namespace {
 
 constexpr int k_first_listen_target = 3;  // SD_LISTEN_FDS_START
+
+bool is_frozen(int cgroup) noexcept {
+    const unique_fd events(::openat(cgroup, "cgroup.events", O_RDONLY | O_CLOEXEC));
+    if (!events) return false;  // the root cgroup, or none at all
+    char text[256];
+    const ssize_t n = ipc::retry([&] { return ::pread(events.get(), text, sizeof text, 0); });
+    return n > 0 && std::string_view(text, static_cast<std::size_t>(n)).find("frozen 1") !=
+                        std::string_view::npos;
+}
 
 }  // namespace
 
@@ -203,6 +213,11 @@ result<void> planner::cgroup() {
         if (!fd) return fd.error();
         plan_.cgroup_fd = *fd;
     }
+    // A child that is frozen before its exec would keep the forkserver, which
+    // waits for that, from everybody.
+    if (plan_.cgroup_fd >= 0 && is_frozen(plan_.cgroup_fd))
+        return ipc::fail(step::cgroup, EBUSY, out_.object_of(step::cgroup, -1),
+                         "the cgroup is frozen: no process can begin there");
     plan_.join_cgroup = plan_.cgroup_fd >= 0 && !self_.clone_into_cgroup;
     return {};
 }
