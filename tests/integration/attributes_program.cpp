@@ -131,7 +131,7 @@ TEST_CASE("without a PATH the system's directories are searched, and an empty pa
     fs::create_symlink(helper("inspect"), dir.path() / "here");
     with_each_variant([&](const client& c) {
         CHECK(c.run({.program = "true", .env = {.clear = true}}).status.success());
-        for (const char* path : {"", ":/nowhere", "/nowhere:", "/nowhere::/nowhere"}) {
+        for (const std::string path : {"", ":/nowhere", "/nowhere:", "/nowhere::/nowhere"}) {
             INFO("PATH=" << path);
             const json seen = inspect(
                 c,
@@ -273,7 +273,7 @@ TEST_CASE("what an argument, a variable or a path cannot be is refused before a 
     const std::string too_long(ipc::k_max_string + 1, 'x');
     const std::string long_path(ipc::k_max_path, 'x');
     struct refused {
-        const char* what;
+        std::string what;
         spawn_options options;
         int error_number;
     };

@@ -10,7 +10,7 @@
 namespace cleanfork::test {
 
 struct failing {
-    const char* what;
+    std::string what;
     step at;
     int error_number;
     std::optional<std::string> object;  // nullopt: whatever it is

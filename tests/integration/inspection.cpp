@@ -91,7 +91,7 @@ void with_each_variant(const std::function<void(const client&)>& body) {
     for (const std::string& off : variants()) {
         auto at = clients.find(off);
         if (at == clients.end()) at = clients.emplace(off, launch_without(off)).first;
-        INFO("features forced off: " << (off.empty() ? "none" : off));
+        INFO("features forced off: " << off);
         body(at->second);
     }
 }
