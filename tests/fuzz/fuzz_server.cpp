@@ -1,0 +1,178 @@
+// A whole server in this process, fed with packets of two sessions. It really spawns, but only
+// /bin/true and /bin/sleep: whatever program a request names is replaced by one of them.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <iterator>
+#include <set>
+
+#include "forkserver/daemon/server.hpp"
+#include "ipc/pidfd.hpp"
+#include "ipc/sys.hpp"
+#include "tests/fuzz/seeds.hpp"
+
+using namespace cleanfork;
+using namespace cleanfork::fuzz;
+
+namespace {
+
+// The input is a row of commands: how, two bytes of length, and a packet.
+constexpr unsigned k_descriptors = 3;  // their number
+constexpr unsigned k_second = 4;       // of the second session
+constexpr unsigned k_in_memfd = 8;     // the packet is a large body
+constexpr unsigned k_wait = 16;        // then give children a moment to end
+constexpr unsigned k_deaf = 32;        // and do not read what the server says
+constexpr unsigned k_hang_up = 64;     // close; the next packet opens another session
+constexpr std::size_t k_most_commands = 64;
+
+void tame(v1::SpawnRequest& r) {
+    if (!r.has_exec()) return;
+    v1::ExecTarget& e = *r.mutable_exec();
+    if (e.has_path() && e.path() != "/bin/sleep") e.set_path("/bin/true");
+    if (e.has_search()) e.set_search("true");
+    r.clear_cgroup_path();
+}
+
+// What is no message stays as it is.
+std::string tamed(std::string packet) {
+    v1::ClientMessage m;
+    if (!m.ParseFromString(packet) || (!m.has_spawn() && !m.has_batch())) return packet;
+    if (m.has_spawn()) tame(*m.mutable_spawn());
+    if (m.has_batch())
+        for (v1::SpawnRequest& r : *m.mutable_batch()->mutable_items()) tame(r);
+    return m.SerializeAsString();
+}
+
+std::set<pid_t> children() {
+    std::ifstream list("/proc/self/task/" + std::to_string(::getpid()) + "/children");
+    return {std::istream_iterator<pid_t>(list), std::istream_iterator<pid_t>()};
+}
+
+// But not those of before: the fuzzer has its symbolizer.
+void kill_all_but(const std::set<pid_t>& spared) {
+    for (const pid_t pid : children()) {
+        if (spared.contains(pid)) continue;
+        ::kill(pid, SIGKILL);
+        ::waitpid(pid, nullptr, 0);
+    }
+}
+
+class client_end {
+public:
+    explicit client_end(daemon::server& s) : server_(s) {}
+
+    void send(const std::string& body, unsigned how) {
+        if (!socket_) open();
+        std::vector<int> fds(how & k_descriptors, null_.get());
+        ipc::encoded e{body, {}};
+        if ((how & k_in_memfd) != 0) {
+            v1::ClientMessage outer;
+            outer.set_request_id(1);
+            outer.mutable_large()->set_size(body.size());
+            outer.add_descriptors(v1::DESCRIPTOR_PURPOSE_BODY);
+            for (std::size_t i = 0; i < fds.size(); ++i)
+                outer.add_descriptors(v1::DESCRIPTOR_PURPOSE_CHILD);
+            e.body_fd = *ipc::sealed_memfd("fuzz", body);
+            e.body = outer.SerializeAsString();
+        }
+        ipc::send(socket_.get(), e, fds);
+        if ((how & k_hang_up) != 0) socket_.reset();
+    }
+
+    void read_all() {
+        while (socket_) {
+            ipc::received r = reader_.receive(socket_.get());
+            if (r.status == ipc::receive_status::closed) socket_.reset();
+            if (r.status != ipc::receive_status::packet) return;
+            require(ipc::decode_server_message(std::move(r)).has_value(),
+                    "what the server says is a message");
+        }
+    }
+
+    void close() { socket_.reset(); }
+
+private:
+    void open() {
+        auto pair = ipc::seqpacket_pair();
+        server_.add_session(std::move(pair->second));
+        socket_ = std::move(pair->first);
+        ipc::send_packet(socket_.get(), messages()[0].SerializeAsString(), {});
+    }
+
+    daemon::server& server_;
+    unique_fd socket_;
+    unique_fd null_{::open("/dev/null", O_RDWR | O_CLOEXEC)};
+    ipc::receiver reader_;
+};
+
+void feed(boost::asio::io_context& io, daemon::server& s, std::string_view input) {
+    std::array<client_end, 2> clients{client_end(s), client_end(s)};
+    for (std::size_t n = 0; n < k_most_commands && input.size() >= 3; ++n) {
+        const auto how = static_cast<unsigned char>(input[0]);
+        const std::size_t size = std::min<std::size_t>(
+            static_cast<unsigned char>(input[1]) + 256U * static_cast<unsigned char>(input[2]),
+            input.size() - 3);
+        client_end& c = clients[(how & k_second) != 0 ? 1 : 0];
+        c.send(tamed(std::string(input.substr(3, size))), how);
+        io.poll();
+        if ((how & k_wait) != 0) io.run_for(std::chrono::milliseconds(1));
+        if ((how & k_deaf) == 0) c.read_all();
+        input.remove_prefix(3 + size);
+    }
+    for (client_end& c : clients) c.close();
+    io.poll();
+}
+
+std::string command(unsigned how, const v1::ClientMessage& m) {
+    const std::string body = m.SerializeAsString();
+    std::string c;
+    c += static_cast<char>(how | static_cast<unsigned>(m.descriptors_size()));
+    c += static_cast<char>(body.size() & 255);
+    c += static_cast<char>(body.size() >> 8);
+    return c + body;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
+    const auto all = messages();
+    std::vector<std::string> seeds(5);
+    for (const v1::ClientMessage& m : all) seeds[0] += command(0, m);
+    for (const v1::ClientMessage& m : all) seeds[1] += command(k_wait, m);
+    for (const v1::ClientMessage& m : all) seeds[2] += command(k_second | k_deaf, m);
+    for (const std::size_t i : {11U, 5U, 4U, 6U, 9U}) seeds[3] += command(k_wait, all[i]);
+    for (const std::size_t i : {1U, 2U, 3U}) seeds[4] += command(k_hang_up, all[i]);
+    for (const v1::ClientMessage& m : all) seeds.push_back(command(k_wait, m));
+    write_seeds(*argc, *argv, seeds);
+    return 0;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    static daemon::logger log(daemon::log_level::error);
+    const std::size_t before = ipc::open_descriptor_count();
+    const std::set<pid_t> spared = children();
+    {
+        static const ipc::feature_set features = ipc::probe_features();
+        daemon::server_config config;
+        config.features = features;
+        config.version = "fuzz";
+        config.quotas.queued_per_session = 8;  // small, so that quotas are met
+        config.quotas.children_per_session = 16;
+        config.quotas.unclaimed_statuses = 2;
+        auto launcher = spawn::launcher::create(features, 1024);
+        auto watch = daemon::child_table::create_watch();
+        require(launcher.has_value() && watch.has_value(), "a server can be made");
+        boost::asio::io_context io(1);
+        daemon::server s(io, config, std::move(*launcher), std::move(*watch), log, [] {});
+        feed(io, s, {reinterpret_cast<const char*>(data), size});
+    }
+    kill_all_but(spared);
+    require(ipc::open_descriptor_count() == before, "no descriptor is lost");
+    return 0;
+}

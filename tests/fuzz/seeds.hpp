@@ -1,0 +1,99 @@
+// What a fuzz target begins with: real messages, written into its corpus at the start.
+#pragma once
+
+#include <cleanfork/v1/cleanfork.pb.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace cleanfork::fuzz {
+
+// Writes seeds into the corpus: the first argument that is a directory.
+inline void write_seeds(int argc, char** argv, const std::vector<std::string>& seeds) {
+    for (int i = 1; i < argc; ++i) {
+        if (argv[i][0] == '-' || !std::filesystem::is_directory(argv[i])) continue;
+        for (std::size_t n = 0; n < seeds.size(); ++n)
+            std::ofstream(std::filesystem::path(argv[i]) / ("seed-" + std::to_string(n)),
+                          std::ios::binary)
+                << seeds[n];
+        return;
+    }
+}
+
+// Ends the run with a report: a property that must hold does not.
+inline void require(bool holds, const char* what) {
+    if (holds) return;
+    std::fprintf(stderr, "does not hold: %s\n", what);
+    __builtin_trap();
+}
+
+inline v1::SpawnRequest true_program() {
+    v1::SpawnRequest r;
+    r.mutable_exec()->set_path("/bin/true");
+    r.mutable_exec()->add_argv("true");
+    return r;
+}
+
+// One with every field in use.
+inline v1::SpawnRequest full_spawn() {
+    v1::SpawnRequest r = true_program();
+    r.mutable_environment()->set_clear(true);
+    r.mutable_environment()->add_unset("HOME");
+    r.mutable_environment()->add_set("PATH=/usr/bin:/bin");
+    r.set_cwd_path("/");
+    r.add_descriptors()->set_source_descriptor(1);
+    r.mutable_descriptors(0)->set_target(5);
+    r.add_listen_descriptors()->set_source_descriptor(2);
+    r.mutable_listen_descriptors(0)->set_name("web");
+    r.set_umask(077);
+    r.set_process_group(v1::PROCESS_GROUP_SESSION);
+    r.add_rlimits()->set_resource(8);
+    r.mutable_rlimits(0)->set_soft(64);
+    r.mutable_rlimits(0)->set_hard(64);
+    r.set_nice(1);
+    r.add_cpus(0);
+    r.mutable_scheduling()->set_policy(1);
+    r.set_oom_score_adj(100);
+    r.mutable_groups();
+    r.set_no_new_privs(true);
+    r.set_parent_death_signal(9);
+    r.mutable_lifetime()->set_signal(15);
+    r.mutable_lifetime()->set_grace_ms(5);
+    r.mutable_lifetime()->set_target(v1::SIGNAL_TARGET_GROUP);
+    r.set_reply_hold_us(100);
+    return r;
+}
+
+// One of each kind of request.
+inline std::vector<v1::ClientMessage> messages() {
+    std::vector<v1::ClientMessage> all(13);
+    all[0].mutable_hello()->set_protocol(1);
+    all[0].mutable_hello()->mutable_base()->add_environment("PATH=/usr/bin:/bin");
+    *all[1].mutable_spawn() = true_program();
+    *all[2].mutable_spawn() = full_spawn();
+    for (int i = 0; i < 2; ++i) all[2].add_descriptors(v1::DESCRIPTOR_PURPOSE_CHILD);
+    for (int i = 0; i < 3; ++i) *all[3].mutable_batch()->add_items() = true_program();
+    all[4].mutable_signal()->set_child(1);
+    all[4].mutable_signal()->set_signal(15);
+    all[5].mutable_wait()->set_child(1);
+    all[6].mutable_list();
+    all[7].mutable_stats();
+    all[8].mutable_cancel()->set_request_id(3);
+    all[9].mutable_acknowledge();
+    all[9].add_acknowledged(1);
+    all[10].mutable_update_base()->mutable_base()->set_cwd_descriptor(1);
+    all[10].add_descriptors(v1::DESCRIPTOR_PURPOSE_CWD);
+    *all[11].mutable_spawn() = true_program();
+    all[11].mutable_spawn()->mutable_exec()->set_path("/bin/sleep");
+    all[11].mutable_spawn()->mutable_exec()->add_argv("1000");
+    all[11].mutable_spawn()->mutable_lifetime()->set_keep(true);
+    all[12].mutable_shutdown();
+    std::uint64_t id = 0;
+    for (v1::ClientMessage& m : all) m.set_request_id(++id);
+    return all;
+}
+
+}  // namespace cleanfork::fuzz
