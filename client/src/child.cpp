@@ -12,7 +12,12 @@ using boost::asio::posix::stream_descriptor;
 
 namespace {
 
-constexpr const char* k_lost = "forkserver lost";
+// With the mutex held. Both say that nobody tells any more; a client that was
+// destroyed does not hear a forkserver that is well.
+exit_status untold(const connection& c) {
+    const bool by_us = c.loss() && c.loss()->error_number == ECANCELED;
+    return exit_status::unknown(by_us ? "client destroyed" : "forkserver lost");
+}
 
 }  // namespace
 
@@ -42,7 +47,8 @@ std::optional<exit_status> child_state::known() {
         if (status) return status;
         lost = owner->loss().has_value();
     }
-    if (lost) return wait_by_pidfd(steady::time_point()) /* long past */;
+    // A deadline long past: it does not block.
+    if (lost) return wait_by_pidfd(steady::time_point());
     owner->read_available();
     const std::lock_guard lock(owner->mutex());
     return status;
@@ -62,7 +68,8 @@ exit_status child_state::status_by_pidfd() const {
     if (pidfd && owner->exit_info)
         if (const auto s = ipc::pidfd_exit_status(pidfd.get()))
             return exit_status::from_wait_status(*s);
-    return exit_status::unknown(k_lost);
+    const std::lock_guard lock(owner->mutex());
+    return untold(*owner);
 }
 
 void child_state::ended(exit_status s, const resource_usage& u, std::chrono::nanoseconds w) {

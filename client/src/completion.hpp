@@ -35,7 +35,12 @@ template <class Handler>
 class completion {
 public:
     completion(const any_io_executor& io, Handler&& handler)
-        : io_(busy(io)), own_(busy(own_executor(io, handler))), handler_(std::move(handler)) {}
+        : io_(busy(io)),
+          own_(busy(boost::asio::get_associated_executor(handler, any_completion_executor()))),
+          handler_(std::move(handler)) {}
+
+    // Empty when there is none.
+    [[nodiscard]] const any_io_executor& io() const noexcept { return io_; }
 
     // Without an I/O executor there is nowhere to go but the calling thread:
     // only the error that says so is delivered like that.
@@ -63,13 +68,9 @@ private:
         if (!e) return e;
         return boost::asio::prefer(e, boost::asio::execution::outstanding_work.tracked);
     }
-    static any_completion_executor own_executor(const any_io_executor& io, const Handler& handler) {
-        if (io) return boost::asio::get_associated_executor(handler, io);
-        return boost::asio::get_associated_executor(handler, any_completion_executor());
-    }
 
     any_io_executor io_;
-    any_completion_executor own_;
+    any_completion_executor own_;  // empty when the handler has none: it runs on io_
     Handler handler_;
 };
 

@@ -29,6 +29,7 @@ connection::connection(unique_fd socket, any_io_executor executor)
     : socket_(std::move(socket)),
       executor_(std::move(executor)),
       writer_(socket_.get()),
+      watch_io_(executor_),
       watcher_(socket_.get()) {}
 
 connection::~connection() = default;
@@ -69,7 +70,7 @@ result<void> connection::submit(std::uint64_t id, outgoing& m,
         if (loss_) return *loss_;
         if (op) {
             pending_.emplace(id, op);
-            if (op->io) add_interest(op->io);
+            if (const any_io_executor* io = op->io()) add_interest(*io);
         }
         acknowledged.swap(acknowledged_);
     }
@@ -88,7 +89,7 @@ result<void> connection::submit(std::uint64_t id, outgoing& m,
     acknowledged_.insert(acknowledged_.end(), acknowledged.begin(), acknowledged.end());
     // Gone when the connection was lost meanwhile: `op` was finished then.
     if (op && pending_.erase(id) == 0) return {};
-    if (op && op->io) drop_interest();
+    if (op && op->io()) drop_interest();
     return sent.error();
 }
 
@@ -106,7 +107,7 @@ void connection::withdraw(std::uint64_t id, failure why,
         const auto found = pending_.find(id);
         if (found == pending_.end()) return;
         op = std::exchange(found->second, instead);
-        if (op->io) drop_interest();
+        if (op->io()) drop_interest();
     }
     op->finish(*this, std::move(why));
 }
@@ -154,7 +155,7 @@ void connection::finish_unsent(std::vector<writer::unsent>& failed) {
             if (found == pending_.end()) continue;
             op = std::move(found->second);
             pending_.erase(found);
-            if (op->io) drop_interest();
+            if (op->io()) drop_interest();
         }
         op->finish(*this, std::move(u.why));
     }
@@ -162,7 +163,9 @@ void connection::finish_unsent(std::vector<writer::unsent>& failed) {
 
 void connection::add_interest(const any_io_executor& io) {
     ++interest_;
-    if (!watcher_.reading()) watch_io_ = executor_ ? executor_ : io;
+    // An operation's own executor is kept busy by it; ours must not be.
+    if (!executor_ && !watcher_.reading())
+        watch_io_ = boost::asio::prefer(io, boost::asio::execution::outstanding_work.untracked);
     update_watch();
 }
 
@@ -177,7 +180,10 @@ void connection::update_watch() {
     if (interest_ == 0) {
         watcher_.cancel_read();
         // A borrowed executor's context need not outlive its operations.
-        if (!executor_) watcher_.release();
+        if (!executor_) {
+            watcher_.release();
+            watch_io_ = {};
+        }
         return;
     }
     if (!role_taken_ && !watcher_.reading()) watcher_.arm_read(weak_from_this(), watch_io_);
@@ -213,7 +219,7 @@ void connection::abandon(std::uint64_t generation) {
     if (generation != watcher_.generation()) return;
     watcher_.release();
     for (auto it = pending_.begin(); it != pending_.end();) {
-        const bool ours = static_cast<bool>(it->second->io);
+        const bool ours = it->second->io() != nullptr;
         if (ours) dropped.push_back(std::move(it->second));
         it = ours ? pending_.erase(it) : std::next(it);
     }

@@ -39,8 +39,8 @@ public:
     virtual ~operation() = default;
     // Called once, without the mutex, by whoever reads the reply or loses the connection.
     virtual void finish(connection& c, result<reply>&& r) = 0;
-    // Where an asynchronous one may be watched for; empty for a blocked thread's.
-    any_io_executor io;
+    // Where an asynchronous one may be watched for; null for a blocked thread's.
+    [[nodiscard]] virtual const any_io_executor* io() const noexcept { return nullptr; }
 };
 
 // For requests whose outcome does not matter.

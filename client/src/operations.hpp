@@ -191,10 +191,9 @@ result<void> signal_group(child_state& child, int number, const deadline& d);
 template <class Conversion, class Handler>
 class async_operation final : public operation {
 public:
-    async_operation(Conversion c, any_io_executor executor, Handler&& h)
-        : convert_(std::move(c)), done_(executor, std::move(h)) {
-        io = std::move(executor);
-    }
+    async_operation(Conversion c, const any_io_executor& executor, Handler&& h)
+        : convert_(std::move(c)), done_(executor, std::move(h)) {}
+    [[nodiscard]] const any_io_executor* io() const noexcept override { return &done_.io(); }
 
     void finish(connection& c, result<reply>&& r) override {
         deliver(std::move(done_), r ? convert_(c, std::move(*r))

@@ -21,14 +21,14 @@ constexpr std::size_t k_acknowledge_at_once = 64;
 
 }  // namespace
 
-// Both ways: a thread that has polled once waits on the condition variable
-// when it has no descriptor left to poll.
 void waiter::wake() noexcept {
-    changed.notify_one();
-    const std::uint64_t one = 1;
-    // Cannot fail: nobody wakes often enough to fill the counter.
-    if (event) [[maybe_unused]]
-        const ssize_t n = ::write(event.get(), &one, sizeof one);
+    if (event) {
+        const std::uint64_t one = 1;
+        // Cannot fail: nobody wakes often enough to fill the counter.
+        [[maybe_unused]] const ssize_t n = ::write(event.get(), &one, sizeof one);
+    } else {
+        changed.notify_one();
+    }
 }
 
 connection::awaited connection::await(std::unique_lock<std::mutex>& lock, waiter& w,
@@ -84,7 +84,8 @@ connection::awaited connection::follow(std::unique_lock<std::mutex>& lock, waite
                                        const deadline& d, std::span<pollfd> also) {
     followers_.push_back(&w);
     awaited r = awaited::ready;
-    if (also.empty()) {
+    // Once it has an event it is woken by that alone, also when its pipes have closed.
+    if (also.empty() && !w.event) {
         const auto changed = [&] { return w.ready || w.promoted; };
         if (!d)
             w.changed.wait(lock, changed);
@@ -197,7 +198,7 @@ void connection::dispatch(reply&& r) {
         if (const auto found = pending_.find(id); found != pending_.end()) {
             op = std::move(found->second);
             pending_.erase(found);
-            if (op->io) drop_interest();
+            if (op->io()) drop_interest();
         }
     }
     if (!op)

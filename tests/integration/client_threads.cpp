@@ -1,4 +1,6 @@
 // Many threads, blocking and asynchronous, on one client.
+#include <fcntl.h>
+
 #include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
@@ -52,6 +54,39 @@ TEST_CASE("eight threads spawn two hundred programs each, and get their own stat
     CHECK(c.stats().spawned_total == 1601);
     CHECK(c.stats().children == 0);
     CHECK(ipc::open_descriptor_count() == descriptors);
+}
+
+TEST_CASE("a run whose output closed early hears of the end while another thread reads") {
+    const client c = launch();
+    int gate[2], marks[2];
+    REQUIRE(::pipe2(gate, O_CLOEXEC) == 0);
+    REQUIRE(::pipe2(marks, O_CLOEXEC) == 0);
+    unique_fd gate_out(gate[0]), gate_in(gate[1]), marks_out(marks[0]), marks_in(marks[1]);
+
+    // It blocks first, and so has the reader's role.
+    const process first = c.spawn({.program = "sleep", .args = {"60"}});
+    std::thread reader([&first] { first.wait(); });
+
+    std::atomic<bool> right = false;
+    std::thread runner([&] {
+        spawn_options o =
+            shell("echo x; echo y >&4; read a <&3; exec >&-; echo z >&4; read a <&3; exit 3");
+        o.out = stdio::pipe{};
+        o.fds = {{gate_out.get(), 3}, {marks_in.get(), 4}};
+        const auto r = c.try_run(o, {}, std::chrono::seconds(30));
+        right = r && r->out == "x\n" && r->status.code() == 3 && r->wall < std::chrono::seconds(20);
+    });
+    char mark[2];
+    REQUIRE(::read(marks_out.get(), mark, 2) == 2);  // it runs
+    REQUIRE(::write(gate_in.get(), "\n", 1) == 1);
+    REQUIRE(::read(marks_out.get(), mark, 2) == 2);  // it has closed its output
+    const auto begin = std::chrono::steady_clock::now();
+    REQUIRE(::write(gate_in.get(), "\n", 1) == 1);
+    runner.join();
+    CHECK(right);
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
+    first.terminate();
+    reader.join();
 }
 
 TEST_CASE("runs with pipes from many threads do not wait for each other") {

@@ -144,3 +144,12 @@ TEST_CASE("a handle outlives its client: signals and status go through the pidfd
     CHECK(ec == boost::system::errc::no_such_process);
     CHECK(step_of(ec) == step::signal);
 }
+
+TEST_CASE("without exit information a destroyed client says that it is to blame") {
+    peer p;
+    client c = greeted_client(p, {}, false);
+    own_child child("exit 42");
+    const process got = adopt(c, p, child);
+    c = client();
+    CHECK(got.wait() == exit_status::unknown("client destroyed"));
+}

@@ -11,6 +11,11 @@
 // Errors: blocking members throw spawn_error, or fill an error_code, or return
 // a result. Asynchronous spawns complete with a std::exception_ptr that holds a
 // spawn_error, as boost::asio::co_spawn's do: an error_code has no room for the object.
+// Executors: a context must outlive the clients, handles and operations that use
+// it, or be destroyed with its operations pending, which are then dropped with it.
+// fork(2): a child must not use its parent's client, not even destroy it.
+// GCC before 13 may destroy an aggregate temporary in a co_await expression
+// twice: give such options a name first.
 // Timeouts: std::nullopt waits for ever; on expiry ETIMEDOUT, and a spawn that
 // was still queued is cancelled. One that had begun is then ended with SIGKILL.
 #pragma once
@@ -247,7 +252,8 @@ private:
 // Starts a private forkserver with posix_spawn: safe from a program with
 // threads. It ends when the client is destroyed or its process dies.
 CLEANFORK_EXPORT client launch(const launch_options& options = {});
-CLEANFORK_EXPORT client launch(boost::asio::any_io_executor executor, const launch_options& options = {});
+CLEANFORK_EXPORT client launch(boost::asio::any_io_executor executor,
+                               const launch_options& options = {});
 
 // Joins a running forkserver of the same user.
 CLEANFORK_EXPORT client connect(const connect_options& options = {});
@@ -258,7 +264,9 @@ CLEANFORK_EXPORT client connect_with(boost::asio::any_io_executor, const connect
 // Not any_io_executor as the parameter: whether a type is an executor, Asio finds
 // out by asking for connect(it, ...) among others, meets ours, and turns in a circle.
 template <class E>
-concept executor = requires(const E& e) { e.execute([] {}); };
+concept executor = requires(const E& e) {
+    e.execute([] {});
+};
 }  // namespace detail
 
 template <detail::executor E>
@@ -268,8 +276,10 @@ client connect(E executor, const connect_options& options = {}) {
 
 namespace detail {
 using client_handler = boost::asio::any_completion_handler<void(std::exception_ptr, client)>;
-CLEANFORK_EXPORT void start_launch(boost::asio::any_io_executor, const launch_options&, client_handler);
-CLEANFORK_EXPORT void start_connect(boost::asio::any_io_executor, const connect_options&, client_handler);
+CLEANFORK_EXPORT void start_launch(boost::asio::any_io_executor, const launch_options&,
+                                   client_handler);
+CLEANFORK_EXPORT void start_connect(boost::asio::any_io_executor, const connect_options&,
+                                    client_handler);
 }  // namespace detail
 
 template <class Token>
