@@ -49,6 +49,8 @@ namespace {
 const char* remedy(const failure& f) {
     switch (f.step) {
         case step::exec:
+            if (f.error_number == ENOENT && f.object.starts_with("descriptor "))
+                return "a script cannot be run by descriptor: give its path";
             if (f.error_number == ENOENT)
                 return f.object.find('/') == std::string::npos
                            ? "no such program in PATH of the child's environment"
