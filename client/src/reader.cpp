@@ -21,14 +21,14 @@ constexpr std::size_t k_acknowledge_at_once = 64;
 
 }  // namespace
 
+// Both ways: a thread that has polled once waits on the condition variable
+// when it has no descriptor left to poll.
 void waiter::wake() noexcept {
-    if (event) {
-        const std::uint64_t one = 1;
-        // Cannot fail: nobody wakes often enough to fill the counter.
-        [[maybe_unused]] const ssize_t n = ::write(event.get(), &one, sizeof one);
-    } else {
-        changed.notify_one();
-    }
+    changed.notify_one();
+    const std::uint64_t one = 1;
+    // Cannot fail: nobody wakes often enough to fill the counter.
+    if (event) [[maybe_unused]]
+        const ssize_t n = ::write(event.get(), &one, sizeof one);
 }
 
 connection::awaited connection::await(std::unique_lock<std::mutex>& lock, waiter& w,
