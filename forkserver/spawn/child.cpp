@@ -253,7 +253,8 @@ bool apply_steps(const child_context& c) noexcept {
     return !failed(step::signal_mask, signal_mask());
 }
 
-int run_child(void* context) noexcept {
+// Not for ASan: it would look for the stack of the thread, and this is none.
+[[gnu::no_sanitize_address]] int run_child(void* context) noexcept {
     auto& c = *static_cast<child_context*>(context);
     if (apply_steps(c)) {
         if (c.p->listen_pid != nullptr) write_decimal(c.p->listen_pid, ::getpid());

@@ -61,6 +61,7 @@ result<launcher> launcher::create(const ipc::feature_set& features,
     l.self_.restore_descriptor_limit = soft_descriptor_limit != now.rlim_cur;
     l.self_.privileged = ::geteuid() == 0;
     l.self_.clone_into_cgroup = features.has(ipc::feature::clone_into_cgroup);
+    l.self_.execveat = features.has(ipc::feature::execveat);
     l.self_.pid = ::getpid();
     return l;
 }

@@ -109,6 +109,7 @@ struct environment_of_forkserver {
     bool restore_descriptor_limit = false;
     bool privileged = false;         // effective uid 0
     bool clone_into_cgroup = false;  // features
+    bool execveat = true;
     pid_t pid = 0;
 };
 

@@ -105,6 +105,9 @@ result<void> planner::program() {
             auto fd =
                 descriptor(exec.program_descriptor(), v1::DESCRIPTOR_PURPOSE_EXECUTABLE, "program");
             if (!fd) return fd.error();
+            if (!self_.execveat)
+                return ipc::fail(step::exec, ENOSYS, "descriptor of the program",
+                                 "this kernel has no execveat(2): give a path");
             plan_.program_fd = *fd;
             out_.name_ = "descriptor of the program";
             return {};

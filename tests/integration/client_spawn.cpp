@@ -135,6 +135,8 @@ TEST_CASE("a descendant that keeps the pipe open does not hold a run") {
     const client c = launch();
     spawn_options o = shell("echo done; sleep 100 & exit 0");
     o.out = stdio::pipe{};
+    // The end of the session ends the descendant.
+    o.lifetime = {.signal = SIGKILL, .grace = 0ms, .target = signal_target::group};
     const auto began = std::chrono::steady_clock::now();
     const run_result r = c.run(o);
     CHECK(r.out == "done\n");

@@ -134,6 +134,17 @@ TEST_CASE("the program must be named, and in one way") {
         E2BIG);
 }
 
+TEST_CASE("a program by descriptor is refused where execveat is missing or forced off") {
+    environment_of_forkserver self;
+    self.execveat = false;
+    spawn_request r;
+    r.body.mutable_exec()->set_program_descriptor(r.add_null(v1::DESCRIPTOR_PURPOSE_EXECUTABLE));
+    const auto p = prepare(std::move(r), make_base(), self);
+    REQUIRE(p.has_error());
+    CHECK(p.error().step == step::exec);
+    CHECK(p.error().error_number == ENOSYS);
+}
+
 TEST_CASE("a descriptor must have come with the request, for the purpose it is used for") {
     check_refused("descriptors", [](spawn_request& r) { r.map(0, 5); });
     check_refused("descriptors", [](spawn_request& r) { r.map(r.add_null() + 1, 5); });
