@@ -43,7 +43,8 @@ std::size_t open_descriptor_count() {
         rlimit limit{};
         ::getrlimit(RLIMIT_NOFILE, &limit);
         std::size_t open = 0;
-        for (int fd = 0; fd < static_cast<int>(limit.rlim_cur); ++fd) open += ::fcntl(fd, F_GETFD) >= 0;
+        for (int fd = 0; fd < static_cast<int>(limit.rlim_cur); ++fd)
+            open += ::fcntl(fd, F_GETFD) >= 0;
         return open;
     }
     std::size_t n = 0;
