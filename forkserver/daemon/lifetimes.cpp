@@ -33,10 +33,12 @@ bool lifetimes::anyone_left(const child& c) const {
 
 void lifetimes::end(child& c, bool at_once) {
     const bool kill = at_once || c.lifetime.grace.count() == 0;
+    const auto [at, first] = ending_.try_emplace(c.id);
+    // Many programs take a second SIGTERM for "at once": its signal comes once.
+    if (!first && !kill) return;
     signal(c, kill ? SIGKILL : c.lifetime.signal, c.lifetime.target);
     // A stopped process sees its signal only once it goes on.
     if (!kill) signal(c, SIGCONT, c.lifetime.target);
-    const auto [at, first] = ending_.try_emplace(c.id);
     at->second.killed = at->second.killed || kill;
     if (c.exit && (!anyone_left(c) || (kill && !first))) return finish(c.id);
     if (!first) return;

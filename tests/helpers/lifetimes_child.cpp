@@ -23,7 +23,7 @@ void tell(int number) {
     say(number == SIGTERM   ? "TERM\n"
         : number == SIGHUP  ? "HUP\n"
         : number == SIGUSR1 ? "USR1\n"
-                            : "other\n");
+                            : "RTMIN\n");
     if (ends) ::_exit(3);
 }
 
@@ -38,7 +38,8 @@ int main(int argc, char** argv) {
     ends = is(1, "end");
     struct sigaction action {};
     action.sa_handler = tell;
-    for (const int number : {SIGTERM, SIGHUP, SIGUSR1}) ::sigaction(number, &action, nullptr);
+    for (const int number : {SIGTERM, SIGHUP, SIGUSR1, SIGRTMIN})
+        ::sigaction(number, &action, nullptr);
     if (argc > 2) {
         const pid_t pid = ::fork();
         if (pid < 0) return 1;
