@@ -27,6 +27,14 @@ inline constexpr std::size_t k_max_batch = k_max_descriptors;  // one pidfd each
 inline constexpr std::chrono::milliseconds k_max_grace{24 * 3600 * 1000};
 inline constexpr std::chrono::microseconds k_max_reply_hold{10'000};
 
+// One call: the forkserver adds the session's directory and, for a derived
+// template, a socket and a pipe.
+inline constexpr std::size_t k_max_call_descriptors = k_max_descriptors - 4;
+inline constexpr std::size_t k_max_inline_payload = 32 * 1024;  // above: in a memfd
+inline constexpr std::size_t k_max_name = 255;                  // of a template, entry, descriptor
+inline constexpr std::size_t k_max_templates = 1024;
+inline constexpr std::size_t k_max_warm = 4096;
+
 // Quotas (defaults; cleanforkd has an option for each).
 inline constexpr std::size_t k_default_sessions_per_uid = 1024;
 inline constexpr std::size_t k_default_children_per_session = 16'384;

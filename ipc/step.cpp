@@ -39,6 +39,13 @@ std::string_view to_string(step s) noexcept {
         case step::exec: return "exec";
         case step::signal: return "signal";
         case step::wait: return "wait";
+        case step::template_start: return "template_start";
+        case step::clean: return "clean";
+        case step::fork: return "fork";
+        case step::child_start: return "child_start";
+        case step::entry: return "entry";
+        case step::template_name: return "template_name";
+        case step::audit: return "audit";
     }
     return "unknown";
 }

@@ -51,6 +51,15 @@ enum class step : std::uint32_t {
     // Operations on children that exist.
     signal = 50,
     wait = 51,
+
+    // Templates.
+    template_start = 60,  // its process, or its initialization
+    clean = 61,           // it is not clean: the object says what broke it
+    fork = 62,            // the template could not fork, or ended before its child ran
+    child_start = 63,     // the child ended, or did not take its request in time
+    entry = 64,           // no entry of that name
+    template_name = 65,   // no template of that name, or one that cannot be reloaded
+    audit = 66,           // /proc did not tell
 };
 
 // The name as written above, "unknown" for a number this version lacks.
