@@ -6,22 +6,24 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/strand.hpp>
 
-#include "client/src/pipes.hpp"
-
 namespace cleanfork::detail {
 
 namespace {
 
 using boost::asio::posix::stream_descriptor;
 
-// One run. Everything but the constructor and begin() happens on the strand;
-// the handlers in flight own it.
-class run_task : public std::enable_shared_from_this<run_task> {
+// One run, of which the handler is told a run_result or a call_result.
+// Everything but the constructor and begin() happens on the strand; the handlers
+// in flight own it.
+template <class Result>
+class run_task : public std::enable_shared_from_this<run_task<Result>> {
 public:
-    run_task(const any_io_executor& io, const spawn_options& options, std::string&& input,
-             parent_ends&& ends, run_handler&& handler)
+    using handler_type = boost::asio::any_completion_handler<void(std::exception_ptr, Result)>;
+
+    run_task(const any_io_executor& io, const spawn_options& attributes, std::string&& input,
+             parent_ends&& ends, handler_type&& handler)
         : strand_(boost::asio::make_strand(io)),
-          group_(options.group),
+          group_(attributes.group),
           input_(std::move(input)),
           streams_(std::move(ends), input_),
           in_(strand_),
@@ -38,13 +40,14 @@ public:
 
     void begin(connection& c, outgoing& m, to_process&& convert) {
         if (slot_.is_connected())
-            slot_.assign([weak = weak_from_this()](boost::asio::cancellation_type t) {
+            slot_.assign([weak = this->weak_from_this()](boost::asio::cancellation_type t) {
                 const auto self = weak.lock();
                 if (!self || t == boost::asio::cancellation_type::none) return;
                 boost::asio::post(self->strand_, [self] { self->cancel(); });
             });
-        boost::asio::post(strand_, [self = shared_from_this()] { self->watch_streams(); });
-        auto on_spawned = [self = shared_from_this()](const std::exception_ptr& e, process p) {
+        boost::asio::post(strand_, [self = this->shared_from_this()] { self->watch_streams(); });
+        auto on_spawned = [self = this->shared_from_this()](const std::exception_ptr& e,
+                                                            process p) {
             self->spawned(e, std::move(p));
         };
         start(
@@ -62,9 +65,8 @@ private:
         }
         if (e) return complete(e, {});
         child_.async_wait(boost::asio::bind_executor(
-            strand_, [self = shared_from_this()](boost::system::error_code ec, exit_status s) {
-                self->ended(ec, s);
-            }));
+            strand_, [self = this->shared_from_this()](boost::system::error_code ec,
+                                                       exit_status s) { self->ended(ec, s); }));
     }
 
     void ended(boost::system::error_code ec, const exit_status& s) {
@@ -73,8 +75,7 @@ private:
             return complete(exception_of(ipc::fail(step::wait, ec.value(), {}, ec.message())), {});
         release_streams();
         streams_.finish();
-        complete({},
-                 gathered(child_, s, std::move(streams_.out_text), std::move(streams_.err_text)));
+        complete({}, Result(gathered(child_, s, std::move(streams_))));
     }
 
     void cancel() {
@@ -89,10 +90,10 @@ private:
         return exception_of(ipc::fail(step::wait, ECANCELED, {}, "the run was cancelled"));
     }
 
-    void complete(const std::exception_ptr& e, run_result&& r) {
+    void complete(const std::exception_ptr& e, Result&& r) {
         if (!done_) return;
         release_streams();
-        completion<run_handler> done = std::move(*done_);
+        completion<handler_type> done = std::move(*done_);
         done_.reset();
         std::move(done)(e, std::move(r));
     }
@@ -108,7 +109,7 @@ private:
                void (pipes::*act)(), int (pipes::*number)() const noexcept) {
         if (fd < 0) return;
         if (!d.is_open()) d.assign(fd);
-        d.async_wait(type, [self = shared_from_this(), &d, type, act,
+        d.async_wait(type, [self = this->shared_from_this(), &d, type, act,
                             number](const boost::system::error_code& ec) {
             if (ec || !self->done_ || !d.is_open()) return;
             // Out of the reactor before the end of the stream may close it.
@@ -131,23 +132,39 @@ private:
     bool cancelled_ = false;
     boost::asio::cancellation_signal cancel_spawn_;
     boost::asio::cancellation_slot slot_;
-    std::optional<completion<run_handler>> done_;
+    std::optional<completion<handler_type>> done_;
 };
+
+// `prepare` fills the message.
+template <class Result, class Prepare>
+void begin_run(connection& c, const spawn_options& attributes, std::string&& input,
+               const Prepare& prepare, typename run_task<Result>::handler_type&& handler) {
+    const any_io_executor io = io_executor_for(c.executor(), handler);
+    outgoing m;
+    auto convert = io ? prepare(m) : no_executor();
+    if (!convert) {
+        completion<typename run_task<Result>::handler_type> done(io, std::move(handler));
+        return std::move(done)(exception_of(convert.error()), Result());
+    }
+    const auto task = std::make_shared<run_task<Result>>(
+        io, attributes, std::move(input), std::move(convert->ends), std::move(handler));
+    task->begin(c, m, std::move(*convert));
+}
 
 }  // namespace
 
 void start_async_run(connection& c, const spawn_options& options, std::string input,
                      run_handler handler) {
-    const any_io_executor io = io_executor_for(c.executor(), handler);
-    outgoing m;
-    auto convert = io ? prepare_run(m, options, !input.empty(), {}) : no_executor();
-    if (!convert) {
-        completion<run_handler> done(io, std::move(handler));
-        return std::move(done)(exception_of(convert.error()), run_result());
-    }
-    const auto task = std::make_shared<run_task>(io, options, std::move(input),
-                                                 std::move(convert->ends), std::move(handler));
-    task->begin(c, m, std::move(*convert));
+    const bool has_input = !input.empty();
+    begin_run<run_result>(
+        c, options, std::move(input),
+        [&](outgoing& m) { return prepare_run(m, options, has_input, {}); }, std::move(handler));
+}
+
+void start_async_run(connection& c, const call_request& request, call_run_handler handler) {
+    begin_run<call_result>(
+        c, request.options.attributes, {}, [&](outgoing& m) { return prepare_run(m, request, {}); },
+        std::move(handler));
 }
 
 }  // namespace cleanfork::detail

@@ -59,7 +59,7 @@ std::optional<exit_status> child_state::known() {
 std::optional<exit_status> child_state::wait_by_pidfd(const deadline& d) {
     pollfd p{pidfd.get(), static_cast<short>(owner->exit_info ? 0 : POLLIN), 0};
     if (pidfd && poll_until({&p, 1}, d) == 0) return std::nullopt;
-    ended(status_by_pidfd(), {}, {});
+    ended({.status = status_by_pidfd()});
     const std::lock_guard lock(owner->mutex());
     return status;
 }
@@ -72,14 +72,20 @@ exit_status child_state::status_by_pidfd() const {
     return untold(*owner);
 }
 
-void child_state::ended(exit_status s, const resource_usage& u, std::chrono::nanoseconds w) {
+void child_state::take(wait_result&& end) {
+    status = std::move(end.status);
+    usage = end.usage;
+    wall = end.wall;
+    error = std::move(end.error);
+}
+
+void child_state::ended(wait_result&& end) {
     std::list<pending_wait> waits;
+    const exit_status s = end.status;
     {
         const std::lock_guard lock(owner->mutex());
         if (status) return;
-        status = s;
-        usage = u;
-        wall = w;
+        take(std::move(end));
         for (waiter* each : waiters) each->set_ready();
         waits.swap(async_waits);
         if (!owner->loss())
@@ -163,7 +169,8 @@ void child_state::watch_pidfd() {
 
 void child_state::on_pidfd(boost::system::error_code ec) {
     if (ec == boost::asio::error::operation_aborted) return;
-    if (ipc::pidfd_wait(pidfd.get(), owner->exit_info, 0)) return ended(status_by_pidfd(), {}, {});
+    if (ipc::pidfd_wait(pidfd.get(), owner->exit_info, 0))
+        return ended({.status = status_by_pidfd()});
     const std::lock_guard lock(owner->mutex());
     if (!status && !async_waits.empty()) watch_pidfd();
 }

@@ -3,6 +3,7 @@
 
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <cleanfork/process.hpp>
+#include <cleanfork/reports.hpp>
 #include <list>
 #include <memory>
 #include <optional>
@@ -34,6 +35,7 @@ struct child_state : std::enable_shared_from_this<child_state> {
     std::optional<exit_status> status;
     resource_usage usage;
     std::chrono::nanoseconds wall{};
+    std::string error;                    // of a call: the exception of its entry
     std::vector<waiter*> waiters;         // blocked threads
     std::list<pending_wait> async_waits;  // handlers; these do not move
     std::uint64_t next_wait = 1;
@@ -42,13 +44,15 @@ struct child_state : std::enable_shared_from_this<child_state> {
 
     // Blocks until the child has ended; nullopt at the deadline.
     std::optional<exit_status> wait(const deadline& d);
+    // With the mutex held, or before the child is shared.
+    void take(wait_result&& end);
     // The status if it is known, or can be without blocking.
     std::optional<exit_status> known();
     void start_wait(wait_handler handler);
     void cancel_wait(std::uint64_t wait_id);
 
     // The forkserver told. Wakes every waiter; without the mutex.
-    void ended(exit_status s, const resource_usage& u, std::chrono::nanoseconds w);
+    void ended(wait_result&& end);
     // The forkserver was lost: the pidfd alone tells from now on.
     void orphaned();
 

@@ -2,30 +2,12 @@
 
 #include "client/src/async_run.hpp"
 #include "client/src/run.hpp"
-#include "client/src/spawn.hpp"
+#include "client/src/simple_request.hpp"
 #include "ipc/socket_path.hpp"
 
 namespace cleanfork {
 
 using namespace detail;
-
-namespace {
-
-// For requests without more than a body.
-template <class Conversion>
-result<typename Conversion::value> simple_call(const std::shared_ptr<connection>& c, outgoing& m,
-                                               const timeout& t) {
-    if (!c) return not_connected();
-    return call(*c, m, Conversion{}, deadline_after(t));
-}
-
-template <class Conversion, class Handler>
-void simple_start(const std::shared_ptr<connection>& c, outgoing& m, Handler&& h) {
-    if (!c) return refuse<Conversion>(io_executor_for({}, h), std::move(h), not_connected());
-    start(*c, m, Conversion{}, std::move(h));
-}
-
-}  // namespace
 
 std::string default_socket_path() { return ipc::default_socket_path(); }
 
@@ -70,17 +52,23 @@ std::vector<result<process>> client::spawn_batch(const std::vector<spawn_options
     outgoing m;
     auto convert = prepare_batch(m, items, d);
     if (!convert) throw spawn_error(convert.error());
-    return call(*connection_, m, std::move(*convert), d).value();
+    return detail::call(*connection_, m, std::move(*convert), d).value();
 }
 
 result<run_result> client::try_run(const spawn_options& options, std::string_view input,
                                    timeout t) const {
     if (!connection_) return not_connected();
-    return detail::run(*connection_, options, input, deadline_after(t));
+    const deadline d = deadline_after(t);
+    outgoing m;
+    auto convert = prepare_run(m, options, !input.empty(), d);
+    if (!convert) return convert.error();
+    auto r = detail::run(*connection_, m, std::move(*convert), options, input, d);
+    if (!r) return r.error();
+    return run_result(std::move(*r));
 }
 
 run_result client::run(const spawn_options& options, std::string_view input, timeout t) const {
-    return try_run(options, input, t).value();
+    return std::move(try_run(options, input, t)).value();
 }
 
 void client::signal(std::uint64_t child, int number, signal_target target, timeout t) const {

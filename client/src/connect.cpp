@@ -26,6 +26,18 @@ result<void> limit_connect(int socket, const std::string& path, const deadline& 
     return {};
 }
 
+result<void> prepare_socket(const unique_fd& socket, const std::string& name) {
+    if (::fcntl(socket.get(), F_SETFL, O_RDWR | O_NONBLOCK) != 0)
+        return ipc::fail(step::connect, errno, name);
+    const auto peer = ipc::peer_of(socket.get());
+    if (!peer) return peer.error();
+    // Whoever holds the other end could else run what we ask for as himself.
+    if (peer->uid != ::geteuid())
+        return ipc::fail(step::hello, EPERM, name,
+                         "the forkserver there belongs to uid " + std::to_string(peer->uid));
+    return {};
+}
+
 result<unique_fd> connected_socket(const std::string& path, const deadline& d) {
     const auto address = ipc::socket_address(path);
     if (!address) return address.error();
@@ -43,15 +55,27 @@ result<unique_fd> connected_socket(const std::string& path, const deadline& d) {
         if (error == EAGAIN) continue;
         return ipc::fail(step::connect, error, path);
     }
-    if (::fcntl(socket.get(), F_SETFL, O_RDWR | O_NONBLOCK) != 0)
-        return ipc::fail(step::connect, errno, path);
-    const auto peer = ipc::peer_of(socket.get());
-    if (!peer) return peer.error();
-    // Whoever holds the path could otherwise run what we ask for as himself.
-    if (peer->uid != ::geteuid())
-        return ipc::fail(step::hello, EPERM, path,
-                         "the forkserver there belongs to uid " + std::to_string(peer->uid));
+    if (auto r = prepare_socket(socket, path); !r) return r.error();
     return socket;
+}
+
+result<void> check_kind(const unique_fd& socket) {
+    int domain = 0, type = 0;
+    socklen_t size = sizeof domain;
+    if (::getsockopt(socket.get(), SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0 ||
+        ::getsockopt(socket.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0)
+        return ipc::fail(step::connect, errno, std::to_string(socket.get()));
+    if (domain == AF_UNIX && type == SOCK_SEQPACKET) return {};
+    return ipc::fail(step::connect, EPROTOTYPE, std::to_string(socket.get()),
+                     "the socket of a forkserver is AF_UNIX and SOCK_SEQPACKET");
+}
+
+// A socket that somebody else has connected, as connected_socket() leaves its own.
+result<void> prepare_given(const unique_fd& socket) {
+    if (auto r = check_kind(socket); !r) return r;
+    if (::fcntl(socket.get(), F_SETFD, FD_CLOEXEC) != 0)
+        return ipc::fail(step::connect, errno, std::to_string(socket.get()));
+    return prepare_socket(socket, std::to_string(socket.get()));
 }
 
 std::string path_of(const connect_options& o) {
@@ -62,6 +86,13 @@ std::string path_of(const connect_options& o) {
 
 client connect(const connect_options& options) { return connect_with({}, options); }
 
+client attach(unique_fd socket, timeout t) { return attach({}, std::move(socket), t); }
+
+client attach(any_io_executor executor, unique_fd socket, timeout t) {
+    if (auto r = prepare_given(socket); !r) throw spawn_error(r.error());
+    return greet(std::move(socket), std::move(executor), deadline_after(t)).value();
+}
+
 namespace detail {
 
 client connect_with(any_io_executor executor, const connect_options& options) {
@@ -71,19 +102,35 @@ client connect_with(any_io_executor executor, const connect_options& options) {
     return greet(std::move(*socket), std::move(executor), d).value();
 }
 
+namespace {
+
+void start(unique_fd socket, const any_io_executor& executor, const deadline& d,
+           completion<client_handler>&& done) {
+    auto shared = std::make_shared<completion<client_handler>>(std::move(done));
+    start_greeting(std::move(socket), executor, d, [shared](result<client>&& r) {
+        if (r)
+            std::move (*shared)(std::exception_ptr(), std::move(*r));
+        else
+            std::move (*shared)(exception_of(r.error()), client());
+    });
+}
+
+}  // namespace
+
 void start_connect(any_io_executor executor, const connect_options& options,
                    client_handler handler) {
     const deadline d = deadline_after(options.timeout);
     completion<client_handler> done(executor, std::move(handler));
     auto socket = connected_socket(path_of(options), d);
     if (!socket) return std::move(done)(exception_of(socket.error()), client());
-    auto shared = std::make_shared<completion<client_handler>>(std::move(done));
-    start_greeting(std::move(*socket), executor, d, [shared](result<client>&& r) {
-        if (r)
-            std::move (*shared)(std::exception_ptr(), std::move(*r));
-        else
-            std::move (*shared)(exception_of(r.error()), client());
-    });
+    start(std::move(*socket), executor, d, std::move(done));
+}
+
+void start_attach(any_io_executor executor, unique_fd socket, timeout t, client_handler handler) {
+    completion<client_handler> done(executor, std::move(handler));
+    if (auto r = prepare_given(socket); !r)
+        return std::move(done)(exception_of(r.error()), client());
+    start(std::move(socket), executor, deadline_after(t), std::move(done));
 }
 
 }  // namespace detail

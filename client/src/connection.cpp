@@ -246,9 +246,7 @@ result<process> connection::adopt(const v1::SpawnReply& r, std::vector<unique_fd
     {
         const std::lock_guard lock(mutex_);
         if (s.has_exit()) {
-            child->status = status_of(s.exit());
-            child->usage = usage_of(s.exit());
-            child->wall = wall_of(s.exit());
+            child->take(end_of(s.exit()));
             acknowledged_.push_back(s.child());
         } else if (!loss_) {
             children_.emplace(s.child(), child);
@@ -259,6 +257,7 @@ result<process> connection::adopt(const v1::SpawnReply& r, std::vector<unique_fd
     p.in_ = std::move(ends.in);
     p.out_ = std::move(ends.out);
     p.err_ = std::move(ends.err);
+    p.result_ = std::move(ends.result);
     return p;
 }
 

@@ -1,6 +1,7 @@
 #include "client/src/convert.hpp"
 
 #include "ipc/features.hpp"
+#include "ipc/message.hpp"
 
 namespace cleanfork::detail {
 
@@ -13,6 +14,8 @@ exit_status status_of(const v1::Exit& e) {
     }
     return exit_status::unknown("the forkserver did not say");
 }
+
+namespace {
 
 resource_usage usage_of(const v1::Exit& e) {
     const v1::Usage& u = e.usage();
@@ -29,6 +32,38 @@ resource_usage usage_of(const v1::Exit& e) {
     return out;
 }
 
+template_state state_of(v1::TemplateState s) noexcept {
+    switch (s) {
+        case v1::TEMPLATE_STATE_STARTING: return template_state::starting;
+        case v1::TEMPLATE_STATE_READY: return template_state::ready;
+        case v1::TEMPLATE_STATE_REFUSED: return template_state::refused;
+        case v1::TEMPLATE_STATE_FAILED: return template_state::failed;
+        case v1::TEMPLATE_STATE_DRAINING: return template_state::draining;
+        default: return template_state::unknown;  // also what a later version has
+    }
+}
+
+generation_info generation_of(const v1::GenerationInfo& g) {
+    generation_info out;
+    out.generation = g.generation();
+    out.state = state_of(g.state());
+    out.pid = g.pid();
+    out.age = std::chrono::nanoseconds(g.age_ns());
+    out.initialization = std::chrono::nanoseconds(g.initialization_ns());
+    out.threads = g.threads();
+    out.children = g.children();
+    out.warm_pids.assign(g.warm_pids().begin(), g.warm_pids().end());
+    out.unclean = g.unclean();
+    out.stderr_tail = g.stderr_tail();
+    return out;
+}
+
+}  // namespace
+
+wait_result end_of(const v1::Exit& e) {
+    return {status_of(e), usage_of(e), std::chrono::nanoseconds(e.wall_ns()), e.error()};
+}
+
 std::vector<child_info> children_of(const v1::ListReply& r) {
     std::vector<child_info> all;
     all.reserve(static_cast<std::size_t>(r.children_size()));
@@ -38,12 +73,15 @@ std::vector<child_info> children_of(const v1::ListReply& r) {
         out.pid = c.pid();
         out.session = c.session();
         out.command = c.command();
+        out.template_name = c.template_name();
         out.age = std::chrono::nanoseconds(c.age_ns());
         out.keep = c.keep();
         if (!c.has_exit()) continue;
-        out.status = status_of(c.exit());
-        out.usage = usage_of(c.exit());
-        out.wall = wall_of(c.exit());
+        wait_result end = end_of(c.exit());
+        out.status = std::move(end.status);
+        out.usage = end.usage;
+        out.wall = end.wall;
+        out.error = std::move(end.error);
     }
     return all;
 }
@@ -81,6 +119,24 @@ server_info server_of(const v1::HelloReply& r) {
         for (const int named : r.features())
             if (named == static_cast<int>(f)) s.features.emplace_back(ipc::describe(f).name);
     return s;
+}
+
+template_info template_of(const v1::TemplateInfo& t) {
+    template_info out;
+    out.name = t.name();
+    out.command = t.command();
+    out.from = t.from();
+    out.state = state_of(t.state());
+    out.generation = t.generation();
+    out.warm_wanted = t.warm_wanted();
+    if (t.has_last_error()) out.last_error = ipc::from_wire(t.last_error());
+    out.stderr_tail = t.stderr_tail();
+    out.restarts = t.restarts();
+    out.calls_total = t.calls_total();
+    out.waiting = t.waiting();
+    out.retry_in = std::chrono::milliseconds(t.retry_in_ms());
+    for (const v1::GenerationInfo& g : t.generations()) out.generations.push_back(generation_of(g));
+    return out;
 }
 
 v1::SignalTarget to_wire(signal_target t) noexcept {

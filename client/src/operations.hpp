@@ -76,8 +76,7 @@ struct to_wait_result {
     static constexpr bool cancellable = true;
     result<value> operator()(connection&, reply&& r) const {
         if (!r.message.has_wait()) return unexpected_reply();
-        const v1::Exit& e = r.message.wait().exit();
-        return wait_result{status_of(e), usage_of(e), wall_of(e)};
+        return end_of(r.message.wait().exit());
     }
     static void discard(result<value>&) noexcept {}
     static failure expired() {
@@ -85,12 +84,13 @@ struct to_wait_result {
     }
 };
 
-// signal, shutdown, update_base
+// signal, shutdown, update_base, remove_template
 struct to_nothing {
     using value = void;
     static constexpr bool cancellable = false;
     result<void> operator()(connection&, reply&& r) const {
-        if (r.message.has_signal() || r.message.has_shutdown() || r.message.has_update_base())
+        if (r.message.has_signal() || r.message.has_shutdown() || r.message.has_update_base() ||
+            r.message.has_remove_template())
             return {};
         return unexpected_reply();
     }

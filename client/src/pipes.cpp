@@ -40,7 +40,8 @@ ssize_t write_without_sigpipe(int fd, const char* data, std::size_t size) noexce
     return n;
 }
 
-pipes::pipes(parent_ends ends, std::string_view input) : ends_(std::move(ends)), input_(input) {
+pipes::pipes(parent_ends&& ends, std::string_view input)
+    : ends_{std::move(ends.in), std::move(ends.out), std::move(ends.err)}, input_(input) {
     set_non_blocking(ends_.in);
     set_non_blocking(ends_.out);
     set_non_blocking(ends_.err);

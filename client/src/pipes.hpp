@@ -19,9 +19,9 @@ ssize_t write_without_sigpipe(int fd, const char* data, std::size_t size) noexce
 // The child's standard streams seen from outside. Not thread-safe.
 class pipes {
 public:
-    // Sets the descriptors non-blocking: the child's ends are files of their own.
-    // `input` is borrowed.
-    pipes(parent_ends ends, std::string_view input);
+    // Takes the three streams, and leaves `ends.result`. Sets the descriptors
+    // non-blocking: the child's ends are files of their own. `input` is borrowed.
+    pipes(parent_ends&& ends, std::string_view input);
 
     [[nodiscard]] int in() const noexcept { return ends_.in.get(); }
     [[nodiscard]] int out() const noexcept { return ends_.out.get(); }

@@ -74,6 +74,12 @@ std::chrono::nanoseconds process::wall_time() const {
     return state_->wall;
 }
 
+std::string process::error() const {
+    if (!state_) return {};
+    const std::lock_guard lock(state_->owner->mutex());
+    return state_->error;
+}
+
 void process::signal(int number, boost::system::error_code& ec) const {
     const int e = state_ ? state_->signal(number) : ESRCH;
     ec = e == 0 ? boost::system::error_code() : make_error_code(ipc::fail(step::signal, e));

@@ -222,7 +222,7 @@ void connection::on_exits(const v1::ExitEvents& events) {
             // Also when nobody has a handle: the forkserver keeps the status until then.
             acknowledged_.push_back(e.child());
         }
-        if (child) child->ended(status_of(e), usage_of(e), wall_of(e));
+        if (child) child->ended(end_of(e));
     }
     send_acknowledgements(k_acknowledge_at_once);
 }

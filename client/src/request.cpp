@@ -250,8 +250,13 @@ void translator::life() const {
 
 result<void> translate(const spawn_options& options, v1::SpawnRequest& request,
                        descriptor_list& descriptors, parent_ends& ends) {
+    translator{options, request, descriptors, ends}.program();
+    return translate_attributes(options, request, descriptors, ends);
+}
+
+result<void> translate_attributes(const spawn_options& options, v1::SpawnRequest& request,
+                                  descriptor_list& descriptors, parent_ends& ends) {
     const translator t{options, request, descriptors, ends};
-    t.program();
     if (auto r = t.streams(); !r) return r.error();
     t.descriptor_map();
     t.environment();

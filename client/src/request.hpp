@@ -23,6 +23,8 @@ public:
     std::uint32_t add(int fd, v1::DescriptorPurpose purpose);
     // The same, and closes it with the list.
     std::uint32_t add_owned(unique_fd fd, v1::DescriptorPurpose purpose);
+    // Closes with the list a descriptor that was added as borrowed.
+    void keep(unique_fd fd) { owned_.push_back(std::move(fd)); }
 
     [[nodiscard]] std::span<const int> numbers() const { return {numbers_.data(), count_}; }
     // E2BIG when more were added than a packet holds, EBADF for a negative number.
@@ -80,9 +82,11 @@ private:
     v1::ClientMessage* message_;
 };
 
-// The caller's ends of the pipes of one spawn.
+// What the caller keeps of one spawn: its ends of the pipes, and the memfd that
+// a call's answer is written to.
 struct parent_ends {
     unique_fd in, out, err;
+    unique_fd result{};
 };
 
 // Fills `request` and `descriptors` from `options`, opens the files and pipes
@@ -90,6 +94,9 @@ struct parent_ends {
 // step::request with the file or descriptor as object.
 result<void> translate(const spawn_options& options, v1::SpawnRequest& request,
                        descriptor_list& descriptors, parent_ends& ends);
+// The same without the program: what a call has as well.
+result<void> translate_attributes(const spawn_options& options, v1::SpawnRequest& request,
+                                  descriptor_list& descriptors, parent_ends& ends);
 
 // The caller's environment and working directory.
 void fill_base(v1::SessionBase& base, descriptor_list& descriptors);

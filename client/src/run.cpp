@@ -1,6 +1,5 @@
 #include "client/src/run.hpp"
 
-#include "client/src/pipes.hpp"
 #include "ipc/pidfd.hpp"
 
 namespace cleanfork::detail {
@@ -68,6 +67,12 @@ result<to_process> prepare_run(outgoing& m, const spawn_options& options, bool h
     return convert;
 }
 
+result<to_process> prepare_run(outgoing& m, const call_request& request, const deadline& d) {
+    auto convert = prepare_call(m, request, d);
+    if (convert) m->mutable_spawn()->set_reply_hold_us(k_reply_hold_us);
+    return convert;
+}
+
 void kill_run(const process& child, const process_group& group) {
     const child_state& state = *connection::of(child);
     // A group that was joined holds other processes than ours.
@@ -84,19 +89,21 @@ void kill_run(const process& child, const process_group& group) {
     (void)state.signal(SIGKILL);
 }
 
-run_result gathered(const process& child, const exit_status& status, std::string&& out,
-                    std::string&& err) {
-    return {status, std::move(out), std::move(err), child.usage(), child.wall_time(), child.id()};
+call_result gathered(process& child, const exit_status& status, pipes&& streams) {
+    call_result r{{status, std::move(streams.out_text), std::move(streams.err_text), child.usage(),
+                   child.wall_time(), child.id()},
+                  child.error(),
+                  child.take_result()};
+    seal_result(r.result_fd);
+    return r;
 }
 
-result<run_result> run(connection& c, const spawn_options& options, std::string_view input,
-                       const deadline& d) {
+result<call_result> run(connection& c, outgoing& m, to_process&& convert,
+                        const spawn_options& attributes, std::string_view input,
+                        const deadline& d) {
     using spawning = blocking_operation<to_process>;
-    outgoing m;
-    auto convert = prepare_run(m, options, !input.empty(), d);
-    if (!convert) return convert.error();
-    pipes streams(std::move(convert->ends), input);
-    const auto op = std::make_shared<spawning>(std::move(*convert));
+    pipes streams(std::move(convert.ends), input);
+    const auto op = std::make_shared<spawning>(std::move(convert));
     const std::uint64_t id = c.next_id();
     if (auto sent = c.submit(id, m, op); !sent) return sent.error();
     if (c.sends_blocked()) c.flush_blocking(d);
@@ -104,20 +111,20 @@ result<run_result> run(connection& c, const spawn_options& options, std::string_
     if (!pump(c, op->waiting, streams, d)) {
         if (!settle(c, id, op)) return to_process::expired();
         if (!*op->outcome) return op->outcome->error();
-        kill_run(**op->outcome, options.group);
+        kill_run(**op->outcome, attributes.group);
         return run_expired();
     }
     if (!*op->outcome) return op->outcome->error();
-    const process child = std::move(**op->outcome);
+    process child = std::move(**op->outcome);
     child_state& state = *connection::of(child);
     auto status = pump_until_end(c, state, streams, d);
     if (!status && c.lost()) status = pump_until_reaped(state, streams, d);
     if (!status) {
-        kill_run(child, options.group);
+        kill_run(child, attributes.group);
         return run_expired();
     }
     streams.finish();
-    return gathered(child, *status, std::move(streams.out_text), std::move(streams.err_text));
+    return gathered(child, *status, std::move(streams));
 }
 
 }  // namespace cleanfork::detail

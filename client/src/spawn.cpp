@@ -5,16 +5,10 @@
 
 namespace cleanfork::detail {
 
-namespace {
-
-// The caller's deadline counts as the request's own: what is still queued in a
-// forkserver that was stopped is then not begun when it goes on.
 void limit_queue_time(v1::SpawnRequest& r, const deadline& d) {
     const std::uint64_t at = wire_deadline(d);
     if (at != 0 && (r.deadline_ns() == 0 || at < r.deadline_ns())) r.set_deadline_ns(at);
 }
-
-}  // namespace
 
 failure not_connected() {
     return ipc::fail(step::connect, ENOTCONN, "client",

@@ -13,6 +13,10 @@ result<to_process> prepare_spawn(outgoing& m, const spawn_options& options, cons
 result<to_batch> prepare_batch(outgoing& m, const std::vector<spawn_options>& items,
                                const deadline& d);
 
+// The caller's deadline counts as the request's own: what is still queued in a
+// forkserver that was stopped is then not begun when it goes on.
+void limit_queue_time(v1::SpawnRequest& r, const deadline& d);
+
 result<process> spawn(connection& c, const spawn_options& options, const deadline& d);
 
 failure not_connected();

@@ -23,84 +23,19 @@
 #include <array>
 #include <chrono>
 #include <cleanfork/process.hpp>
+#include <cleanfork/reports.hpp>
 #include <cleanfork/spawn_options.hpp>
+#include <cleanfork/templates.hpp>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace cleanfork {
 
 using timeout = std::optional<std::chrono::nanoseconds>;
-
-struct launch_options {
-    // cleanforkd; empty: $CLEANFORK_DAEMON, beside this program, beside the
-    // library, the installed place, PATH; the error lists where it looked.
-    std::string daemon{};
-    std::vector<std::string> daemon_args{};
-    // Where the forkserver logs; borrowed. -1: /dev/null, so that it holds none
-    // of the caller's descriptors.
-    int log_fd = -1;
-    std::chrono::nanoseconds timeout = std::chrono::seconds(10);
-};
-
-struct connect_options {
-    std::string path{};  // empty: default_socket_path()
-    std::chrono::nanoseconds timeout = std::chrono::seconds(10);
-};
-
-// $CLEANFORK_SOCKET, else $XDG_RUNTIME_DIR/cleanfork/socket, else /run/cleanfork/socket (root)
-// or /run/user/UID/cleanfork/socket.
-CLEANFORK_EXPORT std::string default_socket_path();
-
-struct server_info {
-    std::string instance;  // changes at each start of the forkserver
-    std::string version;
-    pid_t pid = 0;
-    std::uint64_t session = 0;
-    std::vector<std::string> features;
-};
-
-struct child_info {
-    std::uint64_t child = 0;
-    pid_t pid = 0;
-    std::uint64_t session = 0;  // 0: kept beyond its session
-    std::string command;
-    std::chrono::nanoseconds age{};
-    bool keep = false;
-    std::optional<exit_status> status;  // empty while it runs
-    resource_usage usage;
-    std::chrono::nanoseconds wall{};
-};
-
-struct server_stats {
-    pid_t pid = 0;
-    std::string version, instance;
-    std::chrono::nanoseconds uptime{};
-    std::uint64_t sessions = 0, sessions_total = 0;
-    std::uint64_t children = 0, statuses = 0, queued = 0;
-    std::uint64_t spawned_total = 0, failed_total = 0, exited_total = 0;
-    std::uint64_t protocol_errors_total = 0, quota_refusals_total = 0;
-    std::uint64_t descriptors = 0, rss_kib = 0;
-    std::chrono::nanoseconds spawn_time_total{}, spawn_time_max{};
-};
-
-// What client::run() gathers.
-struct run_result {
-    exit_status status;
-    std::string out;  // of stdio::pipe
-    std::string err;
-    resource_usage usage;
-    std::chrono::nanoseconds wall{};
-    pid_t pid = 0;
-};
-
-struct wait_result {
-    exit_status status;
-    resource_usage usage;
-    std::chrono::nanoseconds wall{};
-};
 
 namespace detail {
 using spawn_handler = boost::asio::any_completion_handler<void(std::exception_ptr, process)>;
@@ -113,6 +48,11 @@ using stats_handler = boost::asio::any_completion_handler<void(std::exception_pt
 using void_handler = boost::asio::any_completion_handler<void(std::exception_ptr)>;
 using other_wait_handler =
     boost::asio::any_completion_handler<void(std::exception_ptr, wait_result)>;
+using call_run_handler = boost::asio::any_completion_handler<void(std::exception_ptr, call_result)>;
+using template_handler =
+    boost::asio::any_completion_handler<void(std::exception_ptr, template_info)>;
+using templates_handler =
+    boost::asio::any_completion_handler<void(std::exception_ptr, std::vector<template_info>)>;
 }  // namespace detail
 
 class CLEANFORK_EXPORT client {
@@ -179,6 +119,110 @@ public:
             token, std::cref(options), std::move(input));
     }
 
+    // ---- calls of a template's entries
+    // As spawn(); an entry or template that there is not, or a template that
+    // could not start, gives the reason at once.
+    process call(std::string_view template_name, std::string_view entry, const payload& p = {},
+                 const call_options& options = {}, timeout t = {}) const;
+    process call(std::string_view template_name, std::string_view entry, const payload& p,
+                 const call_options& options, boost::system::error_code& ec, timeout t = {}) const;
+    result<process> try_call(std::string_view template_name, std::string_view entry,
+                             const payload& p = {}, const call_options& options = {},
+                             timeout t = {}) const;
+    template <class Token>
+    auto async_call(std::string_view template_name, std::string_view entry, const payload& p,
+                    const call_options& options, Token&& token) const {
+        return boost::asio::async_initiate<Token, void(std::exception_ptr, process)>(
+            [this, template_name, entry, p](auto handler, const call_options& o) {
+                start_call(template_name, entry, p, o, detail::spawn_handler(std::move(handler)));
+            },
+            token, std::cref(options));
+    }
+
+    // As run(), with the answer and the exception of the entry. Standard input
+    // of stdio::pipe is at its end: what the entry needs is in the payload.
+    call_result run_call(std::string_view template_name, std::string_view entry,
+                         const payload& p = {}, const call_options& options = {},
+                         timeout t = {}) const;
+    result<call_result> try_run_call(std::string_view template_name, std::string_view entry,
+                                     const payload& p = {}, const call_options& options = {},
+                                     timeout t = {}) const;
+    template <class Token>
+    auto async_run_call(std::string_view template_name, std::string_view entry, const payload& p,
+                        const call_options& options, Token&& token) const {
+        return boost::asio::async_initiate<Token, void(std::exception_ptr, call_result)>(
+            [this, template_name, entry, p](auto handler, const call_options& o) {
+                start_run_call(template_name, entry, p, o,
+                               detail::call_run_handler(std::move(handler)));
+            },
+            token, std::cref(options));
+    }
+
+    // ---- templates, of all sessions of this user
+    // A name that is taken gets the next generation: calls go to the old one until
+    // the new one is ready.
+    cleanfork::template_info add_template(std::string_view name, const template_options& options,
+                                          timeout t = {}) const;
+    result<cleanfork::template_info> try_add_template(std::string_view name,
+                                                      const template_options& options,
+                                                      timeout t = {}) const;
+    std::vector<cleanfork::template_info> templates(timeout t = {}) const;
+    cleanfork::template_info template_info(std::string_view name, timeout t = {}) const;
+    result<cleanfork::template_info> try_template_info(std::string_view name, timeout t = {}) const;
+    // Builds it anew from what it was added with. `wait`: until that is ready or has failed.
+    cleanfork::template_info reload_template(std::string_view name, bool wait = true,
+                                             timeout t = {}) const;
+    result<cleanfork::template_info> try_reload_template(std::string_view name, bool wait = true,
+                                                         timeout t = {}) const;
+    // Its children live on.
+    void remove_template(std::string_view name, timeout t = {}) const;
+
+    template <class Token>
+    auto async_add_template(std::string_view name, const template_options& options,
+                            Token&& token) const {
+        return boost::asio::async_initiate<Token,
+                                           void(std::exception_ptr, cleanfork::template_info)>(
+            [this, name](auto handler, const template_options& o) {
+                start_add_template(name, o, detail::template_handler(std::move(handler)));
+            },
+            token, std::cref(options));
+    }
+    template <class Token>
+    auto async_templates(Token&& token) const {
+        return boost::asio::async_initiate<Token, void(std::exception_ptr,
+                                                       std::vector<cleanfork::template_info>)>(
+            [this](auto handler) {
+                start_templates(detail::templates_handler(std::move(handler)));
+            },
+            token);
+    }
+    template <class Token>
+    auto async_template_info(std::string_view name, Token&& token) const {
+        return boost::asio::async_initiate<Token,
+                                           void(std::exception_ptr, cleanfork::template_info)>(
+            [this, name](auto handler) {
+                start_template_info(name, detail::template_handler(std::move(handler)));
+            },
+            token);
+    }
+    template <class Token>
+    auto async_reload_template(std::string_view name, bool wait, Token&& token) const {
+        return boost::asio::async_initiate<Token,
+                                           void(std::exception_ptr, cleanfork::template_info)>(
+            [this, name, wait](auto handler) {
+                start_reload_template(name, wait, detail::template_handler(std::move(handler)));
+            },
+            token);
+    }
+    template <class Token>
+    auto async_remove_template(std::string_view name, Token&& token) const {
+        return boost::asio::async_initiate<Token, void(std::exception_ptr)>(
+            [this, name](auto handler) {
+                start_remove_template(name, detail::void_handler(std::move(handler)));
+            },
+            token);
+    }
+
     // ---- children of any session of this user
     void signal(std::uint64_t child, int number, signal_target target = signal_target::process,
                 timeout t = {}) const;
@@ -239,6 +283,16 @@ private:
     void start_spawn(const spawn_options&, detail::spawn_handler) const;
     void start_batch(const std::vector<spawn_options>&, detail::batch_handler) const;
     void start_run(const spawn_options&, std::string input, detail::run_handler) const;
+    void start_call(std::string_view template_name, std::string_view entry, const payload&,
+                    const call_options&, detail::spawn_handler) const;
+    void start_run_call(std::string_view template_name, std::string_view entry, const payload&,
+                        const call_options&, detail::call_run_handler) const;
+    void start_add_template(std::string_view name, const template_options&,
+                            detail::template_handler) const;
+    void start_templates(detail::templates_handler) const;
+    void start_template_info(std::string_view name, detail::template_handler) const;
+    void start_reload_template(std::string_view name, bool wait, detail::template_handler) const;
+    void start_remove_template(std::string_view name, detail::void_handler) const;
     void start_signal(std::uint64_t, int, signal_target, detail::void_handler) const;
     void start_other_wait(std::uint64_t, detail::other_wait_handler) const;
     void start_list(detail::list_handler) const;
@@ -249,56 +303,6 @@ private:
     std::shared_ptr<detail::connection> connection_;
 };
 
-// Starts a private forkserver with posix_spawn: safe from a program with
-// threads. It ends when the client is destroyed or its process dies.
-CLEANFORK_EXPORT client launch(const launch_options& options = {});
-CLEANFORK_EXPORT client launch(boost::asio::any_io_executor executor,
-                               const launch_options& options = {});
-
-// Joins a running forkserver of the same user.
-CLEANFORK_EXPORT client connect(const connect_options& options = {});
-
-namespace detail {
-CLEANFORK_EXPORT client connect_with(boost::asio::any_io_executor, const connect_options&);
-
-// Not any_io_executor as the parameter: whether a type is an executor, Asio finds
-// out by asking for connect(it, ...) among others, meets ours, and turns in a circle.
-template <class E>
-concept executor = requires(const E& e) {
-    e.execute([] {});
-};
-}  // namespace detail
-
-template <detail::executor E>
-client connect(E executor, const connect_options& options = {}) {
-    return detail::connect_with(std::move(executor), options);
-}
-
-namespace detail {
-using client_handler = boost::asio::any_completion_handler<void(std::exception_ptr, client)>;
-CLEANFORK_EXPORT void start_launch(boost::asio::any_io_executor, const launch_options&,
-                                   client_handler);
-CLEANFORK_EXPORT void start_connect(boost::asio::any_io_executor, const connect_options&,
-                                    client_handler);
-}  // namespace detail
-
-template <class Token>
-auto async_launch(boost::asio::any_io_executor executor, const launch_options& options,
-                  Token&& token) {
-    return boost::asio::async_initiate<Token, void(std::exception_ptr, client)>(
-        [executor](auto handler, const launch_options& o) {
-            detail::start_launch(executor, o, detail::client_handler(std::move(handler)));
-        },
-        token, std::cref(options));
-}
-template <class Token>
-auto async_connect(boost::asio::any_io_executor executor, const connect_options& options,
-                   Token&& token) {
-    return boost::asio::async_initiate<Token, void(std::exception_ptr, client)>(
-        [executor](auto handler, const connect_options& o) {
-            detail::start_connect(executor, o, detail::client_handler(std::move(handler)));
-        },
-        token, std::cref(options));
-}
-
 }  // namespace cleanfork
+
+#include <cleanfork/connect.hpp>

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 namespace cleanfork {
 
@@ -80,6 +81,10 @@ public:
     // From the clone to the reap, 0 while unknown.
     [[nodiscard]] std::chrono::nanoseconds wall_time() const;
 
+    // Of a call: the text of the exception its entry ended with. Empty when there
+    // was none, and while that is unknown.
+    [[nodiscard]] std::string error() const;
+
     // Signals go through the pidfd: free of pid reuse, without the forkserver.
     // A child that has ended gives step::signal, ESRCH.
     void signal(int number) const;
@@ -96,6 +101,9 @@ public:
     unique_fd take_in() noexcept { return std::move(in_); }
     unique_fd take_out() noexcept { return std::move(out_); }
     unique_fd take_err() noexcept { return std::move(err_); }
+    // The memfd with the answer of a call made with call_options::result, for
+    // read_result() once the child has ended; empty if not, or taken.
+    unique_fd take_result() noexcept { return std::move(result_); }
 
     // Forgets the child; its lifetime decides what becomes of it.
     void detach() noexcept { *this = process(); }
@@ -106,7 +114,7 @@ private:
                            detail::wait_handler handler);
 
     std::shared_ptr<detail::child_state> state_;
-    unique_fd in_, out_, err_;
+    unique_fd in_, out_, err_, result_;
 };
 
 }  // namespace cleanfork

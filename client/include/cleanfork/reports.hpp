@@ -1,0 +1,68 @@
+// What a forkserver tells of itself and of its children.
+//
+// Thread-safety: all types here are values.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cleanfork/exit_status.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace cleanfork {
+
+struct server_info {
+    std::string instance;  // changes at each start of the forkserver
+    std::string version;
+    pid_t pid = 0;
+    std::uint64_t session = 0;
+    std::vector<std::string> features;
+};
+
+struct child_info {
+    std::uint64_t child = 0;
+    pid_t pid = 0;
+    std::uint64_t session = 0;  // 0: kept beyond its session
+    std::string command;
+    std::string template_name;  // of a call
+    std::chrono::nanoseconds age{};
+    bool keep = false;
+    std::optional<exit_status> status;  // empty while it runs
+    resource_usage usage;
+    std::chrono::nanoseconds wall{};
+    std::string error;  // of a call: the exception its entry ended with
+};
+
+struct server_stats {
+    pid_t pid = 0;
+    std::string version, instance;
+    std::chrono::nanoseconds uptime{};
+    std::uint64_t sessions = 0, sessions_total = 0;
+    std::uint64_t children = 0, statuses = 0, queued = 0;
+    std::uint64_t spawned_total = 0, failed_total = 0, exited_total = 0;
+    std::uint64_t protocol_errors_total = 0, quota_refusals_total = 0;
+    std::uint64_t descriptors = 0, rss_kib = 0;
+    std::chrono::nanoseconds spawn_time_total{}, spawn_time_max{};
+};
+
+// What client::run() gathers.
+struct run_result {
+    exit_status status;
+    std::string out;  // of stdio::pipe
+    std::string err;
+    resource_usage usage;
+    std::chrono::nanoseconds wall{};
+    pid_t pid = 0;
+};
+
+struct wait_result {
+    exit_status status{};
+    resource_usage usage{};
+    std::chrono::nanoseconds wall{};
+    std::string error{};  // of a call: the exception its entry ended with
+};
+
+}  // namespace cleanfork
