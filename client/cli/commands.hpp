@@ -18,6 +18,7 @@ int kill_command(const words& args);
 int wait_command(const words& args);
 int stats_command(const words& args);
 int shutdown_command(const words& args);
+int audit_command(const words& args);
 int doctor_command(const words& args);
 
 }  // namespace cleanfork::cli

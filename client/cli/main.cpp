@@ -20,7 +20,7 @@ struct command {
     int (*run)(const words& args);
 };
 
-constexpr std::array<command, 8> k_commands{{
+constexpr std::array<command, 9> k_commands{{
     {"spawn", "Run a program in a clean process", nullptr},
     {"serve", "Run a forkserver in the foreground", &serve_command},
     {"ps", "List the children of a forkserver", &ps_command},
@@ -28,6 +28,7 @@ constexpr std::array<command, 8> k_commands{{
     {"wait", "Wait for children and tell how they ended", &wait_command},
     {"stats", "Show the figures of a forkserver", &stats_command},
     {"shutdown", "End a forkserver", &shutdown_command},
+    {"audit", "Tell whether forking from a process is safe", &audit_command},
     {"doctor", "Check what this kernel and account can do", &doctor_command},
 }};
 
