@@ -19,7 +19,7 @@
 namespace cleanfork::ipc {
 
 // The step of every failure of an audit.
-inline constexpr step k_audit_step = step::prepare;
+inline constexpr step k_audit_step = step::audit;
 
 // In the order of reports. The names of to_string() appear in JSON: only add to them.
 enum class hazard {

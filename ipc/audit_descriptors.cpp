@@ -131,6 +131,7 @@ int add_descriptors(audit_report& report, int dir, std::span<const int> allowed)
         if (failed != 0 && failed != ENOENT) error = failed;  // ENOENT: closed meanwhile
         if (failed != 0 || !kind) return;
         std::string link = read_link(dir, name);
+        if (link.empty()) return;  // closed since
         std::string what = std::string(name) + " " + link;
         report.findings.push_back({*kind, number, std::move(link), std::move(what)});
     });

@@ -74,7 +74,8 @@ int clean_proof::add_status(audit_report& report) const {
     return 0;
 }
 
-result<audit_report> clean_proof::check(std::span<const int> allowed) const {
+result<audit_report> clean_proof::check(std::span<const int> allowed,
+                                        std::span<const ino_t> passing) const {
     struct stat dir {};
     if (::fstat(tasks_.get(), &dir) != 0) return failed(pid_, errno, "task");
     audit_report report;
@@ -85,6 +86,11 @@ result<audit_report> clean_proof::check(std::span<const int> allowed) const {
         if (const int error = add_threads(report, tasks_.get())) return failed(pid_, error, "task");
     if (const int error = add_descriptors(report, descriptors_.get(), allowed))
         return failed(pid_, error, "fd");
+    std::erase_if(report.findings, [passing](const finding& f) {
+        return std::any_of(passing.begin(), passing.end(), [&f](ino_t i) {
+            return f.name == "socket:[" + std::to_string(i) + "]";
+        });
+    });
     if (const int error = add_status(report)) return failed(pid_, error, "status");
     if (!report.safe()) {
         describe_sockets(report, tasks_.get(), "../");

@@ -34,7 +34,10 @@ public:
     // Threads, descriptors but those in `allowed`, and pending signals; nothing else
     // that audit() looks at. Allocates only for what it finds. Fails with ESRCH when the process
     // has ended.
-    [[nodiscard]] result<audit_report> check(std::span<const int> allowed = {}) const;
+    // `passing`: inodes of sockets that are on their way through the process, whatever
+    // number they have there.
+    [[nodiscard]] result<audit_report> check(std::span<const int> allowed = {},
+                                             std::span<const ino_t> passing = {}) const;
 
 private:
     clean_proof() = default;

@@ -8,6 +8,7 @@
 
 #include "ipc/pidfd.hpp"
 #include "ipc/sys.hpp"
+#include "ipc/usage.hpp"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -24,18 +25,6 @@ long wait_pidfd(int pidfd, siginfo_t& info, rusage& usage, int options) noexcept
     return ipc::retry(
         [&] { return ::syscall(SYS_waitid, P_PIDFD, pidfd, &info, options, &usage); });
 }
-
-int wait_status_of(const siginfo_t& info) noexcept {
-    if (info.si_code == CLD_EXITED) return W_EXITCODE(info.si_status, 0);
-    return info.si_status | (info.si_code == CLD_DUMPED ? WCOREFLAG : 0);
-}
-
-std::uint64_t microseconds(const timeval& t) noexcept {
-    return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000U +
-           static_cast<std::uint64_t>(t.tv_usec);
-}
-
-std::uint64_t counted(long v) noexcept { return v < 0 ? 0U : static_cast<std::uint64_t>(v); }
 
 }  // namespace
 
@@ -68,6 +57,7 @@ result<child*> child_table::add(child c) {
                          "the child could not be watched and was killed");
     }
     ++alive_;
+    c.watched = true;
     const std::uint64_t id = c.id;
     return &children_.emplace_hint(children_.end(), id, std::move(c))->second;
 }
@@ -110,13 +100,51 @@ void child_table::drain() {
     on_drained_();
 }
 
+child* child_table::add_of_template(child c) {
+    c.id = next_id_++;
+    ++alive_;
+    const std::uint64_t id = c.id;
+    return &children_.emplace_hint(children_.end(), id, std::move(c))->second;
+}
+
+void child_table::ended(child& c, int wait_status, const rusage& usage, std::string error) {
+    if (c.exit) return;
+    exited(c, {wait_status, usage, ipc::monotonic_ns() - c.started_ns, std::move(error)});
+    on_drained_();
+}
+
+void child_table::adopt(child& c) {
+    if (c.exit || c.watched) return;
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = c.id;
+    // Without memory for the watch it is killed, and found with the orphans.
+    c.watched = ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_ADD, c.pidfd.get(), &event) == 0;
+    if (!c.watched) ipc::pidfd_signal(c.pidfd.get(), SIGKILL);
+}
+
 void child_table::reap(child& c) {
+    if (c.exit) return;
     siginfo_t info{};
     rusage usage{};
-    if (wait_pidfd(c.pidfd.get(), info, usage, WEXITED | WNOHANG) != 0 || info.si_pid == 0) return;
+    const bool waited = wait_pidfd(c.pidfd.get(), info, usage, WEXITED | WNOHANG) == 0;
+    if (waited && info.si_pid == 0) return;
+    child_exit e{0, usage, ipc::monotonic_ns() - c.started_ns, {}};
+    if (waited) {
+        e.wait_status = ipc::wait_status_of(info);
+    } else {
+        // A template reaped it and was killed before it could tell.
+        const auto status = ipc::pidfd_exit_status(c.pidfd.get());
+        e.known = status.has_value();
+        e.wait_status = status.value_or(0);
+    }
+    exited(c, std::move(e));
+}
+
+void child_table::exited(child& c, child_exit e) {
     // The client holds a copy of the pidfd, so closing ours would not end the watch.
-    ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_DEL, c.pidfd.get(), nullptr);
-    c.exit = child_exit{wait_status_of(info), usage, ipc::monotonic_ns() - c.started_ns};
+    if (c.watched) ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_DEL, c.pidfd.get(), nullptr);
+    c.exit = std::move(e);
     --alive_;
     ++exited_total_;
     on_exit_(c);
@@ -126,23 +154,16 @@ void to_wire(const child& c, v1::Exit& out) {
     out.set_child(c.id);
     if (!c.exit) return;
     const int status = c.exit->wait_status;
-    if (WIFSIGNALED(status)) {
+    if (!c.exit->known)
+        out.set_unknown("its template ended before it could tell");
+    else if (WIFSIGNALED(status)) {
         out.set_signal(WTERMSIG(status));
         out.set_core_dumped(WCOREDUMP(status));
     } else {
         out.set_code(static_cast<std::uint32_t>(WEXITSTATUS(status)));
     }
-    const rusage& u = c.exit->usage;
-    v1::Usage& w = *out.mutable_usage();
-    w.set_user_us(microseconds(u.ru_utime));
-    w.set_system_us(microseconds(u.ru_stime));
-    w.set_max_rss_kib(counted(u.ru_maxrss));
-    w.set_minor_faults(counted(u.ru_minflt));
-    w.set_major_faults(counted(u.ru_majflt));
-    w.set_blocks_in(counted(u.ru_inblock));
-    w.set_blocks_out(counted(u.ru_oublock));
-    w.set_voluntary_switches(counted(u.ru_nvcsw));
-    w.set_involuntary_switches(counted(u.ru_nivcsw));
+    ipc::to_wire(c.exit->usage, *out.mutable_usage());
+    if (!c.exit->error.empty()) out.set_error(c.exit->error);
     out.set_wall_ns(c.exit->wall_ns);
 }
 

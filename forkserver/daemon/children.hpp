@@ -32,6 +32,8 @@ struct child_exit {
     int wait_status = 0;  // as wait(2)
     rusage usage{};
     std::uint64_t wall_ns = 0;
+    std::string error;  // the exception a call ended with
+    bool known = true;  // false: another process reaped it and did not tell
 };
 
 // A request that waits for the exit: of a session that may have ended since.
@@ -54,6 +56,10 @@ struct child {
     bool acknowledged = false;
     std::uint64_t held_request = 0;  // the spawn reply that waits for the exit
     bool reply_pending = false;      // of its batch: the exit is told after it
+    bool watched = false;            // through its pidfd
+    std::uint64_t generation = 0;    // that forked it; 0: the forkserver did
+    std::uint64_t process_of = 0;    // the generation whose process it is
+    std::string template_name;       // of a call
     std::vector<exit_waiter> waiters;
 };
 
@@ -73,6 +79,14 @@ public:
     // kernel has no memory for the watch) the process is killed and reaped.
     result<child*> add(child c);
 
+    // Takes in the child of a template, which reaps it and tells.
+    child* add_of_template(child c);
+    void ended(child& c, int wait_status, const rusage& usage, std::string error);
+    // The template has gone: the forkserver is the parent now, and watches it.
+    void adopt(child& c);
+    // Reaps it if it has ended.
+    void reap(child& c);
+
     child* find(std::uint64_t id);
     void forget(std::uint64_t id);
 
@@ -86,7 +100,7 @@ public:
 private:
     void await();
     void drain();
-    void reap(child& c);
+    void exited(child& c, child_exit e);
 
     boost::asio::posix::stream_descriptor watch_;
     std::function<void(child&)> on_exit_;

@@ -46,7 +46,9 @@ void server::on_message(session& s, ipc::decoded<v1::ClientMessage> m) {
         case v1::ClientMessage::kSpawn: return enqueue_spawn(s, m);
         case v1::ClientMessage::kBatch: return enqueue_batch(s, m);
         case v1::ClientMessage::kUpdateBase: return update_base(s, m);
-        default: break;
+        default:
+            if (m.message.has_add_template() && on_template_message(s, m)) return;
+            break;
     }
     if (!m.descriptors.empty()) return refuse("descriptors with a request that takes none");
     switch (m.message.body_case()) {
@@ -63,7 +65,8 @@ void server::on_message(session& s, ipc::decoded<v1::ClientMessage> m) {
             s.send(reply);
             return shut_down("a client asked for it");
         }
-        default: return refuse("a request of no known kind");
+        default:
+            if (!on_template_message(s, m)) refuse("a request of no known kind");
     }
 }
 
@@ -90,6 +93,7 @@ void server::hello(session& s, ipc::decoded<v1::ClientMessage>& m) {
 
 failure server::set_base(session& s, v1::SessionBase& base, ipc::decoded<v1::ClientMessage>& m) {
     auto fresh = std::make_shared<spawn::session_base>();
+    fresh->wire = base.SerializeAsString();
     if (static_cast<std::size_t>(base.environment_size()) > ipc::k_max_environment)
         return ipc::fail(step::request, E2BIG, "environment", "too many variables");
     std::vector<std::string> strings;
@@ -176,6 +180,7 @@ void server::list(session& s, std::uint64_t request) {
     v1::ListReply& l = *reply.mutable_list();
     const std::uint64_t now = ipc::monotonic_ns();
     children_.each([&](child& c) {
+        if (c.process_of != 0) return;  // see list_templates
         v1::ChildInfo& i = *l.add_children();
         i.set_child(c.id);
         i.set_pid(c.pid);
@@ -183,6 +188,7 @@ void server::list(session& s, std::uint64_t request) {
         i.set_command(c.command);
         i.set_age_ns(now - c.started_ns);
         i.set_keep(c.lifetime.keep);
+        i.set_template_name(c.template_name);
         if (c.exit) to_wire(c, *i.mutable_exit());
     });
     s.send(reply);
@@ -215,6 +221,10 @@ void server::stats(session& s, std::uint64_t request) {
 
 void server::cancel(session& s, std::uint64_t request, const v1::CancelRequest& r) {
     auto taken = queue_.remove(s.id(), r.request_id());
+    for (queued_spawn& q : templates_.take_back(s.id(), r.request_id())) {
+        discharge(q);
+        taken.push_back(std::move(q));
+    }
     for (const queued_spawn& q : taken)
         answer(q,
                result<child*>(ipc::fail(step::queue, ECANCELED, {}, "cancelled before it began")));

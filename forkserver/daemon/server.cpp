@@ -54,6 +54,8 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
                      if (child* c = children_.find(id)) forget_if_done(*c);
                      finish_if_done();
                  }),
+      orphans_(io, launcher_, children_),
+      templates_(io, launcher_, children_, log_, *this),
       hold_timer_(io),
       on_finished_(std::move(on_finished)),
       instance_(new_instance()),
@@ -111,6 +113,7 @@ void server::on_end(session& s, const failure& why) {
 void server::session_is_over(std::uint64_t id) {
     sessions_.erase(id);
     queue_.remove_session(id);
+    templates_.session_is_over(id);
     for (const std::uint64_t child_id : children_.of_session(id)) {
         child& c = *children_.find(child_id);
         c.session = 0;
@@ -149,12 +152,12 @@ void server::shut_down(std::string_view reason) {
                            {"children", std::uint64_t{children_.alive()}},
                            {"again", std::uint64_t{again}}});
     if (!again && on_shutdown) on_shutdown();
-    while (auto q = queue_.pop())
-        answer(*q, result<child*>(
-                       ipc::fail(step::shutdown, ESHUTDOWN, {}, "the forkserver is ending")));
+    const failure ending = ipc::fail(step::shutdown, ESHUTDOWN, {}, "the forkserver is ending");
+    while (auto q = queue_.pop()) answer(*q, result<child*>(ending));
+    templates_.shut_down(ending);
     std::vector<std::uint64_t> ids;
     children_.each([&](child& c) {
-        if (!c.lifetime.keep) ids.push_back(c.id);
+        if (!c.lifetime.keep && c.process_of == 0) ids.push_back(c.id);
     });
     for (const std::uint64_t id : ids)
         if (child* c = children_.find(id)) lifetimes_.end(*c, again);
@@ -164,6 +167,7 @@ void server::shut_down(std::string_view reason) {
 void server::finish_if_done() {
     if (!shutting_down_ || finished_ || !lifetimes_.idle()) return;
     finished_ = true;
+    templates_.kill_all();
     on_finished_();
 }
 

@@ -15,8 +15,10 @@
 #include "forkserver/daemon/children.hpp"
 #include "forkserver/daemon/lifetimes.hpp"
 #include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/orphans.hpp"
 #include "forkserver/daemon/session.hpp"
 #include "forkserver/daemon/spawn_queue.hpp"
+#include "forkserver/daemon/template_table.hpp"
 #include "forkserver/spawn/launcher.hpp"
 #include "ipc/features.hpp"
 #include "ipc/limits.hpp"
@@ -47,7 +49,7 @@ struct server_config {
 // A quota of one session was reached.
 failure resource_exhausted(const char* what, std::size_t most, const char* option);
 
-class server final : private session_owner {
+class server final : private session_owner, private template_table_owner {
 public:
     // `on_finished` is called once, when a shutdown is complete.
     server(boost::asio::io_context& io, server_config config, spawn::launcher launcher,
@@ -59,6 +61,8 @@ public:
     // Takes no more spawns and ends every child by its lifetime; the second
     // call kills at once. Called by signals and by a client.
     void shut_down(std::string_view reason);
+    // Takes over the template that was forked early from the program of this forkserver.
+    result<void> add_early_template(const std::string& name, int pid, unique_fd control);
     // What to do when that begins (stop listening).
     std::function<void()> on_shutdown;
 
@@ -79,6 +83,19 @@ private:
     void acknowledge(session& s, const v1::ClientMessage& m);
     failure set_base(session& s, v1::SessionBase& base, ipc::decoded<v1::ClientMessage>& m);
 
+    // template_requests.cpp
+    bool on_template_message(session& s, ipc::decoded<v1::ClientMessage>& m);
+    result<void> add_template(session& s, ipc::decoded<v1::ClientMessage>& m);
+    void template_settled(std::uint64_t session, v1::ServerMessage reply) override;
+
+    // calls.cpp: a spawn whose child a template forks
+    void run_call(queued_spawn q);
+    std::uint64_t call_started(queued_spawn q, std::uint64_t generation, int pid,
+                               unique_fd pidfd) override;
+    void call_failed(queued_spawn q, const failure& why) override;
+    void charge(const queued_spawn& q);
+    void discharge(const queued_spawn& q);
+
     // spawns.cpp: from the queue to the process, and its end
     void enqueue_spawn(session& s, ipc::decoded<v1::ClientMessage>& m);
     void enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m);
@@ -87,6 +104,8 @@ private:
     [[nodiscard]] bool leaves_descriptors(const session& s) const;
     void pump();
     void run(queued_spawn q);
+    void finish(queued_spawn q, const result<child*>& r);
+    [[nodiscard]] failure refusal(const queued_spawn& q);
     result<child*> spawn_now(queued_spawn& q);
     void answer(const queued_spawn& q, const result<child*>& r);
     void answer_item(const queued_spawn& q, const result<child*>& r);
@@ -111,6 +130,8 @@ private:
     spawn::launcher launcher_;
     child_table children_;
     lifetimes lifetimes_;
+    orphans orphans_;
+    template_table templates_;
     spawn_queue queue_;
     std::unordered_map<std::uint64_t, std::shared_ptr<session>> sessions_;
     std::vector<std::uint64_t> to_flush_;  // sessions with exits to tell

@@ -61,6 +61,8 @@ public:
     std::shared_ptr<const spawn::session_base> base;
     // Children alive, or ended and not yet acknowledged.
     std::size_t children = 0;
+    // Calls that no child runs yet: they count like queued spawns.
+    std::size_t calls = 0, call_bytes = 0, call_descriptors = 0;
     // Wait requests not yet answered.
     std::size_t waits = 0;
     // Of a base that no queued spawn has been charged with: each may hold one alive.

@@ -1,8 +1,35 @@
 #include "forkserver/daemon/spawn_queue.hpp"
 
 #include <algorithm>
+#include <csignal>
 
 namespace cleanfork::daemon {
+
+namespace {
+
+constexpr std::chrono::milliseconds k_default_grace{5000};
+
+child_lifetime lifetime_of(const v1::SpawnRequest& r) {
+    const v1::Lifetime& l = r.lifetime();
+    child_lifetime out;
+    out.keep = l.keep();
+    out.signal = l.signal() != 0 ? l.signal() : SIGTERM;
+    out.grace = l.has_grace_ms() ? std::chrono::milliseconds(l.grace_ms()) : k_default_grace;
+    out.target = l.target() == v1::SIGNAL_TARGET_GROUP    ? signal_target::group
+                 : l.target() == v1::SIGNAL_TARGET_CGROUP ? signal_target::cgroup
+                                                          : signal_target::process;
+    return out;
+}
+
+}  // namespace
+
+child child_of(const queued_spawn& q) {
+    child c;
+    c.session = q.session;
+    c.lifetime = lifetime_of(*q.request);
+    c.leads_group = q.request->process_group() != v1::PROCESS_GROUP_JOIN;
+    return c;
+}
 
 void spawn_queue::push(queued_spawn s) {
     lane& l = sessions_[s.session];

@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "forkserver/daemon/children.hpp"
 #include "forkserver/spawn/plan.hpp"
 
 namespace cleanfork::daemon {
@@ -35,7 +36,12 @@ struct queued_spawn {
     int item = 0;                          // its index in the batch
     std::size_t bytes = 0;
     std::chrono::microseconds hold{};  // of the reply
+    std::uint64_t began_ns = 0;        // of a call: when its template was asked
+    std::uint64_t becomes = 0;         // a call whose child becomes the process of this generation
 };
+
+// The child a request asks for, before its process exists.
+child child_of(const queued_spawn& q);
 
 struct queue_usage {
     std::size_t spawns = 0;

@@ -9,22 +9,9 @@ namespace cleanfork::daemon {
 
 namespace {
 
-constexpr std::chrono::milliseconds k_default_grace{5000};
 // Standard, event loop, signals, listener, and the few a spawn needs for a moment.
 constexpr std::size_t k_own_descriptors = 24;
 constexpr std::size_t k_share_left = 8;
-
-child_lifetime lifetime_of(const v1::SpawnRequest& r) {
-    const v1::Lifetime& l = r.lifetime();
-    child_lifetime out;
-    out.keep = l.keep();
-    out.signal = l.signal() != 0 ? l.signal() : SIGTERM;
-    out.grace = l.has_grace_ms() ? std::chrono::milliseconds(l.grace_ms()) : k_default_grace;
-    out.target = l.target() == v1::SIGNAL_TARGET_GROUP    ? signal_target::group
-                 : l.target() == v1::SIGNAL_TARGET_CGROUP ? signal_target::cgroup
-                                                          : signal_target::process;
-    return out;
-}
 
 void to_wire(const result<child*>& r, std::uint32_t pidfd_descriptor, v1::SpawnReply& out) {
     if (!r) return ipc::to_wire(r.error(), *out.mutable_failure());
@@ -46,12 +33,12 @@ failure server::over_quota(const session& s, std::size_t spawns, std::size_t byt
                            std::size_t descriptors) const {
     const queue_usage used = queue_.usage(s.id());
     const quotas& q = config_.quotas;
-    if (used.spawns + spawns > q.queued_per_session)
+    if (used.spawns + s.calls + spawns > q.queued_per_session)
         return resource_exhausted("queued spawns", q.queued_per_session, "--max-queued");
-    if (used.bytes + bytes > q.queued_bytes_per_session)
+    if (used.bytes + s.call_bytes + bytes > q.queued_bytes_per_session)
         return resource_exhausted("bytes of queued spawns", q.queued_bytes_per_session,
                                   "--max-queued-bytes");
-    if (used.descriptors + descriptors > q.queued_descriptors_per_session)
+    if (used.descriptors + s.call_descriptors + descriptors > q.queued_descriptors_per_session)
         return resource_exhausted("descriptors of queued spawns", q.queued_descriptors_per_session,
                                   "--max-queued-descriptors");
     return {};
@@ -74,6 +61,8 @@ void server::enqueue_spawn(session& s, ipc::decoded<v1::ClientMessage>& m) {
         return s.send_failure(q.request_id, f);
     }
     s.uncharged_base_bytes = 0;
+    q.hold = std::min(std::chrono::microseconds(m.message.spawn().reply_hold_us()),
+                      ipc::k_max_reply_hold);
     q.request.reset(m.message.release_spawn());
     q.purposes.assign(m.message.descriptors().begin(), m.message.descriptors().end());
     q.descriptors = std::make_shared<const std::vector<unique_fd>>(std::move(m.descriptors));
@@ -129,39 +118,45 @@ void server::pump() {
 }
 
 void server::run(queued_spawn q) {
-    const std::uint32_t hold_us = q.request->reply_hold_us();
+    if (q.request->has_call()) return run_call(std::move(q));
     auto r = spawn_now(q);
+    finish(std::move(q), r);
+}
+
+void server::finish(queued_spawn q, const result<child*>& r) {
     if (!r) {
         ++failed_total_;
         log_.debug("spawn_failed", {{"session", q.session}, {"why", r.error().message()}});
     }
-    if (r && hold_us != 0 && !q.batch) {
-        q.hold = std::min(std::chrono::microseconds(hold_us), ipc::k_max_reply_hold);
-        return hold_reply(q, **r);
-    }
+    if (r && q.hold.count() != 0 && !q.batch) return hold_reply(q, **r);
     answer(q, r);
 }
 
-result<child*> server::spawn_now(queued_spawn& q) {
+// Why it cannot begin now; step::none: it can.
+failure server::refusal(const queued_spawn& q) {
     if (shutting_down_) return ipc::fail(step::shutdown, ESHUTDOWN, {}, "the forkserver is ending");
     if (q.request->deadline_ns() != 0 && q.request->deadline_ns() < ipc::monotonic_ns())
         return ipc::fail(step::queue, ETIMEDOUT, {}, "its deadline passed before its turn came");
-    session* s = find(q.session);
-    if (s != nullptr && s->children >= config_.quotas.children_per_session) {
+    const session* s = find(q.session);
+    if (s == nullptr) return {};
+    if (s->children + s->calls >= config_.quotas.children_per_session) {
         ++quota_refusals_total_;
         return resource_exhausted("children", config_.quotas.children_per_session,
                                   "--max-children");
     }
-    if (s != nullptr && !leaves_descriptors(*s)) {
+    if (!leaves_descriptors(*s)) {
         ++quota_refusals_total_;
         return ipc::fail(step::quota, EMFILE, "descriptors",
                          "RESOURCE_EXHAUSTED: each child takes a descriptor of the forkserver, and "
                          "the last ones are for other sessions: raise its RLIMIT_NOFILE");
     }
-    child c;
-    c.session = q.session;
-    c.lifetime = lifetime_of(*q.request);
-    c.leads_group = q.request->process_group() != v1::PROCESS_GROUP_JOIN;
+    return {};
+}
+
+result<child*> server::spawn_now(queued_spawn& q) {
+    if (failure why = refusal(q); why.step != step::none) return why;
+    session* s = find(q.session);
+    child c = child_of(q);
     auto p =
         spawn::prepare(std::move(q.request), q.purposes, q.descriptors, q.base, launcher_.self());
     if (!p) return p.error();
@@ -169,7 +164,7 @@ result<child*> server::spawn_now(queued_spawn& q) {
         c.cgroup = launcher_.own_descriptor((*p)->dup_cgroup());
         if (!c.cgroup) return ipc::fail(step::prepare, errno, "cgroup");
     }
-    c.command = (*p)->command();
+    c.command = spawn::command_of((*p)->request());
     auto made = launcher_.launch(**p);
     const std::uint64_t now = ipc::monotonic_ns();
     if (!made) return made.error();
@@ -284,6 +279,11 @@ void server::tell_exit(child& c) {
 
 void server::child_exited(child& c) {
     log_.debug("exited", {{"child", c.id}, {"wait_status", std::int64_t{c.exit->wait_status}}});
+    if (c.generation != 0) templates_.child_ended(c.generation, c.id);
+    if (c.process_of != 0) {
+        templates_.process_ended(c.process_of, c.exit->wait_status);
+        return children_.forget(c.id);
+    }
     if (c.held_request != 0)
         release_held(c);
     else if (!c.reply_pending)

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <csignal>
@@ -233,7 +234,7 @@ bool apply_steps(const child_context& c) noexcept {
         return true;
     };
     if (failed(step::cgroup, join_cgroup(p))) return false;
-    if (failed(step::close_descriptors, close_descriptors(c))) return false;
+    if (c.execs && failed(step::close_descriptors, close_descriptors(c))) return false;
     if (failed(step::descriptors, descriptors(p, index))) return false;
     if (failed(step::session, session(p))) return false;
     if (failed(step::process_group, process_group(p))) return false;
@@ -251,6 +252,40 @@ bool apply_steps(const child_context& c) noexcept {
     if (failed(step::chdir, change_directory(p))) return false;
     if (failed(step::parent_death_signal, parent_death_signal(p))) return false;
     return !failed(step::signal_mask, signal_mask());
+}
+
+namespace {
+
+int close_from_to(unsigned first, unsigned last) noexcept {
+    if (first > last || ::syscall(SYS_close_range, first, last, 0U) == 0) return 0;
+    if (errno != ENOSYS) return errno;
+    rlimit most{};
+    ::getrlimit(RLIMIT_NOFILE, &most);
+    for (rlim_t fd = first; fd <= last && fd < most.rlim_max; ++fd) ::close(static_cast<int>(fd));
+    return 0;
+}
+
+}  // namespace
+
+int close_unmapped(plan& p, std::span<const int> kept) noexcept {
+    std::sort(
+        p.moves, p.moves + p.move_count,
+        [](const descriptor_move& a, const descriptor_move& b) { return a.target < b.target; });
+    unsigned next = 0;
+    std::size_t at = 0;
+    for (;;) {
+        // The lowest of what stays, from `next` on.
+        unsigned stays = ~0U;
+        while (at < p.move_count && static_cast<unsigned>(p.moves[at].target) < next) ++at;
+        if (at < p.move_count) stays = static_cast<unsigned>(p.moves[at].target);
+        for (const int fd : kept)
+            if (fd >= 0 && static_cast<unsigned>(fd) >= next)
+                stays = std::min(stays, static_cast<unsigned>(fd));
+        if (stays == ~0U) return close_from_to(next, ~0U);
+        if (stays > next)
+            if (const int e = close_from_to(next, stays - 1)) return e;
+        next = stays + 1;
+    }
 }
 
 // Not for ASan: it would look for the stack of the thread, and this is none.

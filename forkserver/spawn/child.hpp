@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "forkserver/spawn/plan.hpp"
 
@@ -20,6 +21,7 @@ struct child_context {
     child_report* report;
     bool shares_table;   // CLONE_FILES: unshare before anything else
     bool shares_memory;  // CLONE_VM
+    bool execs = true;   // else what is not mapped must be closed by close_unmapped()
 };
 
 // Applies the plan and executes the program. Returns never when that works; on
@@ -29,5 +31,9 @@ int run_child(void* context) noexcept;
 // Applies every step of the plan up to exec: what a child of a template runs too.
 // False on failure, with the report filled.
 bool apply_steps(const child_context& context) noexcept;
+
+// For a child that does not exec: closes every descriptor but the targets of the
+// plan and `kept` (-1: none). 0 or errno. Sorts the plan's moves by target.
+int close_unmapped(plan& p, std::span<const int> kept) noexcept;
 
 }  // namespace cleanfork::spawn

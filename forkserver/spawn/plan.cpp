@@ -51,7 +51,7 @@ bool is_assignment(const std::string& s) noexcept {
 
 result<void> planner::run() {
     for (const auto part :
-         {&planner::arguments, &planner::environment, &planner::program, &planner::directory,
+         {&planner::target, &planner::environment, &planner::program, &planner::directory,
           &planner::map, &planner::groups_and_terminal, &planner::scheduling, &planner::limits,
           &planner::credentials, &planner::cgroup, &planner::life})
         if (auto r = (this->*part)(); !r) return r;
@@ -116,12 +116,19 @@ unique_fd prepared::dup_cgroup() const {
                                : unique_fd();
 }
 
-std::string prepared::command() const {
+std::string command_of(const v1::SpawnRequest& request) {
     std::string text;
-    for (const std::string& a : request_->exec().argv()) {
+    const auto add = [&text](const std::string& word) {
+        if (text.size() >= k_command_shown) return;
         if (!text.empty()) text += ' ';
-        text += a.substr(0, k_command_shown);
-        if (text.size() >= k_command_shown) break;
+        text += word.substr(0, k_command_shown);
+    };
+    if (request.has_call()) {
+        add(request.call().template_name());
+        add(request.call().entry());
+        for (const std::string& a : request.call().arguments()) add(a);
+    } else {
+        for (const std::string& a : request.exec().argv()) add(a);
     }
     text.resize(std::min(text.size(), k_command_shown));
     return text;

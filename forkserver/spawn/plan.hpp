@@ -33,7 +33,8 @@ struct environment_block {
 // What the children of a session start from; shared by its queued spawns.
 struct session_base {
     environment_block environment;
-    unique_fd cwd;  // kept at a low number: see launcher.hpp
+    unique_fd cwd;     // kept at a low number: see launcher.hpp
+    std::string wire;  // the environment as a v1::SessionBase, for children of templates
 };
 
 // The descriptors of a packet: the items of a batch share them.
@@ -126,8 +127,11 @@ public:
     [[nodiscard]] std::string object_of(step s, int index) const;
     // A copy of the cgroup's descriptor, for the child's lifetime; empty when there is none.
     [[nodiscard]] unique_fd dup_cgroup() const;
-    // argv joined by spaces, at most 256 bytes.
-    [[nodiscard]] std::string command() const;
+    // Of a call: the descriptor of its payload, -1 when that is inline; borrowed.
+    [[nodiscard]] int payload_fd() const noexcept { return payload_fd_; }
+    // Of a call: where its answer goes, -1 when nobody wants one; borrowed.
+    [[nodiscard]] int result_fd() const noexcept { return result_fd_; }
+    [[nodiscard]] const v1::SpawnRequest& request() const noexcept { return *request_; }
 
 private:
     friend class planner;
@@ -137,6 +141,8 @@ private:
     std::shared_ptr<const session_base> base_;
     shared_descriptors descriptors_;
     unique_fd cgroup_;
+    int payload_fd_ = -1;
+    int result_fd_ = -1;
 
     std::string name_;  // the program as asked for
     std::vector<std::string> candidate_strings_;
@@ -158,6 +164,10 @@ result<std::unique_ptr<prepared>> prepare(std::unique_ptr<v1::SpawnRequest> requ
                                           shared_descriptors descriptors,
                                           std::shared_ptr<const session_base> base,
                                           const environment_of_forkserver& self);
+
+// What is to be run, for a person: argv, or template, entry and arguments, joined
+// by spaces; at most 256 bytes.
+std::string command_of(const v1::SpawnRequest& request);
 
 // True when `s` can stand in an environment: NAME=VALUE with a name, no NUL.
 bool is_assignment(const std::string& s) noexcept;

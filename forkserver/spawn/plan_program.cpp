@@ -16,8 +16,40 @@ constexpr std::string_view k_listen_pid = "LISTEN_PID=";
 
 }  // namespace
 
+result<void> planner::target() {
+    if (request_.has_exec()) return arguments();
+    if (request_.has_call()) return call();
+    return invalid("target", "the request names no program and no entry");
+}
+
+// The template and the entry are looked up by others; here is what must hold for any.
+result<void> planner::call() {
+    const v1::CallTarget& c = request_.call();
+    if (static_cast<std::size_t>(c.arguments_size()) > ipc::k_max_arguments)
+        return ipc::fail(step::request, E2BIG, "arguments", "too many arguments");
+    for (const std::string& a : c.arguments())
+        if (a.size() > ipc::k_max_string)
+            return ipc::fail(step::request, E2BIG, "arguments",
+                             "one is longer than " + std::to_string(ipc::k_max_string) + " bytes");
+    if (c.has_payload_descriptor()) {
+        auto fd = descriptor(c.payload_descriptor(), v1::DESCRIPTOR_PURPOSE_PAYLOAD, "payload");
+        if (!fd) return fd.error();
+        out_.payload_fd_ = *fd;
+    }
+    if (c.result_descriptor() != 0) {
+        auto fd = descriptor(c.result_descriptor(), v1::DESCRIPTOR_PURPOSE_CHILD, "result");
+        if (!fd) return fd.error();
+        out_.result_fd_ = *fd;
+    }
+    std::set<std::string_view> names;
+    for (const auto& m : request_.descriptors())
+        if (m.name().size() > ipc::k_max_name ||
+            (!m.name().empty() && !names.insert(m.name()).second))
+            return invalid("descriptors", "a name is too long, or given twice");
+    return {};
+}
+
 result<void> planner::arguments() {
-    if (!request_.has_exec()) return invalid("target", "the request names no program");
     auto& argv = *request_.mutable_exec()->mutable_argv();
     if (argv.empty()) return invalid("argv", "it is empty: argv[0] is the least");
     if (static_cast<std::size_t>(argv.size()) > ipc::k_max_arguments)
@@ -99,6 +131,7 @@ result<void> planner::activation(std::set<std::string_view>& replaced) {
 }
 
 result<void> planner::program() {
+    if (request_.has_call()) return {};
     const auto& exec = request_.exec();
     switch (exec.program_case()) {
         case v1::ExecTarget::kProgramDescriptor: {

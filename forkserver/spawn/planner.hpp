@@ -28,7 +28,9 @@ public:
 
 private:
     // plan_program.cpp
+    result<void> target();
     result<void> arguments();
+    result<void> call();
     result<void> environment();
     result<void> activation(std::set<std::string_view>& replaced);
     result<void> program();

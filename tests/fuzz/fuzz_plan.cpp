@@ -48,7 +48,7 @@ void check(const spawn::prepared& prepared) {
         require(targets.contains(fd), "standard descriptors are never left to chance");
     require(p.program_fd < p.close_from && p.cwd_fd < p.close_from && p.cgroup_fd < p.close_from,
             "what the plan needs is below what gets closed");
-    require(prepared.command().size() <= 256, "a command is shown cut");
+    require(spawn::command_of(prepared.request()).size() <= 256, "a command is shown cut");
     for (std::uint32_t s = 0; s < 64; ++s)
         for (const int index : {-1, 0, 1'000'000})
             require(prepared.object_of(static_cast<step>(s), index).size() <= ipc::k_max_body,

@@ -65,7 +65,7 @@ TEST_CASE("a plain request is a plain plan: base environment, base directory, nu
     CHECK_FALSE(p->plan.new_session);
     CHECK_FALSE(p->plan.set_umask);
     CHECK(p->plan.limit_count == 0);
-    CHECK(p->command() == "/bin/true x ");
+    CHECK(command_of(p->request()) == "/bin/true x ");
 }
 
 TEST_CASE("the environment is base, less what is unset, with what is set") {
@@ -348,7 +348,7 @@ TEST_CASE("a command is shown with its first 256 bytes") {
     spawn_request r{"/bin/true"};
     r.body.mutable_exec()->add_argv(std::string(100'000, 'x'));
     r.body.mutable_exec()->add_argv("never shown");
-    const std::string shown = planned(std::move(r))->command();
+    const std::string shown = command_of(planned(std::move(r))->request());
     CHECK(shown.size() == 256);
     CHECK(shown.starts_with("/bin/true xxx"));
 }

@@ -1,0 +1,87 @@
+// The server's way of a call: a spawn whose child a template forks.
+#include <fcntl.h>
+
+#include <csignal>
+
+#include "forkserver/daemon/server.hpp"
+#include "ipc/pidfd.hpp"
+#include "ipc/sys.hpp"
+
+namespace cleanfork::daemon {
+
+namespace {
+
+// For the child's lifetime; the child itself has been in it since before its entry.
+unique_fd cgroup_of(const queued_spawn& q) {
+    const v1::SpawnRequest& r = *q.request;
+    if (r.has_cgroup_path())
+        return unique_fd(::open(r.cgroup_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (r.has_cgroup_descriptor())
+        return unique_fd(
+            ::fcntl(q.descriptors->at(r.cgroup_descriptor() - 1).get(), F_DUPFD_CLOEXEC, 3));
+    return {};
+}
+
+}  // namespace
+
+void server::charge(const queued_spawn& q) {
+    session* s = find(q.session);
+    if (s == nullptr) return;
+    ++s->calls;
+    s->call_bytes += q.bytes;
+    s->call_descriptors += q.descriptors->size();
+}
+
+void server::discharge(const queued_spawn& q) {
+    session* s = find(q.session);
+    if (s == nullptr) return;
+    --s->calls;
+    s->call_bytes -= q.bytes;
+    s->call_descriptors -= q.descriptors->size();
+}
+
+void server::run_call(queued_spawn q) {
+    if (failure why = refusal(q); why.step != step::none) return finish(std::move(q), why);
+    if (q.descriptors->size() > ipc::k_max_call_descriptors)
+        return finish(
+            std::move(q),
+            ipc::fail(step::request, E2BIG, std::to_string(q.descriptors->size()) + " descriptors",
+                      "a call takes at most " + std::to_string(ipc::k_max_call_descriptors)));
+    q.began_ns = ipc::monotonic_ns();
+    charge(q);
+    templates_.call(std::move(q));
+}
+
+std::uint64_t server::call_started(queued_spawn q, std::uint64_t generation, int pid,
+                                   unique_fd pidfd) {
+    discharge(q);
+    session* s = find(q.session);
+    if (s == nullptr) {
+        ipc::pidfd_signal(pidfd.get(), SIGKILL);
+        return 0;
+    }
+    child c = child_of(q);
+    c.command = spawn::command_of(*q.request);
+    c.template_name = q.request->call().template_name();
+    c.cgroup = launcher_.own_descriptor(cgroup_of(q));
+    c.pid = pid;
+    c.pidfd = launcher_.own_descriptor(std::move(pidfd));
+    c.started_ns = q.began_ns;
+    c.generation = generation;
+    child* added = children_.add_of_template(std::move(c));
+    ++s->children;
+    ++spawned_total_;
+    const std::uint64_t took = ipc::monotonic_ns() - q.began_ns;
+    spawn_ns_total_ += took;
+    spawn_ns_max_ = std::max(spawn_ns_max_, took);
+    const std::uint64_t id = added->id;
+    finish(std::move(q), added);
+    return id;
+}
+
+void server::call_failed(queued_spawn q, const failure& why) {
+    discharge(q);
+    finish(std::move(q), why);
+}
+
+}  // namespace cleanfork::daemon

@@ -1,0 +1,66 @@
+#include "forkserver/template/channel.hpp"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include "ipc/message.hpp"
+#include "ipc/pidfd.hpp"
+#include "ipc/sys.hpp"
+
+namespace cleanfork::templates {
+
+bool report(int control, const v1::TemplateMessage& m, std::span<const int> descriptors) {
+    const auto e = ipc::encode(m);
+    if (!e) return false;
+    for (;;) {
+        switch (ipc::send(control, *e, descriptors)) {
+            case ipc::send_status::sent: return true;
+            case ipc::send_status::would_block: break;
+            case ipc::send_status::closed:
+            case ipc::send_status::failed: return false;
+        }
+        pollfd p{control, POLLOUT, 0};
+        ipc::retry([&] { return ::poll(&p, 1, -1); });
+    }
+}
+
+bool report_failed(int control, const failure& why) {
+    v1::TemplateMessage m;
+    ipc::to_wire(why, *m.mutable_failed());
+    return report(control, m);
+}
+
+bool report_child_failed(int control, std::uint64_t sequence, const failure& why) {
+    v1::TemplateMessage m;
+    m.mutable_child_failed()->set_sequence(sequence);
+    ipc::to_wire(why, *m.mutable_child_failed()->mutable_failure());
+    return report(control, m);
+}
+
+namespace {
+
+bool report_with_pidfd(int control, v1::TemplateMessage& m) {
+    const unique_fd self = ipc::pidfd_open(::getpid());
+    if (!self) return false;
+    m.add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
+    const int fd = self.get();
+    return report(control, m, {&fd, 1});
+}
+
+}  // namespace
+
+bool report_parked(int control, std::uint64_t sequence) {
+    v1::TemplateMessage m;
+    m.mutable_parked()->set_sequence(sequence);
+    m.mutable_parked()->set_pid(::getpid());
+    return report_with_pidfd(control, m);
+}
+
+bool report_started(int control, std::uint64_t sequence, bool with_pidfd) {
+    v1::TemplateMessage m;
+    m.mutable_started()->set_sequence(sequence);
+    m.mutable_started()->set_pid(::getpid());
+    return with_pidfd ? report_with_pidfd(control, m) : report(control, m);
+}
+
+}  // namespace cleanfork::templates

@@ -1,0 +1,182 @@
+#include "forkserver/template/loop.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+#include <exception>
+#include <unordered_map>
+
+#include "forkserver/template/channel.hpp"
+#include "forkserver/template/child.hpp"
+#include "forkserver/template/notes.hpp"
+#include "forkserver/template/order.hpp"
+#include "ipc/sys.hpp"
+#include "ipc/usage.hpp"
+
+namespace cleanfork::templates {
+
+namespace {
+
+class loop {
+public:
+    loop(int control, host& h) : host_(h), control_(control) {}
+
+    // False with errno when the loop's own descriptors cannot be had.
+    bool open();
+    [[nodiscard]] std::vector<int> own_descriptors() const {
+        return {control_, signals_.get(), null_.get()};
+    }
+    [[noreturn]] void run();
+
+private:
+    bool take_order();
+    void fork_child(const order& o, unique_fd channel);
+    void kill_child(std::uint64_t sequence);
+    void reap();
+
+    host& host_;
+    const int control_;
+    unique_fd signals_;
+    unique_fd null_;
+    std::uint64_t soft_descriptor_limit_ = 0;
+    ipc::receiver receiver_;
+    notes notes_;
+    std::unordered_map<pid_t, std::uint64_t> children_;
+};
+
+bool loop::open() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    // A template that ignored it would have no children to tell of.
+    std::signal(SIGCHLD, SIG_DFL);
+    if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return false;
+    signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    null_.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    soft_descriptor_limit_ = ipc::raise_descriptor_limit();
+    return bool(signals_) && bool(null_);
+}
+
+void loop::run() {
+    for (;;) {
+        pollfd p[] = {{control_, POLLIN, 0}, {signals_.get(), POLLIN, 0}};
+        ipc::retry([&] { return ::poll(p, 2, -1); });
+        if (p[1].revents != 0) reap();
+        // The forkserver has gone, or needs this template no more.
+        if (p[0].revents != 0 && !take_order()) ::_exit(0);
+    }
+}
+
+bool loop::take_order() {
+    ipc::received packet = receiver_.receive(control_);
+    if (packet.status == ipc::receive_status::would_block) return true;
+    if (packet.status != ipc::receive_status::packet || packet.body.size() != sizeof(order))
+        return false;
+    order o{};
+    std::memcpy(&o, packet.body.data(), sizeof o);
+    if (o.kind == order_kind::kill) {
+        kill_child(o.sequence);
+        return true;
+    }
+    if (o.kind != order_kind::fork || packet.descriptors.size() != 1) return false;
+    fork_child(o, std::move(packet.descriptors.front()));
+    return true;
+}
+
+// libc's fork, not a bare clone: atfork handlers run, and libc's idea of the
+// thread's id is right in the child.
+void loop::fork_child(const order& o, unique_fd channel) {
+    host_.before_fork();
+    child_start start;
+    start.sequence = o.sequence;
+    start.warm = o.warm != 0;
+    start.channel = channel.get();
+    start.control = control_;
+    start.null_fd = null_.get();
+    start.soft_descriptor_limit = soft_descriptor_limit_;
+    start.parent = ::getpid();
+    const pid_t pid = ::fork();
+    if (pid == 0) run_child(start, host_, notes_, receiver_);
+    if (pid > 0) {
+        children_.emplace(pid, o.sequence);
+        return;
+    }
+    report_child_failed(control_, o.sequence, ipc::fail(step::fork, errno));
+}
+
+// The children of this template are not reaped but here: the pid is no one else's.
+void loop::kill_child(std::uint64_t sequence) {
+    for (const auto& [pid, s] : children_)
+        if (s == sequence) ::kill(pid, SIGKILL);
+}
+
+// Told before it is reaped: were this template killed in between, the forkserver,
+// which inherits the child, would still find its status.
+void loop::reap() {
+    signalfd_siginfo ignored[16];
+    (void)::read(signals_.get(), ignored, sizeof ignored);
+    for (;;) {
+        siginfo_t info{};
+        rusage usage{};
+        if (::syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT, &usage) != 0 ||
+            info.si_pid == 0)
+            return;
+        if (const auto at = children_.find(info.si_pid); at != children_.end()) {
+            v1::TemplateMessage m;
+            v1::ChildEnded& e = *m.mutable_ended();
+            e.set_sequence(at->second);
+            e.set_pid(info.si_pid);
+            e.set_wait_status(ipc::wait_status_of(info));
+            ipc::to_wire(usage, *e.mutable_usage());
+            e.set_error(notes_.take(at->second));
+            children_.erase(at);
+            if (!report(control_, m)) ::_exit(0);
+        }
+        ::waitid(P_PID, static_cast<id_t>(info.si_pid), &info, WEXITED | WNOHANG);
+    }
+}
+
+std::string text_of_current_exception() {
+    try {
+        throw;
+    } catch (const std::exception& e) {
+        return e.what();
+    } catch (...) {
+        return "an exception that is no std::exception";
+    }
+}
+
+}  // namespace
+
+void initialize_and_serve(int control, host& h, const std::function<void()>& initialize) {
+    const std::uint64_t before = ipc::monotonic_ns();
+    try {
+        initialize();
+    } catch (...) {
+        const std::string text = text_of_current_exception();
+        h.flush();
+        report_failed(control, ipc::fail(step::template_start, 0, "initialization", text));
+        ::_exit(1);
+    }
+    loop l(control, h);
+    if (!l.open()) {
+        report_failed(control, ipc::fail(step::template_start, errno, "loop"));
+        ::_exit(1);
+    }
+    v1::TemplateMessage m;
+    for (const std::string& e : h.entries()) m.mutable_ready()->add_entries(e);
+    m.mutable_ready()->set_initialization_ns(ipc::monotonic_ns() - before);
+    for (const int fd : l.own_descriptors()) m.mutable_ready()->add_own_descriptors(fd);
+    if (!report(control, m)) ::_exit(0);
+    l.run();
+}
+
+}  // namespace cleanfork::templates

@@ -1,0 +1,17 @@
+// The loop of a template process: it forks when the forkserver says so, and tells
+// how its children ended. It knows nothing of requests.
+#pragma once
+
+#include <functional>
+
+#include "forkserver/template/host.hpp"
+
+namespace cleanfork::templates {
+
+// Runs `initialize` (which may throw: the template has then failed), reports ready
+// and serves. `control` is the socket to the forkserver, CLOEXEC; when that closes
+// the process ends. The process must have one thread.
+[[noreturn]] void initialize_and_serve(int control, host& h,
+                                       const std::function<void()>& initialize);
+
+}  // namespace cleanfork::templates

@@ -1,0 +1,54 @@
+// A forkserver with the template of tests/helpers/template_program.cpp.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/integration/hostile_daemon.hpp"
+#include "tests/integration/hostile_session.hpp"
+
+namespace cleanfork::testing {
+
+// How a template of the tests is added; the name is "t".
+struct template_request {
+    std::string name = "t";
+    std::map<std::string, std::string> env{};
+    std::uint32_t warm = 0;
+    std::uint32_t start_timeout_ms = 0;
+    std::uint32_t call_timeout_ms = 0;
+    std::string from{};
+    std::string payload{};  // of the derived one's initializer
+};
+
+v1::ClientMessage add_request(const template_request& t);
+// The reply to it; the failure is in it.
+reply add_template(raw_session& s, const template_request& t = {});
+v1::TemplateInfo template_info(raw_session& s, const std::string& name = "t");
+// Asks until `enough` says so.
+template <class Enough>
+v1::TemplateInfo info_until(raw_session& s, Enough enough, const std::string& name = "t") {
+    for (;;) {
+        v1::TemplateInfo i = template_info(s, name);
+        if (enough(i)) return i;
+    }
+}
+
+v1::SpawnRequest call_of(const std::string& entry, const std::vector<std::string>& arguments = {},
+                         const std::string& name = "t");
+
+struct answer {
+    failure refused;  // step::none: it ran
+    v1::Exit exit;
+    std::string bytes;  // what the entry answered
+};
+
+// Calls and waits. `descriptors` are mapped from 5 on, by name.
+answer call(raw_session& s, v1::SpawnRequest r,
+            const std::vector<std::pair<std::string, int>>& descriptors = {});
+
+// A memfd for a result, or with a payload.
+unique_fd memory_file(std::string_view contents = {});
+std::string contents_of(int fd);
+
+}  // namespace cleanfork::testing
