@@ -27,8 +27,11 @@ public:
     [[nodiscard]] virtual std::vector<std::string> entries() const = 0;
     // Before each fork: nothing may stay in a buffer that the child would write again.
     virtual void before_fork() = 0;
+    // After it, in the template again; also when the fork failed.
+    virtual void after_fork() {}
 
-    // In the child, in this order.
+    // In the child, in this order. The first at once after the fork.
+    virtual void after_fork_in_child() {}
     [[nodiscard]] virtual bool has_entry(std::string_view name) const = 0;
     [[nodiscard]] virtual bool has_initializer(std::string_view name) const = 0;
     // The process is as its caller wants it: reseed what a fork copies.

@@ -105,11 +105,10 @@ void loop::fork_child(const order& o, unique_fd channel) {
     start.parent = ::getpid();
     const pid_t pid = ::fork();
     if (pid == 0) run_child(start, host_, notes_, receiver_);
-    if (pid > 0) {
-        children_.emplace(pid, o.sequence);
-        return;
-    }
-    report_child_failed(control_, o.sequence, ipc::fail(step::fork, errno));
+    const int error = errno;
+    if (pid > 0) children_.emplace(pid, o.sequence);
+    host_.after_fork();
+    if (pid < 0) report_child_failed(control_, o.sequence, ipc::fail(step::fork, error));
 }
 
 // The children of this template are not reaped but here: the pid is no one else's.
