@@ -79,6 +79,16 @@ std::optional<int> arguments::parse(std::vector<std::string> args) {
     return {};
 }
 
+parsed<std::vector<std::string>> arguments::command_words() const {
+    std::vector<std::string> words = app_.remaining();
+    if (words.empty()) return words;
+    if (words.front() == "--")
+        words.erase(words.begin());
+    else if (words.front().starts_with('-') && words.front() != "-")
+        return bad_value{"unknown option " + words.front()};
+    return words;
+}
+
 int arguments::refuse(const std::string& why) const {
     say(manual_.command + ": " + why + " (see `cleanfork " + manual_.command + " --help`)");
     return manual_.usage_exit;

@@ -33,6 +33,9 @@ public:
     // and this is the code to exit with.
     std::optional<int> parse(std::vector<std::string> args);
 
+    // After parse() of an app with prefix_command(): the words that follow the options.
+    parsed<std::vector<std::string>> command_words() const;
+
     // What parse() does with an error; for what only shows after it.
     int refuse(const std::string& why) const;
 

@@ -9,6 +9,7 @@
 #include "client/cli/commands.hpp"
 #include "client/cli/exit_codes.hpp"
 #include "client/cli/json_forms.hpp"
+#include "client/cli/servers.hpp"
 #include "client/cli/table.hpp"
 #include "ipc/audit.hpp"
 
@@ -19,12 +20,47 @@ namespace {
 constexpr int k_exit_not_safe = k_exit_error;
 constexpr int k_exit_not_audited = k_exit_usage;
 
-// The process that PID on the command line means. Names of templates are to be
-// resolved here, by their forkserver.
-parsed<pid_t> process_of(const std::string& text) {
+// Of the wrong kind too: what is a number is meant as one.
+bool is_number(const std::string& text) {
+    return text.find_first_not_of("-0123456789") == std::string::npos;
+}
+
+struct subject {
+    pid_t pid = 0;
+    std::vector<pid_t> children;  // of a template: forking them is its purpose
+};
+
+parsed<subject> parse_pid(const std::string& text) {
     const auto number = parse_integer(text, 1, std::numeric_limits<pid_t>::max());
-    if (!number) return bad_value{"\"" + printable(text) + "\" is not the pid of a process"};
-    return static_cast<pid_t>(*number);
+    if (!number) return bad_value{"\"" + text + "\" is not the pid of a process"};
+    return subject{static_cast<pid_t>(*number), {}};
+}
+
+// Those of calls, those that are warm, and the templates derived from it.
+std::vector<pid_t> children_of(const client& joined, const template_info& t) {
+    std::vector<pid_t> all;
+    for (const child_info& child : joined.list())
+        if (child.template_name == t.name) all.push_back(child.pid);
+    for (const generation_info& g : t.generations)
+        all.insert(all.end(), g.warm_pids.begin(), g.warm_pids.end());
+    for (const template_info& other : joined.templates())
+        if (other.from == t.name)
+            for (const generation_info& g : other.generations) all.push_back(g.pid);
+    return all;
+}
+
+parsed<subject> process_of_template(const std::string& name,
+                                    const std::optional<std::string>& socket) {
+    try {
+        const client joined = join_server(socket);
+        const template_info t = joined.template_info(name);
+        const generation_info* const g = t.current();
+        if (g != nullptr && g->pid > 0) return subject{g->pid, children_of(joined, t)};
+        return bad_value{"template " + printable(name) + " is " + std::string(to_string(t.state)) +
+                         ": it has no process"};
+    } catch (const spawn_error& e) {
+        return bad_value{printable(name) + " is no pid, and as a template: " + explain(e, socket)};
+    }
 }
 
 void print_human(const ipc::audit_report& report) {
@@ -63,29 +99,39 @@ json to_json(const ipc::audit_report& report) {
 
 int audit_command(const words& args) {
     arguments form({.command = "audit",
-                    .usage = "[OPTION]... PID",
+                    .usage = "[OPTION]... PID|TEMPLATE",
                     .description = "Tells whether forking from a process would be safe, and if "
                                    "not, why: threads, sockets,\nepolls, timers, devices, locks "
                                    "and more. The process is not disturbed. The exit status\nis 0 "
                                    "when it is safe, 1 when it is not, and 2 when it cannot be "
                                    "looked at.",
                     .examples = "  cleanfork audit 4711\n"
+                                "  cleanfork audit thumbnails\n"
                                 "  cleanfork audit --json 4711 | jq -r .summary\n",
                     .usage_exit = k_exit_usage});
-    bool as_json = false;
-    pid_t pid = 0;
+    server_arguments server;
+    std::string text;
     form.value(
-            "PID", "", process_of, [&pid](pid_t p) { pid = p; }, "The process")
+            "PID|TEMPLATE", "", as_is, [&text](std::string given) { text = std::move(given); },
+            "The process, by its number or as a template's")
         ->required();
-    form.flag("--json", as_json, "Print JSON");
+    server.add_to(form);
     if (const auto code = form.parse(args)) return *code;
 
-    const result<ipc::audit_report> report = ipc::audit(pid);
+    const bool by_number = is_number(text);
+    const auto who = by_number ? parse_pid(text) : process_of_template(text, server.socket);
+    if (!who && by_number) return form.refuse(who.error().why);
+    if (!who) {
+        say(who.error().why);
+        return k_exit_not_audited;
+    }
+    const result<ipc::audit_report> report =
+        ipc::audit(who->pid, {.allowed_children = who->children});
     if (!report) {
         say(report.error().message());
         return k_exit_not_audited;
     }
-    if (as_json)
+    if (server.json)
         print(to_line(to_json(*report)));
     else
         print_human(*report);

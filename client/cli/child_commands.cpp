@@ -69,9 +69,11 @@ int wait_for_one(const client& server, std::uint64_t child, const wait_request& 
         j.update(status_json(end.status));
         j["wall-seconds"] = static_cast<double>(end.wall.count()) / 1e9;
         j["usage"] = usage_json(end.usage);
+        if (!end.error.empty()) j["exception"] = end.error;
         print(to_line(j));
     } else {
-        print(std::to_string(child) + " " + end.status.to_string());
+        print(std::to_string(child) + " " + end.status.to_string() +
+              (end.error.empty() ? "" : ", by an exception: " + printable(end.error)));
     }
     return end.status.shell_code();
 }

@@ -12,6 +12,8 @@ using words = std::vector<std::string>;
 struct closed_streams;
 
 int spawn_command(const words& args, const closed_streams& streams);
+int call_command(const words& args, const closed_streams& streams);
+int template_command(const words& args, const closed_streams& streams);
 int serve_command(const words& args);
 int ps_command(const words& args);
 int kill_command(const words& args);

@@ -10,6 +10,28 @@ namespace {
 
 double seconds(std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e9; }
 
+json memory_json(const std::optional<process_memory>& m) {
+    if (!m) return nullptr;
+    return {{"rss-kib", m->rss_kib},
+            {"pss-kib", m->pss_kib},
+            {"private-dirty-kib", m->private_dirty_kib}};
+}
+
+json generation_json(const generation_info& g) {
+    return {{"generation", g.generation},
+            {"state", to_string(g.state)},
+            {"pid", g.pid},
+            {"age-seconds", seconds(g.age)},
+            {"initialization-seconds", seconds(g.initialization)},
+            {"threads", g.threads},
+            {"children", g.children},
+            {"memory", memory_json(g.memory())},
+            {"warm-pids", g.warm_pids},
+            {"warm-memory", memory_json(g.warm_memory())},
+            {"unclean", g.unclean},
+            {"stderr-tail", g.stderr_tail}};
+}
+
 }  // namespace
 
 json status_json(const exit_status& status) {
@@ -50,6 +72,8 @@ json child_json(const child_info& child) {
               {"age-seconds", seconds(child.age)},
               {"running", !child.status.has_value()},
               {"command", child.command}};
+    if (!child.template_name.empty()) j["template"] = child.template_name;
+    if (!child.error.empty()) j["exception"] = child.error;
     if (child.status) {
         j.update(status_json(*child.status));
         j["wall-seconds"] = seconds(child.wall);
@@ -77,6 +101,24 @@ json stats_json(const server_stats& s) {
             {"rss-kib", s.rss_kib},
             {"spawn-seconds-total", seconds(s.spawn_time_total)},
             {"spawn-seconds-max", seconds(s.spawn_time_max)}};
+}
+
+json template_json(const template_info& t) {
+    json generations = json::array();
+    for (const generation_info& g : t.generations) generations.push_back(generation_json(g));
+    return {{"name", t.name},
+            {"command", t.command},
+            {"from", t.from},
+            {"state", to_string(t.state)},
+            {"generation", t.generation},
+            {"warm-wanted", t.warm_wanted},
+            {"restarts", t.restarts},
+            {"calls-total", t.calls_total},
+            {"waiting", t.waiting},
+            {"retry-in-seconds", seconds(t.retry_in)},
+            {"last-error", t.last_error ? failure_json(*t.last_error) : json(nullptr)},
+            {"stderr-tail", t.stderr_tail},
+            {"generations", std::move(generations)}};
 }
 
 std::string to_line(const json& j) {

@@ -15,6 +15,8 @@ json usage_json(const resource_usage& usage);
 json failure_json(const failure& f);
 json child_json(const child_info& child);
 json stats_json(const server_stats& stats);
+// Reads the memory of its processes.
+json template_json(const template_info& t);
 
 // On one line; bytes that are no UTF-8 are replaced, since JSON has no others.
 std::string to_line(const json& j);

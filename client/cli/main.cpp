@@ -20,8 +20,10 @@ struct command {
     int (*run)(const words& args);
 };
 
-constexpr std::array<command, 9> k_commands{{
+constexpr std::array<command, 11> k_commands{{
     {"spawn", "Run a program in a clean process", nullptr},
+    {"call", "Run an entry of a template", nullptr},
+    {"template", "Add, list, show, reload and remove templates", nullptr},
     {"serve", "Run a forkserver in the foreground", &serve_command},
     {"ps", "List the children of a forkserver", &ps_command},
     {"kill", "Send children a signal", &kill_command},
@@ -78,6 +80,8 @@ int run(const words& args, const closed_streams& streams) {
     }
     const words rest(args.begin() + 1, args.end());
     if (name == "spawn") return spawn_command(rest, streams);
+    if (name == "call") return call_command(rest, streams);
+    if (name == "template") return template_command(rest, streams);
     for (const command& c : k_commands)
         if (c.name == name) return c.run(rest);
     const std::string_view guess = meant(name);

@@ -10,24 +10,31 @@
 namespace cleanfork::cli {
 
 int exit_code_of(const failure& f) noexcept {
+    if (f.step == step::entry || f.step == step::template_name) return k_exit_not_found;
     if (f.step != step::exec) return k_exit_failed;
     return f.error_number == ENOENT ? k_exit_not_found : k_exit_not_executable;
 }
 
 runner::runner(boost::asio::io_context& io, const cleanfork::client& client,
-               const spawn_request& request, const spawn_report& report)
-    : io_(io), client_(client), request_(request), report_(report), signals_(io), timer_(io) {}
+               const spawn_request& request, const spawn_report& report, starter start)
+    : io_(io),
+      client_(client),
+      request_(request),
+      report_(report),
+      start_(std::move(start)),
+      signals_(io),
+      timer_(io) {}
 
 int runner::run() {
     spawn_options options = request_.options;
     if (request_.pty && !make_terminal(options)) return k_exit_failed;
     watch_signals();
     asked_ = clock::now();
-    client_.async_spawn(
-        options, boost::asio::bind_cancellation_slot(
-                     cancel_spawn_.slot(), [this](const std::exception_ptr& error, process child) {
-                         spawned(error, std::move(child));
-                     }));
+    start_(options,
+           boost::asio::bind_cancellation_slot(
+               cancel_spawn_.slot(), [this](const std::exception_ptr& error, process child) {
+                   spawned(error, std::move(child));
+               }));
     io_.run();
     return exit_code_;
 }
@@ -76,6 +83,8 @@ void runner::ended(const boost::system::error_code& error, const exit_status& st
     end_.usage = child_.usage();
     end_.wall = child_.wall_time();
     end_.turnaround = clock::now() - asked_;
+    end_.exception = child_.error();
+    end_.answer = child_.take_result();
     end_.expected = end_.status.is_signaled() && sent_.contains(end_.status.signal());
     if (relay_) return relay_->child_ended();
     finish(end_.status.shell_code());

@@ -1,7 +1,8 @@
-// Runs one child in the foreground: spawns it, forwards signals, keeps its
+// Runs one child in the foreground: starts it, forwards signals, keeps its
 // timeouts, carries its terminal, and learns how it ended.
 #pragma once
 
+#include <boost/asio/any_completion_handler.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -21,12 +22,19 @@ namespace cleanfork::cli {
 
 class runner {
 public:
-    // All are borrowed. `client` completes on `io`.
+    // Starts the child: a spawn, or a call. Completes on the client's executor.
+    using handler = boost::asio::any_completion_handler<void(std::exception_ptr, process)>;
+    using starter = std::function<void(const spawn_options& options, handler)>;
+
+    // All are borrowed, but `start`. `client` completes on `io`.
     runner(boost::asio::io_context& io, const cleanfork::client& client,
-           const spawn_request& request, const spawn_report& report);
+           const spawn_request& request, const spawn_report& report, starter start);
 
     // The code for this command to exit with.
     int run();
+
+    // Of a call with a result, once it has ended.
+    unique_fd take_answer() noexcept { return std::move(end_.answer); }
 
 private:
     using clock = std::chrono::steady_clock;
@@ -55,6 +63,7 @@ private:
     const cleanfork::client& client_;
     const spawn_request& request_;
     const spawn_report& report_;
+    const starter start_;
 
     process child_;
     child_end end_;

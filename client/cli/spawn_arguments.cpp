@@ -7,20 +7,6 @@
 
 namespace cleanfork::cli {
 
-namespace {
-
-parsed<std::string> as_is(const std::string& text) { return {boost::system::in_place_value, text}; }
-
-auto integer(long long least, long long most) {
-    return [least, most](const std::string& text) -> parsed<int> {
-        const auto number = parse_integer(text, least, most);
-        if (!number) return number.error();
-        return static_cast<int>(*number);
-    };
-}
-
-}  // namespace
-
 manual spawn_manual() {
     return {.command = "spawn",
             .usage = "[OPTION]... [--] COMMAND [ARG]...",
@@ -47,18 +33,18 @@ bool spawn_arguments::targets_standard_stream() const {
     return false;
 }
 
-void spawn_arguments::add_to(arguments& form) {
-    form.app().prefix_command();
-    add_environment(form);
-    add_descriptors(form);
+void spawn_arguments::add_to(arguments& form, subject s) {
+    add_environment(form, s);
+    add_descriptors(form, s);
     add_process(form);
     add_limits(form);
     add_identity(form);
+    if (s == subject::template_process) return;
     add_end(form);
-    add_conduct(form);
+    add_conduct(form, s);
 }
 
-void spawn_arguments::add_environment(arguments& form) {
+void spawn_arguments::add_environment(arguments& form, subject s) {
     environment& env = request.options.env;
     form.heading("Environment");
     form.values(
@@ -73,22 +59,36 @@ void spawn_arguments::add_environment(arguments& form) {
         "-C,--chdir", "DIR", as_is,
         [this](std::string path) { request.options.cwd = std::move(path); },
         "Working directory (default: this one)");
+    if (s == subject::entry) return;
     form.value(
         "-a,--argv0", "NAME", as_is,
         [this](std::string name) { request.options.argv0 = std::move(name); },
-        "What COMMAND sees as its own name");
+        "What it sees as its own name");
 }
 
-void spawn_arguments::add_descriptors(arguments& form) {
+void spawn_arguments::add_descriptors(arguments& form, subject s) {
     form.heading("Descriptors");
-    form.values(
-        "--fd", "FD[:TARGET]", parse_fd_mapping, [this](fd_mapping m) { fds.push_back(m); },
-        "Pass a descriptor of this process");
+    if (s == subject::program) {
+        form.values(
+            "--fd", "FD[:TARGET]", parse_fd_mapping, [this](fd_mapping m) { fds.push_back(m); },
+            "Pass a descriptor of this process");
+    } else {
+        form.values(
+            "--fd", "NAME=FD|PATH", parse_fd_argument,
+            [this](std::variant<fd_mapping, named_source> v) {
+                if (const auto* m = std::get_if<fd_mapping>(&v))
+                    fds.push_back(*m);
+                else
+                    named_fds.push_back(std::get<named_source>(std::move(v)));
+            },
+            "Pass a descriptor or a file by name (or as FD[:TARGET])");
+    }
     form.values(
         "--listen-fd", "NAME=FD", parse_listen_fd,
         [this](listen_fd l) { request.options.listen_fds.push_back(std::move(l)); },
         "Pass it as socket activation does, from 3 up");
-    form.flag("-t,--pty", request.pty, "Run it on a new terminal");
+    if (s != subject::template_process)
+        form.flag("-t,--pty", request.pty, "Run it on a new terminal");
 }
 
 void spawn_arguments::add_process(arguments& form) {
@@ -167,10 +167,11 @@ void spawn_arguments::add_end(arguments& form) {
     form.flag("-d,--detach", request.detach, "Print its id and pid, do not wait, let it live on");
 }
 
-void spawn_arguments::add_conduct(arguments& form) {
+void spawn_arguments::add_conduct(arguments& form, subject s) {
     form.heading("Forkserver");
     form.text("--socket", "PATH", request.socket, "Use the forkserver at this socket, no other");
-    form.flag("--private", request.only_private, "Use a private forkserver");
+    if (s == subject::program)
+        form.flag("--private", request.only_private, "Use a private forkserver");
     form.heading("Reports");
     form.flag("--json", request.json, "The result as the last line of standard error");
     form.value(

@@ -1,4 +1,5 @@
-// The options of `cleanfork spawn` as they were typed, before they are put together.
+// The options of `cleanfork spawn` and of what is like it, as they were typed,
+// before they are put together.
 #pragma once
 
 #include <optional>
@@ -13,9 +14,13 @@ namespace cleanfork::cli {
 
 manual spawn_manual();
 
+// What the options describe.
+enum class subject { program, entry, template_process };
+
 struct spawn_arguments {
     spawn_request request;  // what an option sets without regard to others
     std::vector<fd_mapping> fds;
+    std::vector<named_source> named_fds;
     identity_arguments identity;
     std::optional<mode_t> umask;
     bool setsid = false;
@@ -27,16 +32,19 @@ struct spawn_arguments {
     [[nodiscard]] bool targets_standard_stream() const;
 
     // `form` refers to *this from then on.
-    void add_to(arguments& form);
+    void add_to(arguments& form, subject s);
+
+    // Puts them together in `request`; or says what is wrong.
+    std::string settle(const closed_streams& streams);
 
 private:
-    void add_environment(arguments& form);
-    void add_descriptors(arguments& form);
+    void add_environment(arguments& form, subject s);
+    void add_descriptors(arguments& form, subject s);
     void add_process(arguments& form);
     void add_limits(arguments& form);
     void add_identity(arguments& form);
     void add_end(arguments& form);
-    void add_conduct(arguments& form);
+    void add_conduct(arguments& form, subject s);
 };
 
 }  // namespace cleanfork::cli

@@ -1,9 +1,8 @@
 #include <boost/asio/io_context.hpp>
-#include <cstdio>
-#include <cstdlib>
 
 #include "client/cli/arguments.hpp"
 #include "client/cli/commands.hpp"
+#include "client/cli/detach.hpp"
 #include "client/cli/exit_codes.hpp"
 #include "client/cli/runner.hpp"
 #include "client/cli/servers.hpp"
@@ -14,17 +13,6 @@ namespace cleanfork::cli {
 
 namespace {
 
-[[noreturn]] void detach(const cleanfork::client& client, const spawn_request& request,
-                         const spawn_report& report) {
-    const auto asked = std::chrono::steady_clock::now();
-    const process child = client.spawn(request.options);
-    report.started(child, std::chrono::steady_clock::now() - asked);
-    report.detached(child);
-    // ~client would acknowledge the exit of a child that has ended by now, and
-    // the forkserver forget the status: it is for `cleanfork wait`.
-    std::_Exit(std::fflush(stdout) == 0 ? k_exit_ok : k_exit_error);
-}
-
 int run(const spawn_request& request, const spawn_report& report) {
     boost::asio::io_context io(1);
     const auto begun = std::chrono::steady_clock::now();
@@ -32,8 +20,14 @@ int run(const spawn_request& request, const spawn_report& report) {
         choose_server(io.get_executor(), {request.socket, request.only_private});
     if (!server.note.empty()) report.note(server.note);
     report.server(server.client, server.socket, std::chrono::steady_clock::now() - begun);
-    if (!request.detach) return runner(io, server.client, request, report).run();
-    if (!server.socket.empty()) detach(server.client, request, report);
+    if (!request.detach)
+        return runner(io, server.client, request, report,
+                      [&server](const spawn_options& options, runner::handler started) {
+                          server.client.async_spawn(options, std::move(started));
+                      })
+            .run();
+    if (!server.socket.empty())
+        leave_running(report, [&] { return server.client.spawn(request.options); });
     report.error("no forkserver answers at " + default_socket_path() +
                  ", and a private one would end with this command: --detach needs `cleanfork "
                  "serve` to run");

@@ -1,5 +1,6 @@
 #include "client/cli/spawn_report.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,6 +9,7 @@
 
 #include "client/cli/arguments.hpp"
 #include "client/cli/json_forms.hpp"
+#include "client/cli/table.hpp"
 #include "client/cli/values.hpp"
 
 namespace cleanfork::cli {
@@ -20,6 +22,11 @@ std::string show_usage(const resource_usage& u) {
     return "user " + show_duration(u.user) + ", system " + show_duration(u.system) + ", " +
            std::to_string(u.max_rss_kib) + " KiB at most, " + std::to_string(u.major_faults) +
            " major faults";
+}
+
+std::int64_t size_of(const unique_fd& file) {
+    struct stat about {};
+    return ::fstat(file.get(), &about) == 0 ? about.st_size : 0;
 }
 
 // Worth a line: nobody asked for it, and the exit code alone does not say it.
@@ -77,12 +84,17 @@ void spawn_report::ended(const process& child, const child_end& end) const {
             show_duration(end.turnaround) + ", " + show_usage(end.usage));
     else if (surprising(end))
         note(who + end.status.to_string());
+    // The child writes it itself, to its own standard error.
+    if (!end.exception.empty() && !std::holds_alternative<stdio::inherit>(request_.options.err))
+        say("the entry ended with an exception: " + printable_lines(end.exception));
 
     json result = identity(child);
     result.update(status_json(end.status));
     result["timed-out"] = end.timed_out;
     result["wall-seconds"] = static_cast<double>(end.wall.count()) / 1e9;
     result["usage"] = usage_json(end.usage);
+    if (!end.exception.empty()) result["exception"] = end.exception;
+    if (end.answer) result["result-bytes"] = size_of(end.answer);
     status_line(to_line(result));
     if (request_.json) std::fprintf(stderr, "%s\n", to_line(result).c_str());
 }

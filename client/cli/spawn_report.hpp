@@ -1,4 +1,4 @@
-// What `cleanfork spawn` says: never on standard output while the child has it.
+// What `cleanfork spawn` and `call` say: never on standard output while the child has it.
 #pragma once
 
 #include <chrono>
@@ -16,6 +16,9 @@ struct child_end {
     bool timed_out = false;
     bool expected = false;                  // the signal it died of was sent by this command
     std::chrono::nanoseconds turnaround{};  // from the request to the news of the end
+    // Of a call.
+    std::string exception;  // that its entry ended with
+    unique_fd answer;       // a memfd; empty: none was asked for
 };
 
 class spawn_report {

@@ -4,7 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <filesystem>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <set>
 
@@ -57,6 +58,13 @@ std::string check_descriptors(const spawn_arguments& a, const closed_streams& st
             return "--fd: descriptor " + std::to_string(m.source) + " is not open";
         if (!targets.insert(m.target).second)
             return "--fd: " + std::to_string(m.target) + " is given twice as a target";
+    }
+    std::set<std::string> names;
+    for (const named_source& n : a.named_fds) {
+        const int* fd = std::get_if<int>(&n.from);
+        if (fd != nullptr && !usable(*fd))
+            return "--fd: descriptor " + std::to_string(*fd) + " is not open";
+        if (!names.insert(n.name).second) return "--fd: the name " + n.name + " is given twice";
     }
     for (const listen_fd& l : a.request.options.listen_fds)
         if (!usable(l.source))
@@ -122,26 +130,17 @@ void settle_group_and_lifetime(spawn_arguments& a) {
         o.group.how == process_group::kind::join ? signal_target::process : signal_target::group;
 }
 
-std::string settle(spawn_arguments& a, const closed_streams& streams) {
-    spawn_options& o = a.request.options;
-    if (std::string why = check_combinations(a); !why.empty()) return why;
-    if (std::string why = check_descriptors(a, streams); !why.empty()) return why;
-
-    const auto who = resolve(a.identity);
-    if (!who) return who.error().why;
-    o.uid = who->uid;
-    o.gid = who->gid;
-    o.groups = who->groups;
-
-    // What a user has set with umask(1) or in a profile must not become wider.
-    o.umask = a.umask ? *a.umask : own_umask();
-    settle_group_and_lifetime(a);
-
-    o.in = standard_stream(STDIN_FILENO, a, streams);
-    o.out = standard_stream(STDOUT_FILENO, a, streams);
-    o.err = standard_stream(STDERR_FILENO, a, streams);
-    for (const fd_mapping& m : a.fds)
-        if (m.target > STDERR_FILENO) o.fds.push_back(m);
+// The file of `n`, for reading: a shell's redirection has what else one may want.
+std::string open_named(const named_source& n, spawn_request& r) {
+    if (const int* fd = std::get_if<int>(&n.from)) {
+        r.named_fds.emplace(n.name, *fd);
+        return {};
+    }
+    const auto& path = std::get<std::string>(n.from);
+    unique_fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+    if (!fd) return "--fd: " + path + ": " + std::strerror(errno);
+    r.named_fds.emplace(n.name, fd.get());
+    r.opened.push_back(std::move(fd));
     return {};
 }
 
@@ -159,23 +158,45 @@ closed_streams occupy_standard_streams() {
     return streams;
 }
 
+std::string spawn_arguments::settle(const closed_streams& streams) {
+    spawn_options& o = request.options;
+    if (std::string why = check_combinations(*this); !why.empty()) return why;
+    if (std::string why = check_descriptors(*this, streams); !why.empty()) return why;
+
+    const auto who = resolve(identity);
+    if (!who) return who.error().why;
+    o.uid = who->uid;
+    o.gid = who->gid;
+    o.groups = who->groups;
+
+    // What a user has set with umask(1) or in a profile must not become wider.
+    o.umask = umask ? *umask : own_umask();
+    settle_group_and_lifetime(*this);
+
+    o.in = standard_stream(STDIN_FILENO, *this, streams);
+    o.out = standard_stream(STDOUT_FILENO, *this, streams);
+    o.err = standard_stream(STDERR_FILENO, *this, streams);
+    for (const fd_mapping& m : fds)
+        if (m.target > STDERR_FILENO) o.fds.push_back(m);
+    for (const named_source& n : named_fds)
+        if (std::string why = open_named(n, request); !why.empty()) return why;
+    return {};
+}
+
 std::variant<spawn_request, int> parse_spawn(const std::vector<std::string>& args,
                                              const closed_streams& streams) {
     arguments form(spawn_manual());
     spawn_arguments a;
-    a.add_to(form);
+    form.app().prefix_command();
+    a.add_to(form, subject::program);
     if (const auto code = form.parse(args)) return *code;
+    const auto command = form.command_words();
+    if (!command) return form.refuse(command.error().why);
+    if (command->empty() || command->front().empty()) return form.refuse("COMMAND is missing");
+    a.request.options.program = command->front();
+    a.request.options.args.assign(command->begin() + 1, command->end());
 
-    std::vector<std::string> command = form.app().remaining();
-    if (!command.empty() && command.front() == "--")
-        command.erase(command.begin());
-    else if (!command.empty() && command.front().starts_with('-') && command.front() != "-")
-        return form.refuse("unknown option " + command.front());
-    if (command.empty() || command.front().empty()) return form.refuse("COMMAND is missing");
-    a.request.options.program = command.front();
-    a.request.options.args.assign(command.begin() + 1, command.end());
-
-    if (const std::string why = settle(a, streams); !why.empty()) return form.refuse(why);
+    if (const std::string why = a.settle(streams); !why.empty()) return form.refuse(why);
     return std::move(a.request);
 }
 

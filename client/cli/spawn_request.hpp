@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <cleanfork/spawn_options.hpp>
+#include <cleanfork/unique_fd.hpp>
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
@@ -12,6 +14,9 @@ namespace cleanfork::cli {
 
 struct spawn_request {
     spawn_options options;
+    // Of a call: descriptors by name, and those among them that were opened here.
+    std::map<std::string, int> named_fds;
+    std::vector<unique_fd> opened;
 
     // Where.
     std::optional<std::string> socket;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <string_view>
 
 namespace cleanfork::cli {
 
@@ -36,11 +37,20 @@ std::size_t output_width() {
     return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
-std::string printable(const std::string& text) {
-    std::string clean = text;
-    for (char& c : clean)
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-    return clean;
+namespace {
+
+std::string without_controls(std::string text, std::string_view allowed) {
+    for (char& c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if ((byte < 0x20 || byte == 0x7f) && allowed.find(c) == std::string_view::npos) c = '?';
+    }
+    return text;
 }
+
+}  // namespace
+
+std::string printable(const std::string& text) { return without_controls(text, ""); }
+
+std::string printable_lines(const std::string& text) { return without_controls(text, "\n\t"); }
 
 }  // namespace cleanfork::cli

@@ -18,5 +18,7 @@ std::size_t output_width();
 
 // `text` on one line: control characters, which could drive a terminal, as '?'.
 std::string printable(const std::string& text);
+// The same, but with its lines and tabs.
+std::string printable_lines(const std::string& text);
 
 }  // namespace cleanfork::cli

@@ -15,6 +15,8 @@ namespace cleanfork::cli {
 
 namespace {
 
+constexpr long long k_most_descriptor = 1'048'576;  // fs.nr_open's default
+
 bad_value bad(std::string_view text, std::string_view expected) {
     return {"\"" + std::string(text) + "\" is not " + std::string(expected)};
 }
@@ -50,6 +52,8 @@ constexpr std::array<unit, 8> k_units{{{"", 1e9L},
 void throw_exception_from_error(const bad_value& b, const boost::source_location&) {
     throw std::invalid_argument(b.why);
 }
+
+parsed<std::string> as_is(const std::string& text) { return {boost::system::in_place_value, text}; }
 
 parsed<long long> parse_integer(std::string_view text, long long least, long long most) {
     long long number = 0;
@@ -143,18 +147,36 @@ parsed<lifetime> parse_lifetime(std::string_view text) {
 }
 
 parsed<fd_mapping> parse_fd_mapping(std::string_view text) {
-    constexpr long long most = 1'048'576;  // fs.nr_open's default
     const halves parts = split(text, ':');
-    const auto source = parse_integer(parts.first, 0, most);
-    const auto target = parts.found ? parse_integer(parts.second, 0, most) : source;
+    const auto source = parse_integer(parts.first, 0, k_most_descriptor);
+    const auto target = parts.found ? parse_integer(parts.second, 0, k_most_descriptor) : source;
     if (!source || !target) return bad(text, "FD or FD:TARGET, like 5 or 5:3");
     return fd_mapping{static_cast<int>(*source), static_cast<int>(*target)};
+}
+
+parsed<std::variant<fd_mapping, named_source>> parse_fd_argument(std::string_view text) {
+    using either = std::variant<fd_mapping, named_source>;
+    const halves parts = split(text, '=');
+    if (!parts.found) {
+        const auto mapping = parse_fd_mapping(text);
+        if (!mapping) return bad(text, "NAME=FD, NAME=PATH, FD or FD:TARGET");
+        return either(*mapping);
+    }
+    if (parts.first.empty() || parts.second.empty())
+        return bad(text, "NAME=FD or NAME=PATH, like input=5 or input=./file");
+    named_source named{std::string(parts.first), std::string(parts.second)};
+    if (parts.second.find_first_not_of("0123456789") == std::string_view::npos) {
+        const auto number = parse_integer(parts.second, 0, k_most_descriptor);
+        if (!number) return number.error();
+        named.from = static_cast<int>(*number);
+    }
+    return either(std::move(named));
 }
 
 parsed<listen_fd> parse_listen_fd(std::string_view text) {
     const auto at = text.rfind('=');
     if (at == std::string_view::npos || at == 0) return bad(text, "NAME=FD, like http=5");
-    const auto source = parse_integer(text.substr(at + 1), 0, 1'048'576);
+    const auto source = parse_integer(text.substr(at + 1), 0, k_most_descriptor);
     if (!source) return bad(text, "NAME=FD, like http=5");
     return listen_fd{static_cast<int>(*source), std::string(text.substr(0, at))};
 }

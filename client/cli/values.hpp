@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace cleanfork::cli {
@@ -27,8 +28,20 @@ struct bad_value {
 template <class T>
 using parsed = boost::system::result<T, bad_value>;
 
+// Any text.
+parsed<std::string> as_is(const std::string& text);
+
 // A decimal integer within [least, most], nothing before or after it.
 parsed<long long> parse_integer(std::string_view text, long long least, long long most);
+
+// The same as a function, for an option.
+inline auto integer(long long least, long long most) {
+    return [least, most](const std::string& text) -> parsed<int> {
+        const auto number = parse_integer(text, least, most);
+        if (!number) return number.error();
+        return static_cast<int>(*number);
+    };
+}
 
 // "5", "5s", "0.5s", "500ms", "20us", "100ns", "2m", "1h", "1d"; a bare number is seconds.
 parsed<std::chrono::nanoseconds> parse_duration(std::string_view text);
@@ -53,6 +66,15 @@ parsed<lifetime> parse_lifetime(std::string_view text);
 
 // "FD" or "FD:TARGET"
 parsed<fd_mapping> parse_fd_mapping(std::string_view text);
+
+// A descriptor by number, or a file to open, under a name.
+struct named_source {
+    std::string name;
+    std::variant<int, std::string> from;
+};
+
+// "NAME=FD", "NAME=PATH", or as parse_fd_mapping().
+parsed<std::variant<fd_mapping, named_source>> parse_fd_argument(std::string_view text);
 
 // "NAME=FD"
 parsed<listen_fd> parse_listen_fd(std::string_view text);

@@ -88,8 +88,7 @@ class Audit(CommandTest):
         self.assertRegex(done.stderr, rf'\Acleanfork: .*"/proc/{process.pid}".*ESRCH.*\n\Z')
 
     def test_an_argument_that_is_no_pid_says_so(self):
-        for args, why in (((), "PID is required"),
-                          (("web",), '"web" is not the pid of a process'),
+        for args, why in (((), "PID|TEMPLATE is required"),
                           (("0",), '"0" is not the pid of a process'),
                           (("-1",), "-1"),
                           (("1", "2"), "2"),
@@ -101,10 +100,16 @@ class Audit(CommandTest):
                 self.assertIn(why, done.stderr)
                 self.assertIn("cleanfork audit --help", done.stderr)
 
+    def test_a_name_is_a_template_and_needs_a_forkserver(self):
+        done = self.cleanfork("audit", "web")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("web is no pid", done.stderr)
+        self.assertIn("cleanfork serve", done.stderr)
+
     def test_help_names_the_argument(self):
         done = self.cleanfork("audit", "--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertTrue(done.stdout.startswith("Usage: cleanfork audit [OPTION]... PID\n"))
+        self.assertTrue(done.stdout.startswith("Usage: cleanfork audit [OPTION]... PID|TEMPLATE\n"))
         self.assertIn("Examples:", done.stdout)
 
 
