@@ -11,8 +11,8 @@
 #include <cleanfork/client.hpp>
 #include <csignal>
 
-#include "client/src/find_daemon.hpp"
 #include "client/src/handshake.hpp"
+#include "ipc/find_daemon.hpp"
 #include "ipc/pidfd.hpp"
 #include "ipc/sys.hpp"
 
@@ -73,7 +73,7 @@ struct launched {
 };
 
 result<launched> start_daemon(const launch_options& options) {
-    auto daemon = find_daemon(options.daemon);
+    auto daemon = ipc::find_daemon(options.daemon);
     if (!daemon) return daemon.error();
     auto pair = ipc::seqpacket_pair();
     if (!pair) return ipc::fail(step::launch, pair.error().error_number, "socketpair");

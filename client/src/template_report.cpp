@@ -41,14 +41,14 @@ std::optional<process_memory> memory_of(pid_t pid) {
 std::optional<process_memory> generation_info::memory() const { return memory_of(pid); }
 
 std::optional<process_memory> generation_info::warm_memory() const {
-    if (warm_pids.empty()) return std::nullopt;
-    process_memory all;
+    std::optional<process_memory> all;
     for (const pid_t warm : warm_pids) {
         const auto one = memory_of(warm);
-        if (!one) return std::nullopt;
-        all.rss_kib += one->rss_kib;
-        all.pss_kib += one->pss_kib;
-        all.private_dirty_kib += one->private_dirty_kib;
+        if (!one) continue;
+        if (!all) all.emplace();
+        all->rss_kib += one->rss_kib;
+        all->pss_kib += one->pss_kib;
+        all->private_dirty_kib += one->private_dirty_kib;
     }
     return all;
 }

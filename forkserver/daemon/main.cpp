@@ -7,16 +7,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
+#include <algorithm>
 #include <csignal>
 #include <iostream>
 #include <optional>
+#include <vector>
 
 #include "forkserver/daemon/listener.hpp"
 #include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/options.hpp"
 #include "forkserver/daemon/server.hpp"
 #include "ipc/message.hpp"
 #include "ipc/socket_path.hpp"
@@ -25,54 +27,6 @@
 namespace cleanfork::daemon {
 
 namespace {
-
-struct options {
-    std::string socket;
-    int private_fd = -1;
-    log_level least = log_level::info;
-    daemon::quotas quotas;
-};
-
-std::optional<int> parse(int argc, char** argv, options& o) {
-    CLI::App app{"The forkserver of cleanfork: hands out fresh processes over a Unix socket."};
-    app.set_version_flag("--version", "cleanforkd " CLEANFORK_VERSION);
-    std::string level;
-    app.add_option("--socket", o.socket,
-                   "Path of the socket to serve (default: $CLEANFORK_SOCKET, or below "
-                   "$XDG_RUNTIME_DIR or /run)");
-    app.add_option("--private-fd", o.private_fd,
-                   "Serve one client over this inherited socket, and end with it");
-    app.add_option("--log-level", level, "debug, info, warning or error")
-        ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
-    app.add_option("--max-sessions", o.quotas.sessions_per_uid, "Sessions at a time")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-children", o.quotas.children_per_session,
-                   "Children of one session, with unacknowledged statuses")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-queued", o.quotas.queued_per_session, "Spawns queued by one session")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-queued-bytes", o.quotas.queued_bytes_per_session,
-                   "Bytes of spawns queued by one session")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-queued-descriptors", o.quotas.queued_descriptors_per_session,
-                   "Descriptors of spawns queued by one session")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-unclaimed", o.quotas.unclaimed_statuses,
-                   "Statuses kept of children that outlived their session")
-        ->check(CLI::PositiveNumber);
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? 0 : 2;
-    }
-    // A private forkserver has nobody who reads lines about its one session.
-    if (o.private_fd >= 0) o.least = log_level::warning;
-    if (level == "debug") o.least = log_level::debug;
-    if (level == "info") o.least = log_level::info;
-    if (level == "warning") o.least = log_level::warning;
-    if (level == "error") o.least = log_level::error;
-    return std::nullopt;
-}
 
 // Children inherit dispositions and descriptors through us: both are put right
 // once, here, and not in each child. The raw calls reach the two real-time
@@ -90,7 +44,7 @@ void reset_signals() {
         ::syscall(SYS_rt_sigaction, s, &action, nullptr, sizeof action.mask);
 }
 
-void close_strays(int keep) {
+void close_strays(std::vector<int> keep) {
     const auto close_range = [](unsigned first, unsigned last) {
         if (first > last) return;
         if (::syscall(SYS_close_range, first, last, 0) == 0) return;
@@ -99,9 +53,14 @@ void close_strays(int keep) {
         for (unsigned fd = first; fd <= last && fd < limit.rlim_cur; ++fd)
             ::close(static_cast<int>(fd));
     };
-    if (keep < 3) return close_range(3, ~0U);
-    close_range(3, static_cast<unsigned>(keep) - 1);
-    close_range(static_cast<unsigned>(keep) + 1, ~0U);
+    std::sort(keep.begin(), keep.end());
+    unsigned next = 3;
+    for (const int fd : keep) {
+        if (fd < 3) continue;
+        if (static_cast<unsigned>(fd) > next) close_range(next, static_cast<unsigned>(fd) - 1);
+        next = static_cast<unsigned>(fd) + 1;
+    }
+    close_range(next, ~0U);
 }
 
 // 0, 1 and 2 exist, so that no descriptor of ours gets one of these numbers.
@@ -165,15 +124,16 @@ result<void> check_private(int fd) {
     int type = 0;
     socklen_t size = sizeof type;
     if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0)
-        return ipc::fail(step::launch, errno, "--private-fd " + std::to_string(fd));
+        return ipc::fail(step::launch, errno, "descriptor " + std::to_string(fd));
     if (type != SOCK_SEQPACKET)
-        return ipc::fail(step::launch, EINVAL, "--private-fd " + std::to_string(fd),
+        return ipc::fail(step::launch, EINVAL, "descriptor " + std::to_string(fd),
                          "it is no SOCK_SEQPACKET socket");
     return {};
 }
 
 struct endpoints {
     unique_fd private_socket;
+    unique_fd early;  // the control socket of an early template
     std::optional<listening_socket> listening;
 };
 
@@ -184,12 +144,16 @@ result<endpoints> open_endpoints(const options& o) {
         ::fcntl(o.private_fd, F_SETFD, FD_CLOEXEC);
         ::fcntl(o.private_fd, F_SETFL, ::fcntl(o.private_fd, F_GETFL) | O_NONBLOCK);
         e.private_socket = unique_fd(o.private_fd);
-        close_strays(o.private_fd);
+        close_strays({o.private_fd, o.early_fd});
+        if (o.early_fd < 0) return e;
+        if (auto r = check_private(o.early_fd); !r) return r.error();
+        ::fcntl(o.early_fd, F_SETFD, FD_CLOEXEC);
+        e.early = unique_fd(o.early_fd);
         return e;
     }
     auto activated = activated_socket();
     if (!activated) return activated.error();
-    close_strays(activated->get());
+    close_strays({activated->get()});
     if (*activated) {
         e.listening = listening_socket{std::move(*activated), {}, {}, {}, "(activated)"};
         return e;
@@ -240,6 +204,10 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
             {{"socket", path}, {"pid", std::int64_t{::getpid()}}, {"version", CLEANFORK_VERSION}});
     } else {
         srv.add_session(std::move(ends.private_socket));
+        if (ends.early)
+            if (auto r = srv.add_early_template(o.early_name, o.early_pid, std::move(ends.early));
+                !r)
+                return r;
     }
     io.run();
     log.info("ended");
@@ -259,7 +227,8 @@ int run(int argc, char** argv) {
         std::cerr << "cleanforkd: " << ends.error().message() << '\n';
         return 1;
     }
-    if (ends->private_socket) leave_parent();
+    // With an early template this process is its parent already, and nobody's child.
+    if (ends->private_socket && !ends->early) leave_parent();
     if (auto r = serve(o, *ends, log); !r) {
         log.error("failed", {{"why", r.error().message()}});
         return 1;

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "forkserver/daemon/template_table.hpp"
@@ -66,9 +67,16 @@ result<queued_spawn> request_of(const template_spec& spec, ends& e) {
     const std::uint32_t output = add(std::move(e.template_output));
     for (const int fd : {STDOUT_FILENO, STDERR_FILENO})
         if (!maps(*q.request, fd)) map(output, fd);
-    if (q.request->has_exec())
-        q.request->mutable_environment()->add_set(std::string(templates::k_control_variable) + "=" +
-                                                  std::to_string(target));
+    if (q.request->has_exec()) {
+        auto& set = *q.request->mutable_environment()->mutable_set();
+        set.Add(std::string(templates::k_control_variable) + "=" + std::to_string(target));
+        // Else each child would look up anew every function that its template has
+        // not called (ld.so(8)), and copy the pages the results are written to.
+        const bool said = std::any_of(set.begin(), set.end(), [](const std::string& v) {
+            return v.starts_with("LD_BIND_NOW=");
+        });
+        if (!said) set.Add("LD_BIND_NOW=1");
+    }
     q.descriptors = std::move(fds);
     return q;
 }

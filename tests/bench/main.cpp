@@ -1,6 +1,7 @@
 // ./dev bench: the figures of the README, each against its contenders in the same run.
 //
-// Prints a table and writes bench.json. --quick: a tenth of the rounds.
+// Prints a table and writes bench.json. --quick: a tenth of the rounds; --templates:
+// those figures alone.
 #include <sys/mman.h>
 
 #include <atomic>
@@ -13,6 +14,7 @@
 
 #include "tests/bench/contenders.hpp"
 #include "tests/bench/measure.hpp"
+#include "tests/bench/templates.hpp"
 
 namespace {
 
@@ -181,6 +183,9 @@ int main(int argc, char** argv) {
     setting s{quick ? 100U : 1000U, CLEANFORK_TEST_HELPER_DIR "/nothing",
               cleanfork::launch(io.get_executor()), io};
     json out;
+    // While this process is small: its own size is a part of what is compared.
+    out["templates"] = bench::templates(s.client, io, s.rounds);
+    if (mode == "--templates") return 0;
     out["idle"]["nothing"] = latency(s, "(a) from an idle small parent", s.nothing, s.rounds);
     out["idle"]["true"] = latency(s, "(a) from an idle small parent", "/bin/true", s.rounds / 2);
     {

@@ -30,6 +30,8 @@
 #pragma once
 
 #include <cleanfork/export.hpp>
+#include <cleanfork/failure.hpp>
+#include <cleanfork/unique_fd.hpp>
 #include <functional>
 #include <random>
 #include <string>
@@ -119,5 +121,27 @@ CLEANFORK_EXPORT bool started_as_template() noexcept;
 // As the first statement of main(): in a process started as a template it
 // initializes, serves and never returns; else it returns at once.
 CLEANFORK_EXPORT void template_main(int argc, char** argv);
+
+struct early_options {
+    std::string name = "self";  // of the template
+    std::string daemon{};       // cleanforkd; empty: found as launch_options::daemon says
+    std::vector<std::string> daemon_args{};
+    int log_fd = -1;  // where forkserver and template write to; borrowed. -1: /dev/null
+};
+
+// As the first statement of main(): starts a private forkserver and forks this
+// program into its template `name`, as it is now. Gives the socket for
+// cleanfork::attach(); forkserver and template end when that is closed.
+//
+//     int main() {
+//         cleanfork::client c = cleanfork::attach(cleanfork::start_early());
+//         c.call("self", "resize", image);
+//
+// Initialization hooks run in the template, not here. Refused with step::clean,
+// and the names of the threads, when this process has more than one thread, or
+// children or timers. Such a template cannot be reloaded, nor started again.
+// start_early() throws std::runtime_error with the failure's message.
+CLEANFORK_EXPORT unique_fd start_early(const early_options& options = {});
+CLEANFORK_EXPORT result<unique_fd> try_start_early(const early_options& options = {});
 
 }  // namespace cleanfork

@@ -1,4 +1,4 @@
-#include "client/src/find_daemon.hpp"
+#include "ipc/find_daemon.hpp"
 
 #include <dlfcn.h>
 #include <limits.h>
@@ -11,7 +11,7 @@
 
 #include "ipc/sys.hpp"
 
-namespace cleanfork::detail {
+namespace cleanfork::ipc {
 
 namespace {
 
@@ -60,9 +60,9 @@ result<std::string> find_daemon(const std::string& given) {
     const std::string only = !given.empty() ? given : named != nullptr ? named : "";
     if (!only.empty()) {
         if (is_program(only)) return only;
-        return ipc::fail(step::launch, ENOENT, only,
-                         given.empty() ? "CLEANFORK_DAEMON names no program"
-                                       : "launch_options::daemon names no program");
+        return fail(step::launch, ENOENT, only,
+                    given.empty() ? "CLEANFORK_DAEMON names no program"
+                                  : "the option that names the daemon names no program");
     }
     std::string tried;
     for (const std::string& path : candidates()) {
@@ -71,9 +71,9 @@ result<std::string> find_daemon(const std::string& given) {
         if ((tried + ", ").find(path + ", ") == std::string::npos)
             tried += (tried.empty() ? "" : ", ") + path;
     }
-    return ipc::fail(step::launch, ENOENT, k_name,
-                     "not found; looked at " + tried +
-                         "; install it, or name it in CLEANFORK_DAEMON or launch_options::daemon");
+    return fail(step::launch, ENOENT, k_name,
+                "not found; looked at " + tried +
+                    "; install it, or name it in CLEANFORK_DAEMON or the options of launch");
 }
 
-}  // namespace cleanfork::detail
+}  // namespace cleanfork::ipc

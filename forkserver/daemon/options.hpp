@@ -1,0 +1,26 @@
+// The command line of cleanforkd.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/server.hpp"
+
+namespace cleanfork::daemon {
+
+struct options {
+    std::string socket;
+    int private_fd = -1;
+    // A template that was forked from the program which began this forkserver.
+    int early_fd = -1;
+    int early_pid = 0;
+    std::string early_name;
+    log_level least = log_level::info;
+    daemon::quotas quotas;
+};
+
+// The exit code when there is nothing more to do: --help, or an option that is wrong.
+std::optional<int> parse(int argc, char** argv, options& o);
+
+}  // namespace cleanfork::daemon
