@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <iostream>
 #include <mutex>
 #include <random>
@@ -89,6 +90,25 @@ std::string state() {
     s += "engine " + std::to_string(engine()) + "\n";
     s += "extension " + extension + "\n";
     return s;
+}
+
+// A line of a file of /proc, in KiB.
+std::string kib_of(const char* path, const std::string& key) {
+    std::ifstream file(path);
+    for (std::string word; file >> word;)
+        if (word == key + ":") {
+            file >> word;
+            return word;
+        }
+    return "-1";
+}
+
+// Reads all of the payload, then tells what memory there is of it.
+std::string memory_after_sum(call& c) {
+    unsigned long sum = 0;
+    for (const char b : c.payload()) sum += static_cast<unsigned char>(b);
+    return std::to_string(sum) + " " + kib_of("/proc/self/smaps_rollup", "Anonymous") + " " +
+           kib_of("/proc/meminfo", "Shmem");
 }
 
 int cat(call& c) {
@@ -181,9 +201,7 @@ const cleanfork::entry entries[] = {
      }},
     {"sum",
      [](call& c) {
-         unsigned long sum = 0;
-         for (const char b : c.payload()) sum += static_cast<unsigned char>(b);
-         c.respond(std::to_string(sum));
+         c.respond(memory_after_sum(c));
          return 0;
      }},
     {"first_instruction",  // when it was, by CLOCK_MONOTONIC
