@@ -160,7 +160,7 @@ public:
 
     // ---- templates, of all sessions of this user
     // A name that is taken gets the next generation: calls go to the old one until
-    // the new one is ready.
+    // the new one is ready. A timeout or a cancellation ends the wait, not the start.
     cleanfork::template_info add_template(std::string_view name, const template_options& options,
                                           timeout t = {}) const;
     result<cleanfork::template_info> try_add_template(std::string_view name,

@@ -173,7 +173,8 @@ struct CLEANFORK_EXPORT generation_info {
 
     // Of the template; read when called, as memory_of() says.
     [[nodiscard]] std::optional<process_memory> memory() const;
-    // Of its warm children together; empty when there is none, or one cannot be read.
+    // Of its warm children together, without those that have been taken since;
+    // empty when there is none.
     [[nodiscard]] std::optional<process_memory> warm_memory() const;
 };
 
