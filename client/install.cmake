@@ -1,4 +1,4 @@
-# What gets installed: two programs, the library both ways, the public headers,
+# What gets installed: two programs, two libraries both ways, the public headers,
 # and what CMake and pkg-config need to find them.
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/cleanfork)
@@ -6,6 +6,7 @@ set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/cleanfork)
 install(TARGETS cleanforkd cleanfork RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/ipc/include/cleanfork
                   ${PROJECT_SOURCE_DIR}/client/include/cleanfork
+                  ${PROJECT_SOURCE_DIR}/forkserver/template/include/cleanfork
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 foreach(section IN ITEMS 1 8)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/man/
@@ -14,11 +15,11 @@ endforeach()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/man/
         DESTINATION ${CMAKE_INSTALL_MANDIR}/man8 FILES_MATCHING PATTERN "*.8")
 
-# Two export sets: who links the shared library needs no protobuf of their own.
-install(TARGETS cleanfork_client EXPORT cleanfork_shared
+# Two export sets: who links a shared library needs no protobuf of their own.
+install(TARGETS cleanfork_client cleanfork_template EXPORT cleanfork_shared
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(TARGETS cleanfork_client_static EXPORT cleanfork_static
+install(TARGETS cleanfork_client_static cleanfork_template_static EXPORT cleanfork_static
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT cleanfork_shared NAMESPACE cleanfork:: DESTINATION ${package_dir}
@@ -36,7 +37,9 @@ install(FILES ${PROJECT_BINARY_DIR}/package/cleanfork-config.cmake
 
 # Relative to the file itself, so that an installed tree can be moved.
 file(RELATIVE_PATH pc_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
-configure_file(${CMAKE_CURRENT_LIST_DIR}/cleanfork.pc.in ${PROJECT_BINARY_DIR}/package/cleanfork.pc
-               @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/package/cleanfork.pc
-        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+foreach(name IN ITEMS cleanfork cleanfork-template)
+  configure_file(${CMAKE_CURRENT_LIST_DIR}/${name}.pc.in ${PROJECT_BINARY_DIR}/package/${name}.pc
+                 @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/package/${name}.pc
+          DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()
