@@ -1,0 +1,76 @@
+"""Fresh processes for programs that must not fork.
+
+    import cleanfork.subprocess as subprocess      # the standard module's API
+    import cleanfork.asyncio                       # create_subprocess_exec, _shell
+
+    cleanfork.start()                              # early; else at the first use
+    p = cleanfork.client().spawn("sleep", ["60"])  # all the options of a spawn
+
+Processes come from a small forkserver that is no copy of this program: threads, gRPC
+and a large heap here are no concern of theirs. Importing this module starts nothing and
+loads nothing; each name is loaded at its first use.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cleanfork import asyncio as asyncio
+    from cleanfork import subprocess as subprocess
+    from cleanfork._cleanfork import INHERIT as INHERIT
+    from cleanfork._cleanfork import Client as Client
+    from cleanfork._cleanfork import ExitStatus as ExitStatus
+    from cleanfork._cleanfork import Process as Process
+    from cleanfork._cleanfork import __version__ as __version__
+    from cleanfork._cleanfork import attach as attach
+    from cleanfork._cleanfork import connect as connect
+    from cleanfork._cleanfork import launch as launch
+    from cleanfork._cleanfork import read_result as read_result
+    from cleanfork._errors import SpawnError as SpawnError
+    from cleanfork._errors import StatusUnknown as StatusUnknown
+    from cleanfork._lifetime import KEEP as KEEP
+    from cleanfork._lifetime import Lifetime as Lifetime
+    from cleanfork._server import client as client
+    from cleanfork._server import start as start
+    from cleanfork._server import stop as stop
+
+# Where each name is found.
+_HOMES = {
+    "asyncio": "",
+    "subprocess": "",
+    "INHERIT": "_cleanfork",
+    "Client": "_cleanfork",
+    "ExitStatus": "_cleanfork",
+    "Process": "_cleanfork",
+    "__version__": "_cleanfork",
+    "attach": "_cleanfork",
+    "connect": "_cleanfork",
+    "launch": "_cleanfork",
+    "read_result": "_cleanfork",
+    "SpawnError": "_errors",
+    "StatusUnknown": "_errors",
+    "KEEP": "_lifetime",
+    "Lifetime": "_lifetime",
+    "client": "_server",
+    "start": "_server",
+    "stop": "_server",
+}
+
+__all__ = [name for name in _HOMES if not name.startswith("_")]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    if not home:
+        return import_module(f"{__name__}.{name}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,68 @@
+"""The one forkserver of the program."""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock
+
+from cleanfork import _cleanfork
+from cleanfork._cleanfork import Client
+
+__all__ = ["start", "stop", "client"]
+
+_lock = allocate_lock()
+_client: Client | None = None
+
+
+def _forget() -> None:
+    """In the child of an os.fork(): what was the parent's is not ours, nor is its lock."""
+    global _lock, _client
+    _lock = allocate_lock()
+    _client = None
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _packaged_daemon() -> str | None:
+    """The one beside this file fits this file; None: the library looks further."""
+    if "CLEANFORK_DAEMON" in os.environ:
+        return None
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cleanforkd")
+    return path if os.access(path, os.X_OK) else None
+
+
+def _begin(log_fd: int, timeout: float) -> Client:
+    if os.environ.get("CLEANFORK_SOCKET"):
+        return _cleanfork.connect(timeout=timeout)
+    return _cleanfork.launch(_packaged_daemon(), log_fd=log_fd, timeout=timeout)
+
+
+def start(*, log_fd: int = -1, timeout: float = 10.0) -> Client:
+    """Starts the forkserver unless it runs: best early, while the program is small.
+
+    With CLEANFORK_SOCKET in the environment, joins the one at that path instead.
+    ``log_fd``: where a private one logs; it holds none of the program's descriptors otherwise.
+    """
+    global _client
+    with _lock:
+        if _client is None or not _client.connected:
+            _client = _begin(log_fd, timeout)
+        return _client
+
+
+def client() -> Client:
+    """The session with it; started at the first use, and anew when it was lost."""
+    current = _client
+    if current is not None and current.connected:
+        return current
+    return start()
+
+
+def stop() -> None:
+    """Ends the session, and a private forkserver with it. Children meet their lifetime."""
+    global _client
+    with _lock:
+        if _client is not None:
+            _client.close()
+        _client = None

@@ -1,0 +1,130 @@
+"""asyncio's subprocesses, with processes from the forkserver.
+
+    p = await cleanfork.asyncio.create_subprocess_exec("sort", stdin=PIPE, stdout=PIPE)
+    out, _ = await p.communicate(b"b\\na\\n")
+
+The arguments, Process and its streams are asyncio's own. The event loop watches the child's
+pidfd: there is no child watcher, no thread and no SIGCHLD, in any thread's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio as _asyncio
+import sys
+from asyncio import base_subprocess, streams
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process, SubprocessStreamProtocol
+
+from cleanfork._errors import StatusUnknown
+from cleanfork.subprocess import Popen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["create_subprocess_exec", "create_subprocess_shell", "Process", "PIPE", "STDOUT",
+           "DEVNULL"]
+
+_DEFAULT_LIMIT: int = getattr(streams, "_DEFAULT_LIMIT", 2**16)
+# Once the forkserver is lost a zombie's pidfd is readable, but its status comes
+# with the reap, which nothing tells: looks again after this many seconds.
+_LOOK_AGAIN = 0.05
+
+
+class _Transport(base_subprocess.BaseSubprocessTransport):
+    _unknown: StatusUnknown | None = None
+
+    if TYPE_CHECKING:
+        _loop: _asyncio.AbstractEventLoop
+        _proc: Popen[bytes] | None
+        _returncode: int | None
+
+        def _process_exited(self, returncode: int) -> None: ...
+
+    def _start(self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any,
+               bufsize: int, **kwargs: Any) -> None:
+        self._proc = Popen(args, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr,
+                           bufsize=bufsize, **kwargs)
+        self._watched = self._proc.pidfd
+        if self._watched < 0:
+            self._loop.call_soon(self._look)
+        else:
+            self._loop.add_reader(self._watched, self._ended)
+
+    def _ended(self) -> None:
+        self._loop.remove_reader(self._watched)
+        self._look()
+
+    def _look(self) -> None:
+        if self._proc is None or self._returncode is not None:
+            return
+        try:
+            returncode = self._proc.poll()
+        except StatusUnknown as e:
+            # Everything is told that it has ended; who asks how gets the exception.
+            self._unknown = e
+            self._process_exited(sys.maxsize)
+            self._proc.returncode = None
+            return
+        if returncode is None:
+            self._loop.call_later(_LOOK_AGAIN, self._look)
+        else:
+            # Skip one iteration for callbacks to be executed.
+            self._loop.call_soon(self._process_exited, returncode)
+
+    def get_returncode(self) -> int | None:
+        if self._unknown is not None:
+            raise self._unknown
+        return self._returncode
+
+    async def _wait(self) -> int:
+        returncode: int = await super()._wait()
+        if self._unknown is not None:
+            raise self._unknown
+        return returncode
+
+
+def _refuse_text(keywords: dict[str, Any], shell: bool) -> None:
+    """As the event loops do: the streams are of bytes."""
+    for name, needed in (("universal_newlines", False), ("shell", shell), ("bufsize", 0),
+                         ("text", False), ("encoding", None), ("errors", None)):
+        value = keywords.pop(name, needed)
+        refused = value is not None if needed is None else value != needed
+        if name in ("universal_newlines", "shell", "text"):
+            refused = bool(value) != bool(needed)
+        if refused:
+            raise ValueError(f"{name} must be {needed}")
+
+
+async def _create(args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, limit: int,
+                  keywords: dict[str, Any]) -> Process:
+    _refuse_text(keywords, shell)
+    loop = _asyncio.get_running_loop()
+    protocol = SubprocessStreamProtocol(limit=limit, loop=loop)
+    connected: _asyncio.Future[None] = loop.create_future()
+    transport = _Transport(loop, protocol, args, shell, stdin, stdout, stderr, 0,
+                           waiter=connected, **keywords)
+    try:
+        await connected
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        transport.close()
+        await transport._wait()
+        raise
+    return Process(transport, protocol, loop)
+
+
+async def create_subprocess_exec(program: Any, *args: Any, stdin: Any = None, stdout: Any = None,
+                                 stderr: Any = None, limit: int = _DEFAULT_LIMIT,
+                                 **kwds: Any) -> Process:
+    """As asyncio.create_subprocess_exec(); the keywords are those of subprocess.Popen."""
+    return await _create((program, *args), False, stdin, stdout, stderr, limit, kwds)
+
+
+async def create_subprocess_shell(cmd: str | bytes, stdin: Any = None, stdout: Any = None,
+                                  stderr: Any = None, limit: int = _DEFAULT_LIMIT,
+                                  **kwds: Any) -> Process:
+    """As asyncio.create_subprocess_shell()."""
+    if not isinstance(cmd, (bytes, str)):
+        raise ValueError("cmd must be a string")
+    return await _create(cmd, True, stdin, stdout, stderr, limit, kwds)

@@ -1,0 +1,58 @@
+#include "client/python/src/caller.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cleanfork/unique_fd.hpp>
+#include <cstring>
+#include <string_view>
+
+namespace cleanfork::python {
+
+caller_state::caller_state() {
+    for (int i = 0; i < RLIMIT_NLIMITS; ++i)
+        ::getrlimit(static_cast<__rlimit_resource_t>(i), &limits_[static_cast<std::size_t>(i)]);
+    nice_ = ::getpriority(PRIO_PROCESS, 0);
+    ::sched_getaffinity(0, sizeof processors_, &processors_);
+}
+
+void caller_state::add_changes(const caller_state& launched, spawn_options& o) const {
+    for (std::size_t i = 0; i < limits_.size(); ++i) {
+        const rlimit &now = limits_[i], &then = launched.limits_[i];
+        if (now.rlim_cur != then.rlim_cur || now.rlim_max != then.rlim_max)
+            o.rlimits.push_back({static_cast<int>(i), now.rlim_cur, now.rlim_max});
+    }
+    if (nice_ != launched.nice_) o.nice = nice_;
+    if (CPU_EQUAL(&processors_, &launched.processors_)) return;
+    for (unsigned cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+        if (CPU_ISSET(cpu, &processors_)) o.cpus.push_back(cpu);
+}
+
+base_state::base_state() {
+    for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry)
+        environment_.append(*entry).push_back('\0');
+    struct stat here {};
+    if (::stat(".", &here) != 0) return;
+    device_ = here.st_dev;
+    inode_ = here.st_ino;
+}
+
+mode_t current_umask() {
+    constexpr mode_t k_usual = 022;
+    constexpr std::string_view k_field = "\nUmask:\t";
+    const unique_fd status(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+    char text[512];  // it is the second line
+    const ssize_t n = status ? ::read(status.get(), text, sizeof text) : -1;
+    if (n <= 0) return k_usual;
+    const std::string_view all(text, static_cast<std::size_t>(n));
+    const std::size_t at = all.find(k_field);
+    if (at == all.npos) return k_usual;
+    mode_t mask = k_usual;
+    std::from_chars(text + at + k_field.size(), text + n, mask, 8);
+    return mask;
+}
+
+}  // namespace cleanfork::python

@@ -1,0 +1,46 @@
+// What a child of fork(2) would have of its parent, and a fresh one has not.
+#pragma once
+
+#include <sched.h>
+#include <sys/resource.h>
+
+#include <array>
+#include <cleanfork/spawn_options.hpp>
+#include <string>
+
+namespace cleanfork::python {
+
+// Limits, priority and processors of the calling thread. A private forkserver
+// took these from the program when it was launched; what has changed since is
+// what a child has to be given.
+class caller_state {
+public:
+    caller_state();  // of now
+
+    // Sets in `o` what differs from `launched`.
+    void add_changes(const caller_state& launched, spawn_options& o) const;
+
+private:
+    std::array<rlimit, RLIMIT_NLIMITS> limits_{};
+    int nice_ = 0;
+    cpu_set_t processors_{};
+};
+
+// Environment and working directory of the program, as a session's base was made
+// of them. While they are the same, a request need not carry them.
+class base_state {
+public:
+    base_state();  // of now
+    friend bool operator==(const base_state&, const base_state&) = default;
+
+private:
+    std::string environment_;
+    // No other directory can have these numbers while the forkserver holds this one.
+    dev_t device_ = 0;
+    ino_t inode_ = 0;
+};
+
+// Of this process; umask(2) cannot tell without a change that other threads would see.
+mode_t current_umask();
+
+}  // namespace cleanfork::python

@@ -1,0 +1,16 @@
+// cleanfork._cleanfork: the client library, with the GIL and Python's errors seen to.
+//
+// Thin on purpose: what can be said in Python is said there.
+#include "client/python/src/client.hpp"
+#include "client/python/src/errors.hpp"
+#include "client/python/src/options.hpp"
+
+PYBIND11_MODULE(_cleanfork, m) {
+    using namespace cleanfork::python;
+    watch_forks();
+    register_errors();
+    bind_process(m);
+    bind_client(m);
+    m.attr("INHERIT") = k_inherit;
+    m.attr("__version__") = CLEANFORK_VERSION;
+}
