@@ -18,6 +18,8 @@ namespace {
 
 // As many orders as the control socket holds without a thought; the rest waits here.
 constexpr std::size_t k_most_unstarted = 64;
+// For a template whose control socket is closed: it ends, or it is ended.
+constexpr std::chrono::seconds k_to_end{1};
 
 std::string ended_how(int wait_status) {
     if (WIFSIGNALED(wait_status))
@@ -55,7 +57,8 @@ void generation::process_began(std::uint64_t child, int pid, int pidfd) {
 // ---- calls -----------------------------------------------------------------
 
 bool generation::room() const noexcept {
-    return state_ == state::ready && (unstarted_ < k_most_unstarted || !parked_.empty());
+    return state_ == state::ready && control_open_ &&
+           (unstarted_ < k_most_unstarted || !parked_.empty());
 }
 
 void generation::call(queued_spawn q) {
@@ -168,7 +171,8 @@ result<void> generation::send_request(int channel, queued_spawn& q) {
 }
 
 bool generation::refill() {
-    if (state_ != state::ready || warm_ >= spec_->warm || unstarted_ >= k_most_unstarted)
+    if (state_ != state::ready || !control_open_ || warm_ >= spec_->warm ||
+        unstarted_ >= k_most_unstarted)
         return false;
     if (auto clean = prove(); !clean) {
         const failure why = clean.error();
@@ -216,11 +220,18 @@ void generation::forget_child(std::uint64_t child) {
 
 void generation::fail(const failure& why, state s) {
     if (state_ == state::failed || state_ == state::refused) return;
+    const bool has_served = state_ != state::starting;
     state_ = s;
     close_warm();
-    // Its children live on: the forkserver becomes their parent.
+    // What its initialization started goes with it. Later its children live on: the
+    // forkserver becomes their parent.
+    if (alive_ && !has_served && leads_group()) ::kill(-pid_, SIGKILL);
     if (alive_) ipc::pidfd_signal(pidfd_, SIGKILL);
     owner_.on_state(*this, why);
+}
+
+bool generation::leads_group() const noexcept {
+    return !spec_->early && spec_->process.process_group() != v1::PROCESS_GROUP_JOIN;
 }
 
 void generation::close_warm() {
@@ -293,6 +304,8 @@ void generation::sweep(clock::time_point now) {
         return fail(ipc::fail(step::template_start, ETIMEDOUT, spec_->name,
                               "its initialization took longer than " +
                                   std::to_string(spec_->start_timeout.count()) + " ms"));
+    if (alive_ && !control_open_ && closed_ + k_to_end <= now)
+        return fail(ipc::fail(step::fork, EPIPE, spec_->name, "it has closed its control socket"));
     std::vector<queued_spawn> late;
     for (auto at = slots_.begin(); at != slots_.end();) {
         slot& s = at->second;
@@ -324,7 +337,7 @@ void generation::sweep(clock::time_point now) {
 }
 
 bool generation::has_deadlines() const noexcept {
-    return state_ == state::starting || unstarted_ != 0;
+    return state_ == state::starting || unstarted_ != 0 || (alive_ && !control_open_);
 }
 
 void generation::to_wire(v1::GenerationInfo& out) const {

@@ -148,6 +148,7 @@ private:
     [[nodiscard]] static result<void> send_request(int channel, queued_spawn& q);
     bool call_warm(queued_spawn& q);
     void order_kill(std::uint64_t sequence);
+    [[nodiscard]] bool leads_group() const noexcept;
     void close_warm();
     // Fails every call whose child has not told that it runs.
     void fail_unstarted(const failure& why);
@@ -162,7 +163,8 @@ private:
     state state_ = state::starting;
     bool alive_ = false;
     bool control_open_ = true;
-    std::uint64_t process_ = 0;  // in the table of children
+    clock::time_point closed_{};  // since when it is not
+    std::uint64_t process_ = 0;   // in the table of children
     int pid_ = 0;
     int pidfd_ = -1;
     boost::asio::posix::stream_descriptor control_;

@@ -24,9 +24,9 @@ void generation::read_control() {
             if (ec || !*here) return;
             if (drain_control()) return read_control();
             control_open_ = false;
-            if (alive_)
-                return fail(
-                    ipc::fail(step::fork, EPIPE, spec_->name, "it has closed its control socket"));
+            closed_ = clock::now();
+            // It ends, as good as always: how is known in a moment.
+            if (alive_) return owner_.on_change(*this);
             fail_unstarted(ipc::fail(step::fork, EPIPE, spec_->name,
                                      "the template ended before the call's child ran; "
                                      "nothing of the entry was done"));
