@@ -27,13 +27,15 @@ bool is_number(const std::string& text) {
 
 struct subject {
     pid_t pid = 0;
-    std::vector<pid_t> children;  // of a template: forking them is its purpose
+    // Of a template: what it has as such.
+    std::vector<pid_t> children{};
+    std::vector<int> descriptors{};
 };
 
 parsed<subject> parse_pid(const std::string& text) {
     const auto number = parse_integer(text, 1, std::numeric_limits<pid_t>::max());
     if (!number) return bad_value{"\"" + text + "\" is not the pid of a process"};
-    return subject{static_cast<pid_t>(*number), {}};
+    return subject{static_cast<pid_t>(*number)};
 }
 
 // Those of calls, those that are warm, and the templates derived from it.
@@ -55,7 +57,8 @@ parsed<subject> process_of_template(const std::string& name,
         const client joined = join_server(socket);
         const template_info t = joined.template_info(name);
         const generation_info* const g = t.current();
-        if (g != nullptr && g->pid > 0) return subject{g->pid, children_of(joined, t)};
+        if (g != nullptr && g->pid > 0)
+            return subject{g->pid, children_of(joined, t), g->declared_descriptors};
         return bad_value{"template " + printable(name) + " is " + std::string(to_string(t.state)) +
                          ": it has no process"};
     } catch (const spawn_error& e) {
@@ -125,8 +128,8 @@ int audit_command(const words& args) {
         say(who.error().why);
         return k_exit_not_audited;
     }
-    const result<ipc::audit_report> report =
-        ipc::audit(who->pid, {.allowed_children = who->children});
+    const result<ipc::audit_report> report = ipc::audit(
+        who->pid, {.allowed_descriptors = who->descriptors, .allowed_children = who->children});
     if (!report) {
         say(report.error().message());
         return k_exit_not_audited;

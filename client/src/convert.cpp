@@ -53,6 +53,8 @@ generation_info generation_of(const v1::GenerationInfo& g) {
     out.threads = g.threads();
     out.children = g.children();
     out.warm_pids.assign(g.warm_pids().begin(), g.warm_pids().end());
+    out.declared_descriptors.assign(g.declared_descriptors().begin(),
+                                    g.declared_descriptors().end());
     out.unclean = g.unclean();
     out.stderr_tail = g.stderr_tail();
     return out;

@@ -357,6 +357,7 @@ void generation::to_wire(v1::GenerationInfo& out) const {
         if (s.at == slot::stage::running) out.set_children(out.children() + 1);
         if (s.at == slot::stage::parked) out.add_warm_pids(s.pid);
     }
+    for (const int fd : declared_) out.add_declared_descriptors(fd);
     out.set_unclean(unclean_);
     out.set_stderr_tail(tail_);
 }

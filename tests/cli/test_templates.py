@@ -343,6 +343,13 @@ class Templates(TemplateTest):
         self.assertTrue(done.stdout.startswith(f"PID {pid} "), done.stdout)
         self.assertRegex(done.stdout, r"(?m)^  thread ")
 
+    def test_an_audit_of_a_ready_template_with_children_finds_nothing(self):
+        self.add("t", "--warm", "2")
+        self.assertEqual(self.cleanfork("call", *self.at, "t", "nothing").returncode, 0)
+        done = self.cleanfork("audit", *self.at, "t")
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        self.assertIn("safe to fork from", done.stdout)
+
 
 class WithoutForkserver(CommandTest):
     def test_every_command_says_how_to_start_one(self):

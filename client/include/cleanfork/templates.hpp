@@ -168,6 +168,8 @@ struct CLEANFORK_EXPORT generation_info {
     unsigned threads = 0;
     std::uint64_t children = 0;
     std::vector<pid_t> warm_pids;
+    // Its descriptors that harm no child: those of the loop, and those it was added with.
+    std::vector<int> declared_descriptors;
     std::string unclean;      // what is unclean and tolerated
     std::string stderr_tail;  // the end of what it wrote to standard error
 
