@@ -165,17 +165,22 @@ json of_size(const cleanfork::client& client, boost::asio::io_context& io, std::
     o.huge_pages = true;
     client.add_template("huge", o);
     o.huge_pages = false;
+    cleanfork::template_options keeping = o;
+    keeping.process.program = CLEANFORK_TEST_HELPER_DIR "/template_kept";
+    client.add_template("kept", keeping);
     o.warm = 4;
     client.add_template("warm", o);
     const subject cold{client, "cold", clock.get(), page};
     const subject huge{client, "huge", clock.get(), page};
+    const subject kept{client, "kept", clock.get(), page};
     const subject warm{client, "warm", clock.get(), page};
     json out;
-    out["to_exit"] =
-        rows(alternate({{"fork + _exit + waitpid", [] { return timed(fork_and_wait); }},
-                        {"call, to its exit event", [&] { return timed([&] { cold.call(); }); }},
-                        {"the same, huge pages", [&] { return timed([&] { huge.call(); }); }}},
-                       rounds));
+    out["to_exit"] = rows(
+        alternate({{"fork + _exit + waitpid", [] { return timed(fork_and_wait); }},
+                   {"call, to its exit event", [&] { return timed([&] { cold.call(); }); }},
+                   {"the same, huge pages", [&] { return timed([&] { huge.call(); }); }},
+                   {"the same, kept from children", [&] { return timed([&] { kept.call(); }); }}},
+                  rounds));
     out["to_first_instruction"] =
         rows(alternate({{"fork, to the child", [&] { return fork_to_first(page); }},
                         {"call, to its entry", [&] { return cold.to_first(); }},
@@ -188,7 +193,7 @@ json of_size(const cleanfork::client& client, boost::asio::io_context& io, std::
                          }}},
                        rounds));
     out["in_flight_16"] = in_flight(cold, io, static_cast<int>(rounds));
-    for (const char* name : {"cold", "huge", "warm"}) client.remove_template(name);
+    for (const char* name : {"cold", "huge", "kept", "warm"}) client.remove_template(name);
     ::munmap(page, 4096);
     return out;
 }
