@@ -10,7 +10,6 @@
 #include <atomic>
 #include <boost/asio/thread_pool.hpp>
 #include <cleanfork/client.hpp>
-#include <cleanfork/connect.hpp>
 #include <cleanfork/template.hpp>
 #include <cstdio>
 #include <cstring>

@@ -5,7 +5,6 @@
 //
 // Exits with 1 when an answer is wrong or the memory is not shared.
 #include <cleanfork/client.hpp>
-#include <cleanfork/connect.hpp>
 #include <cleanfork/template.hpp>
 #include <cstdio>
 #include <iostream>
