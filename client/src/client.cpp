@@ -101,6 +101,11 @@ void client::shutdown(timeout t) const {
     simple_call<to_nothing>(connection_, m, t).value();
 }
 
+unique_fd client::open_session() const {
+    if (!connection_) throw spawn_error(not_connected());
+    return detail::open_session(*connection_).value();
+}
+
 void client::update_base(timeout t) const {
     outgoing m;
     fill_base(*m->mutable_update_base()->mutable_base(), m.descriptors);

@@ -70,6 +70,18 @@ result<process> spawn(connection& c, const spawn_options& options, const deadlin
     return call(c, m, std::move(*convert), d);
 }
 
+// Requests are read in their order, so that whatever follows finds the session.
+result<unique_fd> open_session(connection& c) {
+    auto pair = ipc::seqpacket_pair();
+    if (!pair) return pair.error();
+    outgoing m;
+    m->mutable_open_session();
+    m.descriptors.add_owned(std::move(pair->second), v1::DESCRIPTOR_PURPOSE_SESSION);
+    if (auto sent = c.submit(c.next_id(), m, std::make_shared<ignoring_operation>()); !sent)
+        return sent.error();
+    return std::move(pair->first);
+}
+
 void fill_signal(outgoing& m, std::uint64_t child, int number, signal_target target) {
     v1::SignalRequest& s = *m->mutable_signal();
     s.set_child(child);

@@ -19,6 +19,9 @@ void limit_queue_time(v1::SpawnRequest& r, const deadline& d);
 
 result<process> spawn(connection& c, const spawn_options& options, const deadline& d);
 
+// See client::open_session().
+result<unique_fd> open_session(connection& c);
+
 failure not_connected();
 
 }  // namespace cleanfork::detail

@@ -1,5 +1,7 @@
 // What the server does for each kind of request but spawn.
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -46,6 +48,7 @@ void server::on_message(session& s, ipc::decoded<v1::ClientMessage> m) {
         case v1::ClientMessage::kSpawn: return enqueue_spawn(s, m);
         case v1::ClientMessage::kBatch: return enqueue_batch(s, m);
         case v1::ClientMessage::kUpdateBase: return update_base(s, m);
+        case v1::ClientMessage::kOpenSession: return open_session(s, m);
         default:
             if (m.message.has_add_template() && on_template_message(s, m)) return;
             break;
@@ -115,6 +118,26 @@ failure server::set_base(session& s, v1::SessionBase& base, ipc::decoded<v1::Cli
     if (wanted == 1) fresh->cwd = std::move(m.descriptors.front());
     s.base = std::move(fresh);
     return {};
+}
+
+void server::open_session(session& s, ipc::decoded<v1::ClientMessage>& m) {
+    if (m.descriptors.size() != 1 || m.message.descriptors(0) != v1::DESCRIPTOR_PURPOSE_SESSION)
+        return s.end(ipc::fail(step::protocol, EBADMSG, "packet",
+                               "a session is opened over one descriptor, its socket"));
+    const std::uint64_t request = m.message.request_id();
+    const unique_fd& socket = m.descriptors.front();
+    int type = 0;
+    socklen_t size = sizeof type;
+    if (::getsockopt(socket.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0 ||
+        type != SOCK_SEQPACKET)
+        return s.send_failure(request, ipc::fail(step::request, EINVAL, "session",
+                                                 "its descriptor is no SOCK_SEQPACKET socket"));
+    ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) | O_NONBLOCK);
+    v1::ServerMessage reply;
+    reply.set_request_id(request);
+    reply.mutable_open_session();
+    s.send(reply);
+    add_session(std::move(m.descriptors.front()));
 }
 
 void server::update_base(session& s, ipc::decoded<v1::ClientMessage>& m) {

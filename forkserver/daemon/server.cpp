@@ -11,6 +11,10 @@ namespace cleanfork::daemon {
 
 namespace {
 
+// Of a private forkserver: the session of the program that started it. Others were
+// opened for its descendants.
+constexpr std::uint64_t k_owner = 1;
+
 std::string new_instance() {
     unsigned char bytes[16];
     for (std::size_t done = 0; done < sizeof bytes;) {
@@ -129,7 +133,7 @@ void server::session_is_over(std::uint64_t id) {
         }
     }
     bound_unclaimed();
-    if (config_.is_private && !shutting_down_) shut_down("the owner has gone");
+    if (config_.is_private && id == k_owner && !shutting_down_) shut_down("the owner has gone");
     finish_if_done();
 }
 

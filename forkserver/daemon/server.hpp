@@ -43,7 +43,7 @@ struct server_config {
     std::size_t descriptor_limit = 1024;  // RLIMIT_NOFILE
     ipc::feature_set features;
     std::string version;
-    bool is_private = false;  // ends with its one session
+    bool is_private = false;  // ends with its first session
 };
 
 // A quota of one session was reached.
@@ -75,6 +75,7 @@ private:
     // requests.cpp: one for each kind of request
     void hello(session& s, ipc::decoded<v1::ClientMessage>& m);
     void update_base(session& s, ipc::decoded<v1::ClientMessage>& m);
+    void open_session(session& s, ipc::decoded<v1::ClientMessage>& m);
     void signal(session& s, std::uint64_t request, const v1::SignalRequest& r);
     void wait(session& s, std::uint64_t request, const v1::WaitRequest& r);
     void list(session& s, std::uint64_t request);

@@ -231,6 +231,10 @@ public:
     server_stats stats(timeout t = {}) const;
     // Asks the forkserver to end: every child meets its lifetime.
     void shutdown(timeout t = {}) const;
+    // One end of a socket that is another session with the same forkserver: for a
+    // child, whose own client it becomes by attach(). The only way in for the
+    // descendants of a private forkserver's program. Does not wait for an answer.
+    unique_fd open_session() const;
     // Sends the caller's current environment and working directory as the base
     // of the session's later spawns.
     void update_base(timeout t = {}) const;

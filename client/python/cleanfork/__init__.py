@@ -33,10 +33,14 @@ if TYPE_CHECKING:
     from cleanfork._server import client as client
     from cleanfork._server import start as start
     from cleanfork._server import stop as stop
+    from cleanfork.multiprocessing import get_context as get_context
+    from cleanfork.multiprocessing import install as install
+    from cleanfork.multiprocessing import reload as reload
 
 # Where each name is found.
 _HOMES = {
     "asyncio": "",
+    "multiprocessing": "",
     "subprocess": "",
     "INHERIT": "_cleanfork",
     "Client": "_cleanfork",
@@ -54,6 +58,9 @@ _HOMES = {
     "client": "_server",
     "start": "_server",
     "stop": "_server",
+    "get_context": "multiprocessing",
+    "install": "multiprocessing",
+    "reload": "multiprocessing",
 }
 
 __all__ = [name for name in _HOMES if not name.startswith("_")]
@@ -74,3 +81,51 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
+
+
+def _register_start_method() -> None:
+    """multiprocessing knows the name "cleanfork" as soon as both are imported."""
+    import sys
+
+    if "multiprocessing.context" in sys.modules:
+        from cleanfork.multiprocessing import register
+
+        return register()
+
+    class Finder:
+        # Once, and without a trace: lets the others find it, then adds the name.
+        def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+            if name != "multiprocessing.context":
+                return None
+            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            from importlib.util import find_spec
+
+            spec = find_spec(name)
+            if spec is None or spec.loader is None:
+                return spec
+            run = spec.loader.exec_module
+
+            def exec_module(module: object) -> None:
+                run(module)  # type: ignore[arg-type]
+                contexts = module._concrete_contexts  # type: ignore[attr-defined]
+                contexts.setdefault("cleanfork", _LateContext())
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+            return spec
+
+    sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]
+
+
+class _LateContext:
+    """Stands for the context until something is asked of it."""
+
+    def __getattr__(self, name: str) -> object:
+        from multiprocessing.context import _concrete_contexts  # type: ignore[attr-defined]
+
+        from cleanfork.multiprocessing import _registered
+
+        _concrete_contexts["cleanfork"] = _registered
+        return getattr(_registered, name)
+
+
+_register_start_method()

@@ -12,13 +12,21 @@ __all__ = ["start", "stop", "client"]
 
 _lock = allocate_lock()
 _client: Client | None = None
+_inherited: int | None = None  # a socket to the forkserver of the program's parent
+
+
+def inherit(fd: int) -> None:
+    """This process uses its parent's forkserver, from its first need on."""
+    global _inherited
+    _inherited = fd
 
 
 def _forget() -> None:
     """In the child of an os.fork(): what was the parent's is not ours, nor is its lock."""
-    global _lock, _client
+    global _lock, _client, _inherited
     _lock = allocate_lock()
     _client = None
+    _inherited = None  # the session is the parent's
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -32,7 +40,21 @@ def _packaged_daemon() -> str | None:
     return path if os.access(path, os.X_OK) else None
 
 
+def _join_inherited(timeout: float) -> Client | None:
+    global _inherited
+    if _inherited is None:
+        return None
+    fd, _inherited = _inherited, None
+    try:
+        return _cleanfork.attach(fd, timeout=timeout)
+    except OSError:  # it has ended, with the program that began it
+        return None
+
+
 def _begin(log_fd: int, timeout: float) -> Client:
+    joined = _join_inherited(timeout)
+    if joined is not None:
+        return joined
     if os.environ.get("CLEANFORK_SOCKET"):
         return _cleanfork.connect(timeout=timeout)
     return _cleanfork.launch(_packaged_daemon(), log_fd=log_fd, timeout=timeout)

@@ -152,9 +152,12 @@ py_process py_client::spawn(py::handle program, py::handle args, bool like_calle
 py_process py_client::call(std::string_view template_name, std::string_view entry,
                            py::handle payload, py::handle args,
                            const std::map<std::string, int>& named_fds, bool result,
-                           const seconds& t, const py::kwargs& keywords) const {
+                           bool like_caller, const seconds& t, const py::kwargs& keywords) const {
     detail::connection& c = connection();
-    child_attributes a = attributes(keywords);
+    spawn_options start;
+    if (like_caller) start.umask = current_umask();
+    if (like_caller && launched_) caller_state().add_changes(*launched_, start);
+    child_attributes a = attributes(keywords, std::move(start));
     call_options o{.args = list_of_bytes(args),
                    .fds = named_fds,
                    .result = result,
@@ -218,6 +221,10 @@ py::dict py_client::stats(const seconds& t) const {
     return dict_of(ask<detail::to_stats>(connection(), m, t));
 }
 
+int py_client::open_session() const {
+    return value_or_raise(detail::open_session(connection())).release();
+}
+
 py::list py_client::list(const seconds& t) const {
     outgoing m;
     m->mutable_list();
@@ -238,7 +245,8 @@ void bind_client(py::module_& m) {
              py::arg("like_caller") = false, no_timeout)
         .def("call", &py_client::call, py::arg("template_name"), py::arg("entry"),
              py::arg("payload") = py::none(), py::kw_only(), no_args,
-             py::arg("named_fds") = py::dict(), py::arg("result") = false, no_timeout)
+             py::arg("named_fds") = py::dict(), py::arg("result") = false,
+             py::arg("like_caller") = false, no_timeout)
         .def("add_template", &py_client::add_template, py::arg("name"),
              py::arg("program") = py::none(), no_args, py::kw_only(), no_timeout)
         .def("templates", &py_client::templates, no_timeout)
@@ -247,7 +255,8 @@ void bind_client(py::module_& m) {
              py::arg("wait") = true, no_timeout)
         .def("remove_template", &py_client::remove_template, py::arg("name"), no_timeout)
         .def("stats", &py_client::stats, no_timeout)
-        .def("list", &py_client::list, no_timeout);
+        .def("list", &py_client::list, no_timeout)
+        .def("open_session", &py_client::open_session);
 
     constexpr double k_usual = 10;
     m.def("launch", &launch_client, py::arg("daemon") = py::none(), py::kw_only(),

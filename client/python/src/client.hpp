@@ -29,7 +29,8 @@ public:
                      const std::optional<double>& seconds, const py::kwargs& keywords) const;
     py_process call(std::string_view template_name, std::string_view entry, py::handle payload,
                     py::handle args, const std::map<std::string, int>& named_fds, bool result,
-                    const std::optional<double>& seconds, const py::kwargs& keywords) const;
+                    bool like_caller, const std::optional<double>& seconds,
+                    const py::kwargs& keywords) const;
 
     py::dict add_template(std::string_view name, py::handle program, py::handle args,
                           const std::optional<double>& seconds, py::kwargs keywords) const;
@@ -43,6 +44,7 @@ public:
     [[nodiscard]] py::dict server() const;
     [[nodiscard]] py::dict stats(const std::optional<double>& seconds) const;
     [[nodiscard]] py::list list(const std::optional<double>& seconds) const;
+    [[nodiscard]] int open_session() const;
 
 private:
     [[nodiscard]] detail::connection& connection() const;

@@ -4,6 +4,7 @@
 #include "client/python/src/client.hpp"
 #include "client/python/src/errors.hpp"
 #include "client/python/src/options.hpp"
+#include "client/python/src/template_host.hpp"
 
 PYBIND11_MODULE(_cleanfork, m) {
     using namespace cleanfork::python;
@@ -11,6 +12,7 @@ PYBIND11_MODULE(_cleanfork, m) {
     register_errors();
     bind_process(m);
     bind_client(m);
+    bind_template(m);
     m.attr("INHERIT") = k_inherit;
     m.attr("__version__") = CLEANFORK_VERSION;
 }

@@ -1,0 +1,153 @@
+"""The start method "cleanfork" of multiprocessing, and its stand-in for "forkserver".
+
+    ctx = cleanfork.get_context(preload=["numpy"], warm=4)
+    with ctx.Pool() as pool: ...
+
+    import cleanfork; multiprocessing.set_start_method("cleanfork")
+    cleanfork.install()      # programs that ask for "forkserver" get this
+
+Processes are children of a template: an interpreter with the main module and the
+preloads imported. They get the caller's environment, directory, umask and limits of now.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.context as _context
+import multiprocessing.process as _process
+from typing import Any
+
+__all__ = ["CleanforkContext", "CleanforkProcess", "get_context", "install", "register", "reload"]
+
+# Attributes of a process that can be given for a context or for one process.
+_ATTRIBUTES = frozenset(
+    ("env", "cwd", "fds", "stdin", "stdout", "stderr", "rlimits", "nice", "affinity", "cgroup",
+     "umask", "oom_score_adj", "scheduling", "lifetime", "start_new_session"))
+
+
+class CleanforkProcess(_process.BaseProcess):
+    """A Process that takes the attributes of its context, and its own as keywords."""
+
+    _start_method = "cleanfork"
+    _cleanfork_context: CleanforkContext | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        own = {name: kwargs.pop(name) for name in tuple(kwargs) if name in _ATTRIBUTES}
+        super().__init__(*args, **kwargs)
+        self._cleanfork_attributes = own
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # What is for the start of this process is not for the process.
+        state = {k: v for k, v in self.__dict__.items() if k != "_cleanfork_attributes"}
+        kind: Any = type(self)
+        if kind.__dict__.get("_is_bound"):
+            kind = CleanforkProcess  # the context's own class has no name to be found by
+        return _new, (kind,), state
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        from cleanfork._mp_popen import Popen
+
+        return Popen(process_obj)
+
+    @staticmethod
+    def _after_fork() -> None:
+        pass
+
+    @property
+    def rusage(self) -> Any:
+        """resource.struct_rusage of the process and its children; None until it has ended."""
+        popen = getattr(self, "_popen", None)
+        return None if popen is None or popen.returncode is None else popen.rusage
+
+    @property
+    def spawn_timing(self) -> dict[str, float]:
+        """Seconds: "pickle", and "start" until the child had its descriptors and attributes."""
+        return dict(self._popen.timing)  # type: ignore[attr-defined]
+
+
+def _new(kind: type[Any]) -> Any:
+    return kind.__new__(kind)
+
+
+class CleanforkContext(_context.BaseContext):
+    _name = "cleanfork"
+    Process = CleanforkProcess  # type: ignore[assignment]
+
+    def __init__(self, *, preload: list[str] | tuple[str, ...] = ("__main__",), warm: int = 0,
+                 unclean: str = "refuse", child_hook: Any = None, die_with_parent: bool = False,
+                 **attributes: Any) -> None:
+        unknown = set(attributes) - _ATTRIBUTES
+        if unknown:
+            raise TypeError(f"get_context() has no option {', '.join(sorted(unknown))}")
+        if unclean not in ("refuse", "warn"):
+            raise ValueError("unclean is 'refuse' or 'warn'")
+        self.preload = tuple(preload)
+        self.warm = warm
+        self.unclean = unclean
+        self.child_hook = child_hook
+        self.die_with_parent = die_with_parent
+        self.attributes = attributes
+        self.drop_in = False
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.__dict__ | {"Process": None},)
+
+    def get_start_method(self, allow_none: bool = False) -> str:
+        return self._name
+
+    def start(self) -> None:
+        """Starts the template now: a preload that fails is told here."""
+        from cleanfork._mp_popen import ensure_template
+
+        ensure_template(self)
+
+    def reload(self) -> None:
+        """Imports everything anew, in a new template; processes that run are left alone."""
+        from cleanfork._mp_popen import reload_template
+
+        reload_template(self)
+
+
+def _rebuild(state: dict[str, Any]) -> CleanforkContext:
+    options = ("preload", "warm", "unclean", "child_hook", "die_with_parent")
+    return get_context(**{k: state[k] for k in options}, **state["attributes"])
+
+
+def get_context(**options: Any) -> CleanforkContext:
+    """A multiprocessing context whose processes come from a template.
+
+    ``preload``: modules, "__main__" for the program's own (the default). ``warm``: processes
+    kept forked ahead. ``unclean``: "refuse" (default) a template that has threads or sockets
+    after its imports, or "warn". ``child_hook(process)`` runs in each child before its target.
+    ``die_with_parent``: all processes end with the program, not only daemonic ones. And the
+    attributes env, cwd, fds, stdin, stdout, stderr, rlimits, nice, affinity, cgroup, ...
+    """
+    register()
+    if not options:
+        return _registered
+    made = CleanforkContext(**options)
+    bound = type("CleanforkProcess", (CleanforkProcess,),
+                 {"_cleanfork_context": made, "_is_bound": True})
+    made.Process = bound  # type: ignore[misc, assignment]
+    return made
+
+
+_registered = CleanforkContext()
+
+
+def register() -> None:
+    """Makes multiprocessing know the name "cleanfork"."""
+    _context._concrete_contexts.setdefault("cleanfork", _registered)  # type: ignore[attr-defined]
+
+
+def install() -> None:
+    """From now on the start method "forkserver" is served by cleanfork."""
+    from cleanfork import _mp_popen
+
+    register()
+    _mp_popen.install()
+
+
+def reload() -> None:
+    """Reloads the template of the registered start method."""
+    _registered.reload()

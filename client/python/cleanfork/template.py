@@ -1,0 +1,137 @@
+"""A Python interpreter as a template: ``python3 -m cleanfork.template CONFIG``.
+
+Started by the forkserver, never by hand. It imports what its CONFIG (JSON) says, once,
+and from then on every child is forked from it with all of that in memory.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from typing import Any
+
+from cleanfork import _cleanfork
+
+_CONTROL = "CLEANFORK_TEMPLATE"
+
+
+def _import_main(config: dict[str, Any]) -> None:
+    """The program's main module, as __mp_main__: once here, and not in each child."""
+    from multiprocessing import process, spawn
+
+    current = process.current_process()
+    current._inheriting = True  # type: ignore[attr-defined]
+    try:
+        if config.get("main_name"):
+            spawn._fixup_main_from_name(config["main_name"])  # type: ignore[attr-defined]
+        elif config.get("main_path"):
+            spawn._fixup_main_from_path(config["main_path"])  # type: ignore[attr-defined]
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+
+
+def _reset_signals() -> None:
+    """The dispositions of a fresh interpreter: the child has the kernel's defaults."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def _refresh_environment() -> None:
+    fresh = _cleanfork.c_environment()
+    data = os.environ._data  # type: ignore[attr-defined]
+    zone = data.get(b"TZ")
+    data.clear()
+    data.update(fresh)
+    if data.get(b"TZ") != zone:
+        import time
+
+        time.tzset()
+
+
+class Host:
+    """What the loop calls; see forkserver/template/host.hpp."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+
+    def entries(self) -> list[str]:
+        return ["process"]
+
+    def has_entry(self, name: str) -> bool:
+        return name == "process"
+
+    def initialize(self) -> None:
+        try:
+            self._load()
+        except BaseException:
+            # The caller gets one line; all of it goes where the template writes to.
+            import traceback
+
+            traceback.print_exc()
+            raise
+
+    def _load(self) -> None:
+        sys.path[:] = self._config["sys_path"]
+        sys.argv[:] = self._config["sys_argv"]
+        # What every child needs is imported here, and never again.
+        import multiprocessing.forkserver
+        import multiprocessing.resource_tracker
+        import multiprocessing.spawn  # noqa: F401
+
+        import cleanfork._mp_child
+        import cleanfork.multiprocessing
+
+        cleanfork.multiprocessing.register()
+        if self._config.get("drop_in"):
+            cleanfork.multiprocessing.install()
+        _import_main(self._config)
+        for name in self._config["preload"]:
+            __import__(name)
+        # Children do not touch, and so do not copy, what the collector would mark.
+        gc.collect()
+        gc.freeze()
+
+    def in_child(self) -> None:
+        _reset_signals()
+        _refresh_environment()
+        numpy_random = sys.modules.get("numpy.random")
+        if numpy_random is not None:
+            numpy_random.seed()
+        for stream, fd in ((sys.stdout, 1), (sys.stderr, 2)):
+            if stream is not None and os.isatty(fd):
+                stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+    def run(self, entry: str, payload: memoryview, arguments: list[bytes],
+            descriptors: dict[str, int], result_fd: int) -> int:
+        from cleanfork import _mp_child
+
+        return _mp_child.run(payload, descriptors)
+
+    def flush(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (AttributeError, ValueError, OSError):
+                pass
+
+
+def main() -> int:
+    control = os.environ.pop(_CONTROL, None)
+    if control is None or len(sys.argv) != 2:
+        print("cleanfork.template: only the forkserver starts this", file=sys.stderr)
+        return 2
+    _cleanfork.serve_template(int(control), Host(json.loads(sys.argv[1])))
+    return 0
+
+
+if __name__ == "__main__":
+    # Not as __main__: that name is for the program's own main module.
+    from cleanfork import template
+
+    del sys.modules["__main__"].__dict__["__file__"]
+    sys.exit(template.main())

@@ -1,0 +1,84 @@
+#include "client/python/src/template_host.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <stdexcept>
+
+#include "forkserver/template/host.hpp"
+#include "forkserver/template/loop.hpp"
+
+namespace cleanfork::python {
+
+namespace py = pybind11;
+
+namespace {
+
+// Calls methods of a Python object; cleanfork.template has it. The one thread
+// there is holds the GIL for good.
+class python_host final : public templates::host {
+public:
+    explicit python_host(py::object object) : object_(std::move(object)) {}
+
+    [[nodiscard]] std::vector<std::string> entries() const override {
+        return object_.attr("entries")().cast<std::vector<std::string>>();
+    }
+    void before_fork() override {
+        flush();
+        PyOS_BeforeFork();
+    }
+    void after_fork() override { PyOS_AfterFork_Parent(); }
+    void after_fork_in_child() override { PyOS_AfterFork_Child(); }
+    [[nodiscard]] bool has_entry(std::string_view name) const override {
+        return object_.attr("has_entry")(name).cast<bool>();
+    }
+    // Python's templates are told apart by what they import; none is derived.
+    [[nodiscard]] bool has_initializer(std::string_view) const override { return false; }
+    void in_child() override { object_.attr("in_child")(); }
+    int run(const templates::task& t) override {
+        py::dict descriptors;
+        for (const auto& [name, fd] : t.descriptors) descriptors[py::str(name)] = fd;
+        py::list arguments;
+        for (const std::string_view a : t.arguments)
+            arguments.append(py::bytes(a.data(), a.size()));
+        return object_
+            .attr("run")(t.entry,
+                         py::memoryview::from_memory(t.payload.data(),
+                                                     static_cast<py::ssize_t>(t.payload.size())),
+                         arguments, descriptors, t.result_fd)
+            .cast<int>();
+    }
+    void derive(const templates::task&) override {
+        throw std::logic_error("a Python template has no initializers");
+    }
+    void flush() override { object_.attr("flush")(); }
+
+private:
+    py::object object_;
+};
+
+// Never returns; `object` has initialize() besides what python_host calls.
+void serve(int control, py::object object) {
+    ::fcntl(control, F_SETFD, FD_CLOEXEC);
+    python_host host(object);
+    templates::initialize_and_serve(control, host, [&object] { object.attr("initialize")(); });
+}
+
+// What the C library has now; os.environ is what it had when Python began.
+py::dict current_environment() {
+    py::dict all;
+    for (char** e = ::environ; e != nullptr && *e != nullptr; ++e)
+        if (const char* equals = std::strchr(*e, '='); equals != nullptr)
+            all[py::bytes(*e, static_cast<std::size_t>(equals - *e))] = py::bytes(equals + 1);
+    return all;
+}
+
+}  // namespace
+
+void bind_template(py::module_& m) {
+    m.def("c_environment", &current_environment);
+    m.def("serve_template", &serve, py::arg("control"), py::arg("host"));
+}
+
+}  // namespace cleanfork::python
