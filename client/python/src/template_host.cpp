@@ -1,6 +1,7 @@
 #include "client/python/src/template_host.hpp"
 
 #include <fcntl.h>
+#include <pybind11/stl.h>
 #include <unistd.h>
 
 #include <cstring>
