@@ -60,10 +60,9 @@ class _Transport(base_subprocess.BaseSubprocessTransport):
         try:
             returncode = self._proc.poll()
         except StatusUnknown as e:
-            # Everything is told that it has ended; who asks how gets the exception.
+            # The streams are told that it has ended; who asks how gets the exception.
             self._unknown = e
             self._process_exited(sys.maxsize)
-            self._proc.returncode = None
             return
         if returncode is None:
             self._loop.call_later(_LOOK_AGAIN, self._look)

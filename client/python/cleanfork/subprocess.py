@@ -58,12 +58,13 @@ if TYPE_CHECKING:
         """What the standard class has and its type hints leave out."""
 
         _child_created: bool
+        _sigint_wait_secs: float
 
         def _close_pipe_fds(self, *fds: int) -> None: ...
         def _communicate(self, input: Any, endtime: float | None,
                          orig_timeout: float | None) -> tuple[Any, Any]: ...
 else:
-    _Base = _stdlib.Popen
+    _Base, AnyStr = _stdlib.Popen, object
 
 __all__ = [
     "Popen", "PIPE", "STDOUT", "DEVNULL", "call", "check_call", "getstatusoutput", "getoutput",
@@ -148,7 +149,7 @@ def _at_terminal() -> bool:
         os.close(terminal)
 
 
-class Popen(_Base["AnyStr"] if TYPE_CHECKING else _Base):  # type: ignore[misc]
+class Popen(_Base[AnyStr]):
     __doc__ = _stdlib.Popen.__doc__
 
     #: What becomes of the child when this program ends: it lives on, as with the standard
@@ -251,7 +252,6 @@ class Popen(_Base["AnyStr"] if TYPE_CHECKING else _Base):  # type: ignore[misc]
             raise StatusUnknown(self.pid, status.why)
         self.returncode = status.code if status.exited else -status.signal
 
-    # The standard one's is an int always, by its type hints.
     def _internal_poll(self, _deadstate: int | None = None) -> int | None:
         if self.returncode is None and self._process is not None:
             status = self._process.poll()
@@ -271,12 +271,13 @@ class Popen(_Base["AnyStr"] if TYPE_CHECKING else _Base):  # type: ignore[misc]
                 assert timeout is not None
                 raise TimeoutExpired(self.args, timeout)
             self._take(status)
-        return self.returncode
+        return self.returncode  # type: ignore[return-value]  # a number by now
 
     def _communicate(self, input: Any, endtime: float | None,
                      orig_timeout: float | None) -> tuple[Any, Any]:
         try:
-            return super()._communicate(input, endtime, orig_timeout)
+            output: tuple[Any, Any] = super()._communicate(input, endtime, orig_timeout)
+            return output
         except KeyboardInterrupt:
             self._pass_on_interrupt()
             raise

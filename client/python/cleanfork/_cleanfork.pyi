@@ -1,0 +1,233 @@
+"""The extension module: the C++ client, with the GIL and Python's errors seen to.
+
+Thread-safe. Waits let go of the GIL, and signal handlers run meanwhile; one that raises ends the
+wait, and takes back what it waited for. Failures are cleanfork.SpawnError. After os.fork() the
+child cannot use what its parent made.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from typing import Final, Protocol, TypedDict, final
+
+from cleanfork._lifetime import Lifetime
+
+class _HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
+_Text = str | bytes | PathLike[str] | PathLike[bytes]
+_Descriptor = int | _HasFileno
+# PIPE, DEVNULL (also None) and STDOUT of subprocess, INHERIT, a descriptor, or a path.
+_Stdio = None | _Descriptor | _Text
+_Bytes = bytes | bytearray | memoryview
+
+__version__: Final[str]
+INHERIT: Final[int]  # for stdin, stdout, stderr: the caller's descriptor of the same number
+
+@final
+class ExitStatus:
+    """How a child ended: exited(code) | signaled(signal) | unknown(why). True for exited 0."""
+
+    exited: Final[bool]
+    signaled: Final[bool]
+    unknown: Final[bool]
+    code: Final[int]  # -1 unless exited
+    signal: Final[int]  # 0 unless signaled
+    core_dumped: Final[bool]
+    why: Final[str]
+    def __bool__(self) -> bool: ...
+
+@final
+class Process:
+    """A child. Dropping it neither signals nor waits: its lifetime decides what becomes of it."""
+
+    pid: Final[int]  # for display: signal and poll through the pidfd
+    pidfd: Final[int]  # borrowed; readable once the child has ended; -1 when it ended at once
+    @property
+    def child_id(self) -> int: ...
+    def wait(self, timeout: float | None = None) -> ExitStatus | None:
+        """None when it still runs after `timeout` seconds."""
+    def poll(self) -> ExitStatus | None: ...
+    def signal(self, number: int) -> None: ...
+    def signal_group(self, number: int) -> None: ...
+    @property
+    def usage(self) -> tuple[float, ...]:
+        """The fields of resource.struct_rusage."""
+    @property
+    def wall(self) -> float:
+        """Seconds from the clone to the reap; 0 while unknown."""
+    @property
+    def error(self) -> str:
+        """Of a call: the exception its entry ended with; empty: none."""
+    # Owned by the caller from then on; -1: there is none.
+    def take_stdin(self) -> int: ...
+    def take_stdout(self) -> int: ...
+    def take_stderr(self) -> int: ...
+    def take_result(self) -> int: ...
+
+class ServerInfo(TypedDict):
+    instance: str
+    version: str
+    pid: int
+    session: int
+    features: list[str]
+
+class ServerStats(TypedDict):
+    pid: int
+    version: str
+    instance: str
+    uptime: float
+    sessions: int
+    sessions_total: int
+    children: int
+    statuses: int
+    queued: int
+    spawned_total: int
+    failed_total: int
+    exited_total: int
+    protocol_errors_total: int
+    quota_refusals_total: int
+    descriptors: int
+    rss_kib: int
+    spawn_time_total: float
+    spawn_time_max: float
+
+class ChildInfo(TypedDict):
+    child: int
+    pid: int
+    session: int  # 0: kept beyond its session
+    command: str
+    template_name: str
+    age: float
+    keep: bool
+    status: ExitStatus | None
+    wall: float
+    error: str
+
+class GenerationInfo(TypedDict):
+    generation: int
+    state: str
+    pid: int
+    age: float
+    initialization: float
+    threads: int
+    children: int
+    warm_pids: list[int]
+    unclean: str
+    stderr_tail: str
+
+class TemplateInfo(TypedDict):
+    name: str
+    command: str
+    base: str
+    state: str
+    generation: int
+    warm: int
+    last_error: str | None
+    stderr_tail: str
+    restarts: int
+    calls_total: int
+    waiting: int
+    retry_in: float
+    generations: list[GenerationInfo]
+
+@final
+class Client:
+    """A session with a forkserver; its children meet their lifetime when it ends."""
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def server(self) -> ServerInfo: ...
+    def close(self) -> None: ...
+    def fileno(self) -> int:
+        """The socket, borrowed."""
+    def spawn(
+        self, program: _Descriptor | _Text, args: Iterable[_Text] = (), *,
+        like_caller: bool = False,  # umask, limits, priority and processors of this program
+        timeout: float | None = None,  # for the spawn, not the child
+        argv0: _Text | None = None,
+        stdin: _Stdio = None, stdout: _Stdio = None, stderr: _Stdio = None,
+        # {number in the child: descriptor}, or descriptors that keep their numbers.
+        fds: Mapping[int, _Descriptor] | Iterable[_Descriptor] | None = None,
+        listen_fds: Iterable[tuple[_Descriptor, str]] | None = None,
+        # Exactly these; None: this program's, as they are now. The same for cwd.
+        env: Mapping[str, str] | Mapping[bytes, bytes] | Mapping[_Text, _Text] | None = None,
+        cwd: _Descriptor | _Text | None = None,
+        umask: int | None = None,
+        process_group: int | None = None,  # 0: its own, the default
+        start_new_session: bool = False,
+        controlling_terminal: int | None = None,
+        rlimits: Mapping[int, tuple[int, int]] | None = None,  # resource.RLIMIT_*: (soft, hard)
+        nice: int | None = None,
+        affinity: Iterable[int] | None = None,
+        scheduling: tuple[int, int] | None = None,  # os.SCHED_*, priority
+        oom_score_adj: int | None = None,
+        user: int | None = None, group: int | None = None, groups: Sequence[int] | None = None,
+        no_new_privs: bool = False,
+        parent_death_signal: int | None = None,
+        cgroup: _Descriptor | _Text | None = None,
+        lifetime: Lifetime | None = None,
+        queue_timeout: float | None = None,
+    ) -> Process: ...
+    def call(
+        self, template_name: str, entry: str, payload: _Descriptor | _Bytes | None = None, *,
+        args: Iterable[_Text] = (), named_fds: Mapping[str, int] = ..., result: bool = False,
+        timeout: float | None = None,
+        # As of spawn().
+        stdin: _Stdio = None, stdout: _Stdio = None, stderr: _Stdio = None,
+        fds: Mapping[int, _Descriptor] | Iterable[_Descriptor] | None = None,
+        listen_fds: Iterable[tuple[_Descriptor, str]] | None = None,
+        env: Mapping[str, str] | Mapping[bytes, bytes] | Mapping[_Text, _Text] | None = None,
+        cwd: _Descriptor | _Text | None = None,
+        umask: int | None = None, process_group: int | None = None,
+        start_new_session: bool = False, controlling_terminal: int | None = None,
+        rlimits: Mapping[int, tuple[int, int]] | None = None, nice: int | None = None,
+        affinity: Iterable[int] | None = None, scheduling: tuple[int, int] | None = None,
+        oom_score_adj: int | None = None,
+        user: int | None = None, group: int | None = None, groups: Sequence[int] | None = None,
+        no_new_privs: bool = False, parent_death_signal: int | None = None,
+        cgroup: _Descriptor | _Text | None = None, lifetime: Lifetime | None = None,
+        queue_timeout: float | None = None,
+    ) -> Process: ...
+    def add_template(
+        self, name: str, program: _Descriptor | _Text | None = None,
+        args: Iterable[_Text] = (), *,
+        timeout: float | None = None,
+        own_program: bool = False,
+        base: str | None = None, initializer: str | None = None,
+        initializer_args: Iterable[_Text] = (), initializer_payload: bytes | None = None,
+        initializer_fds: Mapping[str, int] | None = None,
+        warm: int = 0, start_timeout: float | None = None, call_timeout: float | None = None,
+        wait: bool = True, allowed_descriptors: Sequence[int] | None = None,
+        tolerate_unclean: bool = False, huge_pages: bool = False,
+        # As of spawn().
+        argv0: _Text | None = None,
+        stdin: _Stdio = None, stdout: _Stdio = None, stderr: _Stdio = None,
+        fds: Mapping[int, _Descriptor] | Iterable[_Descriptor] | None = None,
+        env: Mapping[str, str] | Mapping[bytes, bytes] | Mapping[_Text, _Text] | None = None,
+        cwd: _Descriptor | _Text | None = None,
+        umask: int | None = None, rlimits: Mapping[int, tuple[int, int]] | None = None,
+        nice: int | None = None, affinity: Iterable[int] | None = None,
+        oom_score_adj: int | None = None, no_new_privs: bool = False,
+        cgroup: _Descriptor | _Text | None = None,
+    ) -> TemplateInfo: ...
+    def templates(self, timeout: float | None = None) -> list[TemplateInfo]: ...
+    def template_info(self, name: str, timeout: float | None = None) -> TemplateInfo: ...
+    def reload_template(self, name: str, wait: bool = True,
+                        timeout: float | None = None) -> TemplateInfo: ...
+    def remove_template(self, name: str, timeout: float | None = None) -> None: ...
+    def stats(self, timeout: float | None = None) -> ServerStats: ...
+    def list(self, timeout: float | None = None) -> list[ChildInfo]: ...
+
+def launch(daemon: _Text | None = None, *, daemon_args: Sequence[str] = (), log_fd: int = -1,
+           timeout: float = 10.0) -> Client:
+    """Starts a private forkserver. It ends with the client, or with this process."""
+
+def connect(path: _Text | None = None, *, timeout: float = 10.0) -> Client:
+    """Joins a running one; None: at CLEANFORK_SOCKET, or the usual place."""
+
+def attach(fd: int, *, timeout: float = 10.0) -> Client:
+    """Takes over a socket (AF_UNIX, SOCK_SEQPACKET) that is connected to one."""
+
+def read_result(fd: int) -> bytes:
+    """The answer of an entry, of what Process.take_result() gave, once the child has ended."""

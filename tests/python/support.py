@@ -1,0 +1,86 @@
+"""What the Python tests share: both modules for the same call, and waiting for events."""
+
+import os
+import re
+import select
+import subprocess
+import sys
+import unittest
+
+import cleanfork
+import cleanfork.subprocess
+
+DEADLINE = 30  # seconds: how long an event may take before a test fails
+MODULES = (subprocess, cleanfork.subprocess)
+# Prints what a child finds: a program of its own is faster than a Python.
+PYTHON = sys.executable
+
+
+def wait_readable(fd):
+    """Waits until there is something to read from `fd`, a pidfd perhaps."""
+    if not select.select([fd], [], [], DEADLINE)[0]:
+        raise AssertionError("the event did not come")
+
+
+def open_descriptors():
+    """What each descriptor of this process is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            pass  # that of the listing
+    return found
+
+
+def threads_of(pid="self"):
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def run_python(code, *arguments, **options):
+    """A new interpreter that finds the package, by the standard module."""
+    options = {"capture_output": True, "text": True, "timeout": DEADLINE, **options}
+    return subprocess.run([PYTHON, "-c", code, *arguments], **options)
+
+
+def outcome(function, module):
+    """What `function` did with `module`: comparable, without what differs by nature."""
+    try:
+        return ("returned", function(module))
+    except Exception as e:  # whatever it is, the other must raise the same
+        # run() tells what was left of a timeout, to the nanosecond.
+        text = re.sub(r"\d+\.\d+ seconds", "... seconds", str(e))
+        return ("raised", type(e), text, getattr(e, "filename", None), getattr(e, "cmd", None),
+                getattr(e, "returncode", None), getattr(e, "output", None),
+                getattr(e, "stderr", None))
+
+
+class SameAsStandard(unittest.TestCase):
+    maxDiff = None
+
+    def same(self, function):
+        """`function` does the same with both modules; what that was."""
+        expected, got = (outcome(function, module) for module in MODULES)
+        self.assertEqual(got, expected)
+        return got
+
+    def same_result(self, function):
+        """The same, and it does not raise."""
+        kind, value, *_ = self.same(function)
+        self.assertEqual(kind, "returned", value)
+        return value
+
+    def same_error(self, error, function):
+        """The same, and it raises `error`."""
+        kind, raised, *_ = self.same(function)
+        self.assertEqual(kind, "raised")
+        self.assertTrue(issubclass(raised, error), raised)
+
+
+class NothingLeft(unittest.TestCase):
+    """Each test leaves the descriptors as it found them."""
+
+    def setUp(self):
+        cleanfork.client()  # its socket is there from now on
+        before = open_descriptors()
+        self.addCleanup(lambda: self.assertEqual(open_descriptors().keys(), before.keys()))

@@ -1,0 +1,119 @@
+"""Signals of Python while it waits: KeyboardInterrupt and handlers."""
+
+import os
+import pty
+import signal
+import subprocess
+import time
+import unittest
+
+import cleanfork
+import cleanfork.subprocess
+from support import DEADLINE, MODULES, PYTHON, NothingLeft, wait_readable
+
+PIPE = -1
+
+
+class Interrupts(NothingLeft):
+    def interrupted(self, function, after=0.3):
+        """Calls it, with SIGINT on the way; how long it took to come out."""
+        begun = time.monotonic()
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        signal.setitimer(signal.ITIMER_REAL, after)
+        try:
+            with self.assertRaises(KeyboardInterrupt):
+                function()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return time.monotonic() - begun - after
+
+    def setUp(self):
+        super().setUp()
+        previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, previous)
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.SIG_DFL)
+
+    def test_in_wait(self):
+        for m in MODULES:
+            with self.subTest(m.__name__):
+                p = m.Popen(["sleep", "60"])
+                self.assertLess(self.interrupted(p.wait), 2)
+                self.assertIsNone(p.returncode)
+                p.kill()
+                self.assertEqual(p.wait(), -signal.SIGKILL)
+
+    def test_in_communicate(self):
+        for m in MODULES:
+            with self.subTest(m.__name__):
+                p = m.Popen(["sleep", "60"], stdin=PIPE, stdout=PIPE, stderr=PIPE)
+                self.assertLess(self.interrupted(lambda: p.communicate(b"x")), 2)
+                p.kill()
+                p.wait()
+                for f in (p.stdin, p.stdout, p.stderr):
+                    f.close()
+
+    def test_in_run_the_child_is_killed(self):
+        for m in MODULES:
+            with self.subTest(m.__name__):
+                r, w = os.pipe()
+                self.interrupted(lambda: m.run(["sleep", "60"], pass_fds=[w], stdout=PIPE))
+                os.close(w)
+                wait_readable(r)  # the only writer is gone
+                self.assertEqual(os.read(r, 1), b"")
+                os.close(r)
+
+    def test_a_wait_is_punctual(self):
+        p = cleanfork.client().spawn("sleep", ["60"])
+        self.assertLess(self.interrupted(p.wait), 0.2)
+        p.signal(9)
+        p.wait()
+
+    def test_handlers_run_while_it_waits(self):
+        seen = []
+        signal.signal(signal.SIGALRM, lambda *_: seen.append(time.monotonic()))
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        p = cleanfork.client().spawn("sleep", ["0.6"])
+        self.assertTrue(p.wait())
+        end = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self.assertGreaterEqual(len([t for t in seen if t < end]), 3)
+
+    def test_a_spawn_that_hangs_is_taken_back(self):
+        c = cleanfork.launch()
+        pid = c.server["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            self.assertLess(self.interrupted(lambda: c.spawn("sleep", ["60"])), 2)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        for _ in range(DEADLINE * 100):
+            if c.list() == []:
+                break
+            time.sleep(0.01)
+        self.assertEqual([each for each in c.list() if each["status"] is None], [])
+        c.close()
+
+    def test_control_c_at_a_terminal_reaches_the_child(self):
+        code = ("import cleanfork.subprocess as s\n"
+                "p = s.Popen(['sh', '-c', 'trap \"exit 7\" INT; echo up; while :; do sleep 0.05; done'])\n"
+                "try: p.wait()\n"
+                "except KeyboardInterrupt: print('code', p.wait())\n")
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(PYTHON, [PYTHON, "-c", code])
+        seen = b""
+        try:
+            while b"code 7" not in seen:
+                wait_readable(terminal)
+                seen += os.read(terminal, 1000)
+                if seen.endswith(b"up\r\n"):
+                    os.write(terminal, b"\x03")
+        except OSError:  # hung up
+            self.fail(seen)
+        finally:
+            os.close(terminal)
+            os.waitpid(pid, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
