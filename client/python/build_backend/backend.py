@@ -3,7 +3,8 @@
 Needs nothing that Python does not bring, so that it works without a network. The wheel has the
 extension module for this Python and the daemon; both link the system's libprotobuf.
 
-CLEANFORK_BUILD_DIR names a build directory to use, in place of build/wheel.
+CLEANFORK_BUILD_DIR names a build directory where the package is made already; else it is made in
+build/wheel.
 """
 
 from __future__ import annotations
@@ -58,13 +59,14 @@ def _wheel_file() -> str:
 
 def _build() -> Path:
     """The directory that holds the importable package."""
-    build = Path(os.environ.get("CLEANFORK_BUILD_DIR", ROOT / "build" / "wheel"))
-    if not (build / "CMakeCache.txt").exists():
+    made = os.environ.get("CLEANFORK_BUILD_DIR")
+    build = Path(made) if made else ROOT / "build" / "wheel"
+    if not made:
         off = [f"-DCLEANFORK_{part}=OFF" for part in ("TESTS", "BENCH", "EXAMPLES", "INSTALL")]
         subprocess.run(["cmake", "-S", ROOT, "-B", build, "-G", "Ninja",
                         "-DCMAKE_BUILD_TYPE=Release", f"-DPython3_EXECUTABLE={sys.executable}",
                         *off], check=True)
-    subprocess.run(["cmake", "--build", build, "--target", "python_package"], check=True)
+        subprocess.run(["cmake", "--build", build, "--target", "python_package"], check=True)
     package = build / "python"
     if not (package / "cleanfork" / "cleanforkd").exists():
         raise SystemExit("cleanfork: CMake built no Python package; it needs pybind11 2.10 and "

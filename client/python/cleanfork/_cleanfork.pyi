@@ -7,7 +7,7 @@ child cannot use what its parent made.
 
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Final, Protocol, TypedDict, final
+from typing import Final, NoReturn, Protocol, TypedDict, final
 
 from cleanfork._lifetime import Lifetime
 
@@ -172,7 +172,7 @@ class Client:
     def call(
         self, template_name: str, entry: str, payload: _Descriptor | _Bytes | None = None, *,
         args: Iterable[_Text] = (), named_fds: Mapping[str, int] = ..., result: bool = False,
-        timeout: float | None = None,
+        like_caller: bool = False, timeout: float | None = None,
         # As of spawn().
         stdin: _Stdio = None, stdout: _Stdio = None, stderr: _Stdio = None,
         fds: Mapping[int, _Descriptor] | Iterable[_Descriptor] | None = None,
@@ -217,6 +217,9 @@ class Client:
                         timeout: float | None = None) -> TemplateInfo: ...
     def remove_template(self, name: str, timeout: float | None = None) -> None: ...
     def stats(self, timeout: float | None = None) -> ServerStats: ...
+    def open_session(self) -> int:
+        """A socket for attach(), of this process or of a child: another session."""
+    # Last: its name hides the type.
     def list(self, timeout: float | None = None) -> list[ChildInfo]: ...
 
 def launch(daemon: _Text | None = None, *, daemon_args: Sequence[str] = (), log_fd: int = -1,
@@ -231,3 +234,9 @@ def attach(fd: int, *, timeout: float = 10.0) -> Client:
 
 def read_result(fd: int) -> bytes:
     """The answer of an entry, of what Process.take_result() gave, once the child has ended."""
+
+# For cleanfork.template.
+def c_environment() -> dict[bytes, bytes]:
+    """What putenv(3) and the like have made of it; os.environ is what Python began with."""
+
+def serve_template(control: int, host: object) -> NoReturn: ...
