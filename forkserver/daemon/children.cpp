@@ -94,7 +94,7 @@ void child_table::drain() {
     for (;;) {
         const int n = ::epoll_wait(watch_.native_handle(), events, k_exits_at_once, 0);
         for (int i = 0; i < n; ++i)
-            if (child* c = find(events[i].data.u64)) reap(*c);
+            if (child* c = find(events[i].data.u64)) reap_if_ended(*c);
         if (n < k_exits_at_once) break;
     }
     on_drained_();
@@ -123,7 +123,7 @@ void child_table::adopt(child& c) {
     if (!c.watched) ipc::pidfd_signal(c.pidfd.get(), SIGKILL);
 }
 
-void child_table::reap(child& c) {
+void child_table::reap_if_ended(child& c) {
     if (c.exit) return;
     siginfo_t info{};
     rusage usage{};

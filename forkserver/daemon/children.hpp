@@ -84,8 +84,11 @@ public:
     void ended(child& c, int wait_status, const rusage& usage, std::string error);
     // The template has gone: the forkserver is the parent now, and watches it.
     void adopt(child& c);
-    // Reaps it if it has ended.
-    void reap(child& c);
+    // Reaps it if it has ended. `on_drained` follows.
+    void reap(child& c) {
+        reap_if_ended(c);
+        on_drained_();
+    }
 
     child* find(std::uint64_t id);
     void forget(std::uint64_t id);
@@ -100,6 +103,8 @@ public:
 private:
     void await();
     void drain();
+    void take_exit(child& c);
+    void reap_if_ended(child& c);
     void exited(child& c, child_exit e);
 
     boost::asio::posix::stream_descriptor watch_;
