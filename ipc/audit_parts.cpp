@@ -69,7 +69,8 @@ void add_pending_signals(audit_report& report, std::string_view status) {
     const auto mask = [&](std::string_view key) {
         return to_number<std::uint64_t>(field(status, key), 16);
     };
-    const std::uint64_t pending = mask("SigPnd:") | mask("ShdPnd:");
+    // One that is not blocked is on its way this moment: a SIGKILL, of a process that ends.
+    const std::uint64_t pending = (mask("SigPnd:") | mask("ShdPnd:")) & mask("SigBlk:");
     if (pending == 0) return;
     for (int signal = 1; signal <= 64; ++signal) {
         if ((pending >> (signal - 1) & 1U) == 0) continue;

@@ -103,7 +103,6 @@ public:
 private:
     void await();
     void drain();
-    void take_exit(child& c);
     void reap_if_ended(child& c);
     void exited(child& c, child_exit e);
 

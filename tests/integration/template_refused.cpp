@@ -75,7 +75,7 @@ TEST_CASE("a template that begins badly is refused or has failed, with the reaso
     REQUIRE(failure_in(add_template(s, {.name = "good"})) == failure{});
     baseline before(s);
     for (const bad_start& b : k_bad_starts) {
-        CAPTURE(b.init);
+        CAPTURE(std::string(b.init));
         const failure f = failure_in(
             add_template(s, {.env = {{"TEMPLATE_INIT", b.init}},
                              .start_timeout_ms = b.init == std::string("hang") ? 200U : 0U}));
@@ -139,7 +139,7 @@ TEST_CASE("a template that becomes unclean is refused at its next fork, with wha
     const std::string order = directory / "misbehave";
     for (const std::uint32_t warm : {0U, 2U})
         for (const misdeed& d : k_misdeeds) {
-            CAPTURE(d.what);
+            CAPTURE(std::string(d.what));
             CAPTURE(warm);
             test_daemon daemon;
             raw_session s(daemon);

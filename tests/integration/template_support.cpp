@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
+
 namespace cleanfork::testing {
 
 unique_fd memory_file(std::string_view contents) {
@@ -53,6 +55,18 @@ v1::TemplateInfo template_info(raw_session& s, const std::string& name) {
     REQUIRE(r.message.has_list_templates());
     REQUIRE(r.message.list_templates().templates_size() == 1);
     return r.message.list_templates().templates(0);
+}
+
+void fail_with(const v1::TemplateInfo& info) {
+    std::string text = "the template never became what it should: state " +
+                       std::to_string(info.state()) + ", " + std::to_string(info.restarts()) +
+                       " restarts, " + ipc::from_wire(info.last_error()).message();
+    for (const v1::GenerationInfo& g : info.generations())
+        text += "; generation " + std::to_string(g.generation()) + " in state " +
+                std::to_string(g.state()) + " with " + std::to_string(g.children()) +
+                " children, " + std::to_string(g.warm_pids_size()) + " warm";
+    FAIL(text);
+    std::abort();  // FAIL() throws
 }
 
 v1::SpawnRequest call_of(const std::string& entry, const std::vector<std::string>& arguments,

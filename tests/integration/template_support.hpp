@@ -25,12 +25,15 @@ v1::ClientMessage add_request(const template_request& t);
 // The reply to it; the failure is in it.
 reply add_template(raw_session& s, const template_request& t = {});
 v1::TemplateInfo template_info(raw_session& s, const std::string& name = "t");
+[[noreturn]] void fail_with(const v1::TemplateInfo& info);
 // Asks until `enough` says so.
 template <class Enough>
 v1::TemplateInfo info_until(raw_session& s, Enough enough, const std::string& name = "t") {
+    const auto give_up = std::chrono::steady_clock::now() + k_patience;
     for (;;) {
         v1::TemplateInfo i = template_info(s, name);
         if (enough(i)) return i;
+        if (std::chrono::steady_clock::now() > give_up) fail_with(i);
     }
 }
 

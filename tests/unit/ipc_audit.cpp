@@ -178,6 +178,13 @@ TEST_CASE("POSIX timers, pending signals and children are found") {
     };
     CHECK(found_after(hazard::pending_signal, [&] { hold(SIGUSR1); }).name == "SIGUSR1");
     CHECK(found_after(hazard::pending_signal, [&] { hold(SIGRTMIN + 2); }).name == "SIGRTMIN+2");
+    // Stopped, it does not take what is not blocked: that is no state of its own.
+    const victim stopped([] {});
+    ::kill(stopped.pid(), SIGSTOP);
+    siginfo_t info{};
+    ::waitid(P_PID, static_cast<id_t>(stopped.pid()), &info, WSTOPPED | WNOWAIT);
+    ::kill(stopped.pid(), SIGTERM);
+    CHECK(report_of(stopped.pid()).safe());
     const finding child = found_after(hazard::child, [] { start_child(); });
     CHECK(child.number > 1);
     CHECK(child.name == report_of(::getpid()).name);
