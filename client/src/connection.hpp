@@ -62,6 +62,8 @@ public:
     // Ends the session; what is pending fails with ECANCELED.
     void close();
     [[nodiscard]] bool lost() const;
+    // The socket, borrowed: for a forked child that must close it, and may touch nothing else.
+    [[nodiscard]] int native_handle() const noexcept { return socket_.get(); }
 
     // Set once by the handshake, before the connection is shared.
     server_info server;

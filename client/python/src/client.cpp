@@ -6,7 +6,6 @@
 
 #include <cerrno>
 
-#include "client/python/src/connection_socket.hpp"
 #include "client/python/src/interruptible.hpp"
 #include "client/python/src/options.hpp"
 #include "client/python/src/reports.hpp"
@@ -103,8 +102,8 @@ py::bytes read_answer(int fd) { return py::bytes(read_result(fd)); }
 py_client::py_client(client c, const std::optional<caller_state>& launched,
                      std::optional<base_state> base)
     : client_(std::move(c)),
-      socket_(
-          std::make_unique<parent_only_socket>(socket_of(*detail::connection::of(*client_.get())))),
+      socket_(std::make_unique<parent_only_socket>(
+          detail::connection::of(*client_.get())->native_handle())),
       launched_(launched),
       base_(std::move(base)) {}
 
@@ -134,7 +133,7 @@ bool py_client::connected() const {
     return ::poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0;
 }
 
-int py_client::fileno() const { return socket_of(connection()); }
+int py_client::fileno() const { return connection().native_handle(); }
 
 py_process py_client::spawn(py::handle program, py::handle args, bool like_caller, const seconds& t,
                             const py::kwargs& keywords) const {
