@@ -259,9 +259,12 @@ namespace {
 int close_from_to(unsigned first, unsigned last) noexcept {
     if (first > last || ::syscall(SYS_close_range, first, last, 0U) == 0) return 0;
     if (errno != ENOSYS) return errno;
-    rlimit most{};
-    ::getrlimit(RLIMIT_NOFILE, &most);
-    for (rlim_t fd = first; fd <= last && fd < most.rlim_max; ++fd) ::close(static_cast<int>(fd));
+    // Before Linux 5.9. fs.nr_open is no higher there unless somebody raised it.
+    constexpr rlim_t k_most = 1U << 20;
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    for (rlim_t fd = first; fd <= last && fd < std::min(limit.rlim_max, k_most); ++fd)
+        ::close(static_cast<int>(fd));
     return 0;
 }
 
