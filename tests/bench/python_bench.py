@@ -1,0 +1,267 @@
+"""./dev bench: what a process costs in Python, each way taking its turn in one run.
+
+Prints tables and writes bench-python.json. --quick: a tenth of the rounds. The parts run
+in interpreters of their own, so that each has the size that it is about.
+"""
+
+import argparse
+import json
+import mmap
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import cleanfork
+
+# The part decides what this script imports, here and in whichever process imports it.
+PART = os.environ.get("PYTHON_BENCH_PART", "")
+if PART == "numpy":
+    import numpy
+
+GIB_4 = 4 << 30
+IDLE_CHILDREN = 8
+SPAWN_ROUNDS = 4  # one in so many: it is slow
+
+
+# ---- what children do
+
+
+def nothing():
+    pass
+
+
+def use_numpy():
+    assert numpy.arange(100).sum() == 4950
+
+
+def take(payload):
+    assert payload
+
+
+def tell_time(path):
+    now = time.monotonic_ns()
+    with open(path, "w") as f:
+        f.write(str(now))
+
+
+def idle(end):
+    end.poll(None)  # until the other end is closed
+
+
+TARGET = use_numpy if PART == "numpy" else nothing
+
+
+# ---- what is measured: each returns seconds
+
+
+def clock(function):
+    before = time.perf_counter()
+    function()
+    return time.perf_counter() - before
+
+
+def fork_and_wait(target):
+    pid = os.fork()
+    if pid == 0:
+        target()
+        os._exit(0)
+    if os.waitpid(pid, 0)[1] != 0:
+        raise RuntimeError("fork")
+
+
+def start_and_join(ctx, target, *args):
+    p = ctx.Process(target=target, args=args)
+    p.start()
+    p.join()
+    if p.exitcode != 0:
+        raise RuntimeError(f"exit code {p.exitcode}")
+    p.close()
+
+
+def start_alone(ctx, target, *args):
+    p = ctx.Process(target=target, args=args)
+    took = clock(p.start)
+    p.join()
+    if p.exitcode != 0:
+        raise RuntimeError(f"exit code {p.exitcode}")
+    p.close()
+    return took
+
+
+def to_first_line(run, path):
+    before = time.monotonic_ns()
+    run(path)
+    with open(path) as f:
+        return (int(f.read()) - before) / 1e9
+
+
+def fork_and_tell(path):
+    fork_and_wait(lambda: tell_time(path))
+
+
+# ---- turns, tables
+
+
+def alternate(contenders, rounds):
+    """(name, function that returns seconds[, every so many rounds]): a turn each."""
+    times = {name: [] for name, *_ in contenders}
+    for turn in range(-2, rounds):  # the first two warm everything up
+        for name, function, *every in contenders:
+            if turn % (every[0] if every else 1) == 0 or turn < 0:
+                took = function()
+                if turn >= 0:
+                    times[name].append(took)
+    return times
+
+
+def rows(title, times, bases):
+    print(title)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    found = []
+    for name, values in times.items():
+        ratios = {base: medians[name] / medians[base] for base in bases}
+        deciles = statistics.quantiles(values, n=10) if len(values) > 1 else values * 9
+        found.append({"contender": name, "median_ms": medians[name] * 1e3,
+                      "p10_ms": deciles[0] * 1e3, "p90_ms": deciles[-1] * 1e3,
+                      "runs": len(values), "ratios": ratios})
+        told = "  ".join(f"{ratio:6.2f} x {base}" for base, ratio in ratios.items())
+        print(f"  {name:34s} {medians[name] * 1e3:9.2f} ms   {told}", flush=True)
+    return found
+
+
+def contexts():
+    """The stock methods, and cleanfork's without and with processes forked ahead."""
+    preload = ["__main__", "numpy"] if PART == "numpy" else ["__main__"]
+    stock = multiprocessing.get_context("forkserver")
+    stock.set_forkserver_preload(preload)
+    return {"stock fork": multiprocessing.get_context("fork"),
+            "stock forkserver": stock,
+            "stock spawn": multiprocessing.get_context("spawn"),
+            "cleanfork": cleanfork.get_context(preload=preload),
+            "cleanfork, warm": cleanfork.get_context(preload=preload, warm=4)}
+
+
+def pss_of(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("Pss:"))
+
+
+def idle_memory(ctx):
+    """KiB for each of some children that wait."""
+    receiver, sender = ctx.Pipe(duplex=False)
+    children = [ctx.Process(target=idle, args=(receiver,)) for _ in range(IDLE_CHILDREN)]
+    for child in children:
+        child.start()
+    time.sleep(0.5)  # until they wait; there is no event for having gone to sleep
+    pss = statistics.mean(pss_of(child.pid) for child in children)
+    sender.close()
+    for child in children:
+        child.join()
+    receiver.close()
+    return pss
+
+
+# ---- parts
+
+
+def part_of_size(rounds):
+    all_of = contexts()
+    bare = "os.fork() + wait"
+    out = {}
+    turns = [(bare, lambda: clock(lambda: fork_and_wait(TARGET)))]
+    for name, ctx in all_of.items():
+        turns.append((name, lambda ctx=ctx: clock(lambda: start_and_join(ctx, TARGET)),
+                      SPAWN_ROUNDS if name == "stock spawn" else 1))
+    out["start_and_join"] = rows(f"start() + join(), {PART}", alternate(turns, rounds),
+                                 (bare, "stock forkserver"))
+
+    with tempfile.TemporaryDirectory() as place:
+        path = os.path.join(place, "time")
+        turns = [(bare, lambda: clock(lambda: fork_and_wait(TARGET))),
+                 ("os.fork() to the first line", lambda: to_first_line(fork_and_tell, path))]
+        for name in ("stock fork", "stock forkserver", "cleanfork", "cleanfork, warm"):
+            def run(path, ctx=all_of[name]):
+                start_and_join(ctx, tell_time, path)
+
+            turns.append((name, lambda run=run: to_first_line(run, path)))
+        out["first_line"] = rows(f"start() to the target's first line, {PART}",
+                                 alternate(turns, rounds), (bare, "os.fork() to the first line"))
+
+    turns = []
+    for size, label in ((0, "none"), (1 << 10, "1 KB"), (10 << 20, "10 MB")):
+        arguments = (bytes(size),) if size else ()
+        target = take if size else nothing
+        for name in ("stock forkserver", "cleanfork", "cleanfork, warm"):
+            turns.append((f"{name}, {label}",
+                          lambda ctx=all_of[name], target=target, arguments=arguments:
+                          start_alone(ctx, target, *arguments),
+                          4 if size > 1 << 20 else 1))
+    out["start"] = rows(f"start() alone, by payload, {PART}", alternate(turns, rounds),
+                        ("cleanfork, none",))
+
+    pss = {name: idle_memory(all_of[name]) for name in ("stock forkserver", "cleanfork")}
+    print(f"PSS of an idle child, {PART}")
+    for name, value in pss.items():
+        print(f"  {name:34s} {value:9.0f} KiB   {value / pss['stock forkserver']:6.2f} x stock forkserver")
+    out["idle_pss_kib"] = pss
+    return out
+
+
+def part_large(rounds):
+    ctx = cleanfork.get_context(preload=["__main__"])
+    times = {"parent as it is": [], "parent with 4 GiB touched": [],
+             "the same, stock fork": []}
+    fork = multiprocessing.get_context("fork")
+    for _ in range(3):
+        for name in tuple(times)[:2]:
+            heap = None
+            if "4 GiB" in name:
+                heap = mmap.mmap(-1, GIB_4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+                heap.madvise(mmap.MADV_NOHUGEPAGE)
+                for at in range(0, GIB_4, mmap.PAGESIZE):
+                    heap[at] = 1
+            for turn in range(rounds // 3):
+                took = clock(lambda: start_and_join(ctx, nothing))
+                if turn >= 2:
+                    times[name].append(took)
+            if heap is not None:
+                times["the same, stock fork"] += [clock(lambda: start_and_join(fork, nothing))
+                                                  for _ in range(3)]
+                heap.close()
+    return rows("start() + join() of cleanfork", times, ("parent as it is",))
+
+
+def run_part(name, rounds):
+    command = [sys.executable, os.path.abspath(__file__), "--rounds", str(rounds), "--part"]
+    with tempfile.NamedTemporaryFile("r") as out:
+        subprocess.run([*command, out.name], check=True,
+                       env={**os.environ, "PYTHON_BENCH_PART": name})
+        return json.load(out)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--part", metavar="FILE", help="of the environment; results into FILE")
+    parser.add_argument("--only", choices=("small", "numpy", "large"))
+    chosen = parser.parse_args()
+    rounds = chosen.rounds // 10 if chosen.quick else chosen.rounds
+    if chosen.part:
+        found = part_large(rounds) if PART == "large" else part_of_size(rounds)
+        with open(chosen.part, "w") as f:
+            json.dump(found, f)
+        return
+    names = (chosen.only,) if chosen.only else ("small", "numpy", "large")
+    results = {name: run_part(name, rounds) for name in names}
+    with open("bench-python.json", "w") as f:
+        json.dump(results, f, indent=2)
+    print("written to bench-python.json")
+
+
+if __name__ == "__main__":
+    main()
