@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <exception>
@@ -52,12 +53,26 @@ private:
     std::unordered_map<pid_t, std::uint64_t> children_;
 };
 
+// The loop's own thread blocks SIGCHLD and reads it from a descriptor. A thread that a
+// template has although it should not, does not block it, and would make it vanish.
+pid_t loop_thread = 0;
+
+void pass_on(int number) {
+    const int saved = errno;
+    ::syscall(SYS_tgkill, ::getpid(), loop_thread, number);
+    errno = saved;
+}
+
 bool loop::open() {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     // A template that ignored it would have no children to tell of.
-    std::signal(SIGCHLD, SIG_DFL);
+    loop_thread = static_cast<pid_t>(::syscall(SYS_gettid));
+    struct sigaction passed_on {};
+    passed_on.sa_handler = &pass_on;
+    passed_on.sa_flags = SA_RESTART;
+    ::sigaction(SIGCHLD, &passed_on, nullptr);
     if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return false;
     signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     null_.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));

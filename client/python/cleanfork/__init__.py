@@ -110,7 +110,7 @@ def _register_start_method() -> None:
                 contexts = module._concrete_contexts  # type: ignore[attr-defined]
                 contexts.setdefault("cleanfork", _LateContext())
 
-            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+            setattr(spec.loader, "exec_module", exec_module)
             return spec
 
     sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]

@@ -7,14 +7,39 @@ Runs an unchanged program with its multiprocessing served by cleanfork: the star
 from __future__ import annotations
 
 import argparse
+import builtins
 import multiprocessing.context as context
 import os
+import pkgutil
 import runpy
 import sys
+import types
+from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from cleanfork import _mp_popen
 from cleanfork.multiprocessing import _registered, install
+
+
+def _run(program: str, is_module: bool) -> None:
+    """What `python3 program` and `python3 -m program` do; __main__ stays the program's to the end."""
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    run_as_main: Any = runpy._run_module_as_main  # type: ignore[attr-defined]
+    is_file = not is_module and pkgutil.get_importer(program) is None
+    if not sys.flags.safe_path:
+        at = os.path.dirname(os.path.realpath(program)) if is_file else program
+        sys.path[0] = os.getcwd() if is_module else at
+    if is_module:
+        run_as_main(program)
+    elif not is_file:  # a directory or an archive
+        run_as_main("__main__", alter_argv=False)
+    else:
+        loader = SourceFileLoader("__main__", program)
+        with open(program, "rb") as file:
+            code = compile(file.read(), program, "exec", dont_inherit=True)
+        main.__dict__.update(__file__=program, __cached__=None, __loader__=loader,
+                             __builtins__=builtins)
+        exec(code, main.__dict__)
 
 
 def main() -> None:
@@ -35,17 +60,12 @@ def main() -> None:
     for ctx in (_registered, _mp_popen._drop_in):
         ctx.warm = chosen.warm
         ctx.unclean = chosen.unclean
-        ctx.preload = ("__main__", *chosen.preload)
+        ctx.preload = tuple(chosen.preload)
     install()
-    default: Any = context._default_context  # type: ignore[attr-defined]
+    default: Any = context._default_context
     default._default_context = _registered
     sys.argv[:] = [chosen.program, *chosen.args]
-    if chosen.module:
-        sys.path[0] = os.getcwd()
-        runpy.run_module(chosen.program, run_name="__main__", alter_sys=True)
-    else:
-        sys.path[0] = os.path.dirname(os.path.abspath(chosen.program))
-        runpy.run_path(chosen.program, run_name="__main__")
+    _run(chosen.program, chosen.module)
 
 
 if __name__ == "__main__":

@@ -138,6 +138,9 @@ class Client:
     def connected(self) -> bool: ...
     @property
     def server(self) -> ServerInfo: ...
+    @property
+    def launched(self) -> bytes:
+        """For attach() in a child: the limits and the like that the forkserver took over."""
     def close(self) -> None: ...
     def fileno(self) -> int:
         """The socket, borrowed."""
@@ -229,7 +232,7 @@ def launch(daemon: _Text | None = None, *, daemon_args: Sequence[str] = (), log_
 def connect(path: _Text | None = None, *, timeout: float = 10.0) -> Client:
     """Joins a running one; None: at CLEANFORK_SOCKET, or the usual place."""
 
-def attach(fd: int, *, timeout: float = 10.0) -> Client:
+def attach(fd: int, *, timeout: float = 10.0, launched: bytes = b"") -> Client:
     """Takes over a socket (AF_UNIX, SOCK_SEQPACKET) that is connected to one."""
 
 def read_result(fd: int) -> bytes:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import socket
 import sys
 import traceback
-from multiprocessing import forkserver, process, reduction, resource_tracker, spawn
+from multiprocessing import forkserver, process, resource_tracker, spawn, util
 from typing import Any
 
 # Descriptors come by name. These, and the numbers from "0" on of those that the
 # process object names; what one request cannot carry comes over a socket.
-PARENT, TRACKER, SESSION, MORE = "parent", "tracker", "session", "more"
+PARENT, TRACKER, SESSION, MORE, CLAIM = "parent", "tracker", "session", "more", "claim"
 FDS_AT_ONCE = 40
 FDS_PER_MESSAGE = 200
 
@@ -36,54 +37,101 @@ def _receive_more(fd: int) -> list[int]:
             received += fds
 
 
-def _take_descriptors(descriptors: dict[str, int]) -> int:
-    from cleanfork import _server
+def claimed(fd: int) -> bool:
+    """Takes the one right to run; false when the parent has taken it back."""
+    try:
+        return len(os.read(fd, 8)) == 8
+    except BlockingIOError:
+        return False
 
+
+def _take_descriptors(descriptors: dict[str, int]) -> int:
     inherited = [descriptors[str(i)] for i in range(FDS_AT_ONCE) if str(i) in descriptors]
     if MORE in descriptors:
         inherited += _receive_more(descriptors[MORE])
+    os.close(descriptors[CLAIM])
     for fd in (*inherited, *descriptors.values()):
-        if fd > 2 and fd != descriptors.get(MORE):
+        if fd > 2 and fd not in (descriptors.get(MORE), descriptors[CLAIM]):
             os.set_inheritable(fd, False)
-    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    server: Any = forkserver._forkserver
     server._inherited_fds = inherited
-    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    tracker: Any = resource_tracker._resource_tracker
     tracker._fd = descriptors[TRACKER]
-    _server.inherit(descriptors[SESSION])
     return descriptors[PARENT]
 
 
 def _apply(extra: dict[str, Any]) -> None:
-    if extra.get("faulthandler"):
+    from cleanfork import _mp_popen
+
+    _mp_popen.set_options(extra["options"])
+    if extra["stdin"]:  # which multiprocessing would replace by /dev/null
+        util._close_stdin = lambda: None  # type: ignore[attr-defined]
+    if extra["faulthandler"]:
         import faulthandler
 
         faulthandler.enable()
+    elif "faulthandler" in sys.modules:  # by the template's options
+        sys.modules["faulthandler"].disable()
     if extra.get("warnings") is not None:
         import warnings
 
-        warnings.filters[:] = extra["warnings"]
-        warnings._filters_mutated()  # type: ignore[attr-defined]
+        module: Any = warnings
+        module.filters[:] = extra["warnings"]
+        module._filters_mutated()
 
 
 def run(payload: memoryview, descriptors: dict[str, int]) -> int:
+    from cleanfork import _server
+
     try:
+        if not claimed(descriptors[CLAIM]):
+            return 0
         sentinel = _take_descriptors(descriptors)
         current: Any = process.current_process()
         source = io.BytesIO(payload)
         current._inheriting = True
         try:
-            spawn.prepare(reduction.pickle.load(source))
-            extra = reduction.pickle.load(source)
+            _server.inherit(descriptors[SESSION], pickle.load(source))
+            spawn.prepare(pickle.load(source))
+            extra = pickle.load(source)
             _apply(extra)
-            made = reduction.pickle.load(source)
+            made = pickle.load(source)
         finally:
             del current._inheriting
         if extra.get("child_hook") is not None:
             extra["child_hook"](made)
         return int(made._bootstrap(sentinel))
     except SystemExit as e:
-        return e.code if isinstance(e.code, int) else 1
+        if e.code is None or isinstance(e.code, int):
+            return e.code or 0
+        print(e.code, file=sys.stderr, flush=True)
+        return 1
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
         return 1
+
+
+def _nothing() -> None:
+    pass
+
+
+def rehearse() -> None:
+    """In a child that nobody asked for: what run() does, with a process that does nothing."""
+    from types import SimpleNamespace
+
+    from cleanfork import _mp_popen, _server
+    from cleanfork.multiprocessing import CleanforkProcess, _registered
+
+    # No forkserver for this one.
+    server: Any = _server
+    server._client = SimpleNamespace(connected=True, launched=b"")
+    popen = _mp_popen.Popen.__new__(_mp_popen.Popen)
+    popen._fds = []
+    made = CleanforkProcess(target=_nothing)
+    payload = popen._pickled(made, _mp_popen._extra(_registered, {}))
+    parent, tracker = os.pipe()
+    session = os.open(os.devnull, os.O_RDONLY)
+    claim = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    if run(payload, {PARENT: parent, TRACKER: tracker, SESSION: session, CLAIM: claim}) != 0:
+        raise RuntimeError("the rehearsal failed")

@@ -12,13 +12,14 @@ __all__ = ["start", "stop", "client"]
 
 _lock = allocate_lock()
 _client: Client | None = None
-_inherited: int | None = None  # a socket to the forkserver of the program's parent
+# A socket to the forkserver of the program's parent, and what Client.launched is there.
+_inherited: tuple[int, bytes] | None = None
 
 
-def inherit(fd: int) -> None:
+def inherit(fd: int, launched: bytes) -> None:
     """This process uses its parent's forkserver, from its first need on."""
     global _inherited
-    _inherited = fd
+    _inherited = fd, launched
 
 
 def _forget() -> None:
@@ -44,9 +45,9 @@ def _join_inherited(timeout: float) -> Client | None:
     global _inherited
     if _inherited is None:
         return None
-    fd, _inherited = _inherited, None
+    (fd, launched), _inherited = _inherited, None
     try:
-        return _cleanfork.attach(fd, timeout=timeout)
+        return _cleanfork.attach(fd, timeout=timeout, launched=launched)
     except OSError:  # it has ended, with the program that began it
         return None
 

@@ -36,12 +36,17 @@ class CleanforkProcess(_process.BaseProcess):
         self._cleanfork_attributes = own
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # What is for the start of this process is not for the process.
-        state = {k: v for k, v in self.__dict__.items() if k != "_cleanfork_attributes"}
-        kind: Any = type(self)
-        if kind.__dict__.get("_is_bound"):
-            kind = CleanforkProcess  # the context's own class has no name to be found by
-        return _new, (kind,), state
+        reduced: Any = super().__reduce_ex__(protocol)
+        if not isinstance(reduced, tuple):
+            return reduced
+        made, arguments, *rest = reduced
+        if rest and isinstance(rest[0], dict):
+            # What is for the start of this process is not for the process.
+            rest[0] = {k: v for k, v in rest[0].items() if k != "_cleanfork_attributes"}
+        if type(self).__dict__.get("_is_bound"):
+            # The context's own class has no name to be found by.
+            made, arguments = _new, (CleanforkProcess,)
+        return made, arguments, *rest
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
@@ -62,26 +67,28 @@ class CleanforkProcess(_process.BaseProcess):
     @property
     def spawn_timing(self) -> dict[str, float]:
         """Seconds: "pickle", and "start" until the child had its descriptors and attributes."""
-        return dict(self._popen.timing)  # type: ignore[attr-defined]
+        popen = getattr(self, "_popen", None)
+        return {} if popen is None else dict(popen.timing)
 
 
-def _new(kind: type[Any]) -> Any:
+def _new(kind: Any) -> Any:
     return kind.__new__(kind)
 
 
 class CleanforkContext(_context.BaseContext):
     _name = "cleanfork"
-    Process = CleanforkProcess  # type: ignore[assignment]
+    Process: Any = CleanforkProcess
 
-    def __init__(self, *, preload: list[str] | tuple[str, ...] = ("__main__",), warm: int = 0,
-                 unclean: str = "refuse", child_hook: Any = None, die_with_parent: bool = False,
-                 **attributes: Any) -> None:
+    def __init__(self, *, preload: list[str] | tuple[str, ...] = (), main: bool = True,
+                 warm: int = 0, unclean: str = "refuse", child_hook: Any = None,
+                 die_with_parent: bool = False, **attributes: Any) -> None:
         unknown = set(attributes) - _ATTRIBUTES
         if unknown:
             raise TypeError(f"get_context() has no option {', '.join(sorted(unknown))}")
         if unclean not in ("refuse", "warn"):
             raise ValueError("unclean is 'refuse' or 'warn'")
         self.preload = tuple(preload)
+        self.main = main
         self.warm = warm
         self.unclean = unclean
         self.child_hook = child_hook
@@ -97,30 +104,31 @@ class CleanforkContext(_context.BaseContext):
 
     def start(self) -> None:
         """Starts the template now: a preload that fails is told here."""
-        from cleanfork._mp_popen import ensure_template
+        from cleanfork._mp_template import ensure_template
 
         ensure_template(self)
 
     def reload(self) -> None:
         """Imports everything anew, in a new template; processes that run are left alone."""
-        from cleanfork._mp_popen import reload_template
+        from cleanfork._mp_template import reload_template
 
         reload_template(self)
 
 
 def _rebuild(state: dict[str, Any]) -> CleanforkContext:
-    options = ("preload", "warm", "unclean", "child_hook", "die_with_parent")
+    options = ("preload", "main", "warm", "unclean", "child_hook", "die_with_parent")
     return get_context(**{k: state[k] for k in options}, **state["attributes"])
 
 
 def get_context(**options: Any) -> CleanforkContext:
     """A multiprocessing context whose processes come from a template.
 
-    ``preload``: modules, "__main__" for the program's own (the default). ``warm``: processes
-    kept forked ahead. ``unclean``: "refuse" (default) a template that has threads or sockets
-    after its imports, or "warn". ``child_hook(process)`` runs in each child before its target.
-    ``die_with_parent``: all processes end with the program, not only daemonic ones. And the
-    attributes env, cwd, fds, stdin, stdout, stderr, rlimits, nice, affinity, cgroup, ...
+    ``preload``: modules the template imports, after the program's own unless ``main`` is
+    False (each child imports that then). ``warm``: processes kept forked ahead. ``unclean``:
+    "refuse" (default) a template that has threads or sockets after its imports, or "warn".
+    ``child_hook(process)`` runs in each child before its target. ``die_with_parent``: all
+    processes end with the program, not only daemonic ones. And the attributes env, cwd, fds,
+    stdin, stdout, stderr, rlimits, nice, affinity, cgroup, ...
     """
     register()
     if not options:
@@ -128,7 +136,7 @@ def get_context(**options: Any) -> CleanforkContext:
     made = CleanforkContext(**options)
     bound = type("CleanforkProcess", (CleanforkProcess,),
                  {"_cleanfork_context": made, "_is_bound": True})
-    made.Process = bound  # type: ignore[misc, assignment]
+    made.Process = bound
     return made
 
 

@@ -32,6 +32,38 @@ def _import_main(config: dict[str, Any]) -> None:
         del current._inheriting  # type: ignore[attr-defined]
 
 
+class _Semaphores:
+    """Named semaphores of the imported modules, such as a Lock at module level.
+
+    Children get them by the fork. Their names go at once: a tracker, which would see
+    to that, is a process, and a template has none.
+    """
+
+    def __enter__(self) -> None:
+        from multiprocessing.resource_tracker import _resource_tracker
+
+        self._names: set[str] = set()
+        self._tracker: Any = _resource_tracker
+        self._send = _resource_tracker._send  # type: ignore[attr-defined]
+        self._tracker._send = self._note
+        self._tracker.ensure_running = lambda: None
+
+    def _note(self, command: str, name: str, kind: str) -> None:
+        if kind == "semaphore":
+            (self._names.add if command == "REGISTER" else self._names.discard)(name)
+        else:
+            del self._tracker.ensure_running
+            self._send(command, name, kind)
+
+    def __exit__(self, *_: object) -> None:
+        self._tracker.__dict__.pop("ensure_running", None)
+        del self._tracker._send
+        if self._names:
+            module: Any = __import__("_multiprocessing")
+            for name in self._names:
+                module.sem_unlink(name)
+
+
 def _reset_signals() -> None:
     """The dispositions of a fresh interpreter: the child has the kernel's defaults."""
     import signal
@@ -84,17 +116,30 @@ class Host:
         import multiprocessing.spawn  # noqa: F401
 
         import cleanfork._mp_child
+        import cleanfork._mp_popen
         import cleanfork.multiprocessing
 
         cleanfork.multiprocessing.register()
         if self._config.get("drop_in"):
             cleanfork.multiprocessing.install()
-        _import_main(self._config)
-        for name in self._config["preload"]:
-            __import__(name)
+        with _Semaphores():
+            _import_main(self._config)
+            for name in self._config["preload"]:
+                __import__(name)
         # Children do not touch, and so do not copy, what the collector would mark.
         gc.collect()
         gc.freeze()
+
+    def may_rehearse(self) -> bool:
+        # A template with threads is about to be refused; a fork of it could hang.
+        return len(os.listdir("/proc/self/task")) == 1
+
+    def rehearse(self) -> None:
+        """Everything a child does for an empty target: see hot_pages.hpp."""
+        from cleanfork import _mp_child
+
+        self.in_child()
+        _mp_child.rehearse()
 
     def in_child(self) -> None:
         _reset_signals()
@@ -104,7 +149,8 @@ class Host:
             numpy_random.seed()
         for stream, fd in ((sys.stdout, 1), (sys.stderr, 2)):
             if stream is not None and os.isatty(fd):
-                stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+                terminal: Any = stream
+                terminal.reconfigure(line_buffering=True)
 
     def run(self, entry: str, payload: memoryview, arguments: list[bytes],
             descriptors: dict[str, int], result_fd: int) -> int:
@@ -133,5 +179,5 @@ if __name__ == "__main__":
     # Not as __main__: that name is for the program's own main module.
     from cleanfork import template
 
-    del sys.modules["__main__"].__dict__["__file__"]
+    sys.modules["__main__"] = type(sys)("__main__")
     sys.exit(template.main())

@@ -9,6 +9,7 @@
 #include <cleanfork/unique_fd.hpp>
 #include <cstring>
 #include <string_view>
+#include <type_traits>
 
 namespace cleanfork::python {
 
@@ -17,6 +18,20 @@ caller_state::caller_state() {
         ::getrlimit(static_cast<__rlimit_resource_t>(i), &limits_[static_cast<std::size_t>(i)]);
     nice_ = ::getpriority(PRIO_PROCESS, 0);
     ::sched_getaffinity(0, sizeof processors_, &processors_);
+}
+
+std::string caller_state::packed() const {
+    static_assert(std::is_trivially_copyable_v<caller_state>);
+    std::string bytes(sizeof *this, '\0');
+    std::memcpy(bytes.data(), this, sizeof *this);
+    return bytes;
+}
+
+std::optional<caller_state> caller_state::unpacked(std::string_view bytes) {
+    if (bytes.size() != sizeof(caller_state)) return std::nullopt;
+    caller_state state;
+    std::memcpy(&state, bytes.data(), sizeof state);
+    return state;
 }
 
 void caller_state::add_changes(const caller_state& launched, spawn_options& o) const {

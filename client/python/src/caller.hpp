@@ -6,7 +6,9 @@
 
 #include <array>
 #include <cleanfork/spawn_options.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace cleanfork::python {
 
@@ -16,6 +18,10 @@ namespace cleanfork::python {
 class caller_state {
 public:
     caller_state();  // of now
+
+    // As bytes for another process of this machine: opaque, and nothing if they are no state.
+    [[nodiscard]] std::string packed() const;
+    static std::optional<caller_state> unpacked(std::string_view bytes);
 
     // Sets in `o` what differs from `launched`.
     void add_changes(const caller_state& launched, spawn_options& o) const;

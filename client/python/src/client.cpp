@@ -91,8 +91,9 @@ std::unique_ptr<py_client> connect_client(py::handle path, double t) {
     return connected([&] { return connect(o); });
 }
 
-std::unique_ptr<py_client> attach_client(int fd, double t) {
-    return connected([&] { return attach(unique_fd(fd), nanoseconds_of(t)); });
+std::unique_ptr<py_client> attach_client(int fd, double t, const py::bytes& launched) {
+    return connected([&] { return attach(unique_fd(fd), nanoseconds_of(t)); },
+                     caller_state::unpacked(std::string_view(launched)));
 }
 
 py::bytes read_answer(int fd) { return py::bytes(read_result(fd)); }
@@ -214,6 +215,8 @@ void py_client::remove_template(std::string_view name, const seconds& t) const {
 
 py::dict py_client::server() const { return dict_of(connection().server); }
 
+py::bytes py_client::launched() const { return launched_ ? launched_->packed() : std::string(); }
+
 py::dict py_client::stats(const seconds& t) const {
     outgoing m;
     m->mutable_stats();
@@ -240,6 +243,7 @@ void bind_client(py::module_& m) {
         .def("fileno", &py_client::fileno)
         .def_property_readonly("connected", &py_client::connected)
         .def_property_readonly("server", &py_client::server)
+        .def_property_readonly("launched", &py_client::launched)
         .def("spawn", &py_client::spawn, py::arg("program"), no_args, py::kw_only(),
              py::arg("like_caller") = false, no_timeout)
         .def("call", &py_client::call, py::arg("template_name"), py::arg("entry"),
@@ -263,7 +267,8 @@ void bind_client(py::module_& m) {
           py::arg("timeout") = k_usual);
     m.def("connect", &connect_client, py::arg("path") = py::none(), py::kw_only(),
           py::arg("timeout") = k_usual);
-    m.def("attach", &attach_client, py::arg("fd"), py::kw_only(), py::arg("timeout") = k_usual);
+    m.def("attach", &attach_client, py::arg("fd"), py::kw_only(), py::arg("timeout") = k_usual,
+          py::arg("launched") = py::bytes());
     m.def("read_result", &read_answer, py::arg("fd"));
 }
 

@@ -42,6 +42,7 @@ public:
     void remove_template(std::string_view name, const std::optional<double>& seconds) const;
 
     [[nodiscard]] py::dict server() const;
+    [[nodiscard]] py::bytes launched() const;  // empty: nothing is known
     [[nodiscard]] py::dict stats(const std::optional<double>& seconds) const;
     [[nodiscard]] py::list list(const std::optional<double>& seconds) const;
     [[nodiscard]] int open_session() const;

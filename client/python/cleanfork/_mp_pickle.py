@@ -1,0 +1,102 @@
+"""The bytes a process is made from, and what to say when it cannot be pickled."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from multiprocessing import reduction
+from types import FunctionType
+from typing import Any
+
+# What pickle raises for what cannot be pickled, or by __getstate__.
+_FAILURES = (pickle.PicklingError, TypeError, AttributeError, NotImplementedError)
+_DEPTH = 8
+
+
+class _WithoutMain(reduction.ForkingPickler):
+    """For a program whose main module no child can import."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, (type, FunctionType)) and value.__module__ == "__main__":
+            raise pickle.PicklingError(
+                "a new process cannot import this __main__, which was typed in, came from -c or "
+                "standard input, or is the __main__.py of a directory or an archive")
+        return NotImplemented
+
+
+def dump(value: Any, file: Any, main_is_importable: bool) -> None:
+    """As reduction.dump(), but the exception names what failed and the way out."""
+    kind = reduction.ForkingPickler if main_is_importable else _WithoutMain
+    try:
+        kind(file, pickle.HIGHEST_PROTOCOL).dump(value)
+    except _FAILURES as e:
+        path, culprit = _find(value, kind)
+        told = (f"cannot pickle {path} of {value!r}, which is {_describe(culprit)}: {e}. "
+                f"What a process gets must be picklable: {_way_out(culprit)}")
+        raise _again(e, told) from e
+
+
+def _again(e: Exception, told: str) -> Exception:
+    # A caller that catches what multiprocessing raises goes on to catch it.
+    try:
+        return type(e)(told)
+    except Exception:
+        return pickle.PicklingError(told)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, (type, FunctionType)):
+        kind = "function" if isinstance(value, FunctionType) else "class"
+        return f"{kind} {value.__module__}.{value.__qualname__}"
+    text = repr(value)
+    return text if len(text) <= 200 else f"a {type(value).__qualname__}"
+
+
+def _way_out(culprit: Any) -> str:
+    if not isinstance(culprit, (type, FunctionType)):
+        return "make it in the process, or leave it out with __getstate__"
+    if "<" in culprit.__qualname__:  # <lambda>, <locals>
+        return "define it at module level with def or class"
+    return "define it in a module that can be imported"
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    """What `value` holds, each with how it is written after the name of `value`."""
+    if isinstance(value, dict):
+        return [(f"[{k!r}]", v) for k, v in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [(f"[{i}]", v) for i, v in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        return [("{...}", v) for v in value]
+    if isinstance(value, (type, FunctionType)):
+        return []
+    if hasattr(value, "__self__") and hasattr(value, "__func__"):
+        return [(".__self__", value.__self__)]
+    try:
+        state = value.__getstate__() if hasattr(value, "__getstate__") else vars(value)
+    except Exception:
+        return []
+    return [(f".{k}", v) for k, v in state.items()] if isinstance(state, dict) else []
+
+
+def _fails(value: Any, kind: Any) -> bool:
+    try:
+        kind(io.BytesIO(), pickle.HIGHEST_PROTOCOL).dump(value)
+        return False
+    except Exception:
+        return True
+
+
+def _find(value: Any, kind: Any) -> tuple[str, Any]:
+    """The innermost part that fails, and its path: "_args[0]['callback']"."""
+    path = ""
+    for _ in range(_DEPTH):
+        for written, part in _parts(value):
+            if _fails(part, kind):
+                path += written
+                value = part
+                break
+        else:
+            break
+    return path.lstrip(".").replace("_args", "args").replace("_target", "target").replace(
+        "_kwargs", "kwargs") or "this", value

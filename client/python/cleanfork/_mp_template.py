@@ -1,0 +1,156 @@
+"""Which template a process comes from: looked up, started, explained when it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import warnings
+from _thread import allocate_lock
+from multiprocessing import spawn, util
+from typing import Any
+
+from cleanfork import _server
+from cleanfork._errors import SpawnError
+from cleanfork.multiprocessing import CleanforkContext
+
+_PACKAGE_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+_ready: set[tuple[str, str]] = set()  # forkserver's instance, template's name
+_lock = allocate_lock()
+installed = False  # the start method "forkserver" is served by cleanfork
+
+
+def _forget() -> None:
+    global _lock
+    _lock = allocate_lock()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def preparation_data(name: str) -> dict[str, Any]:
+    """As multiprocessing's, without a main module that cannot be imported."""
+    data: dict[str, Any] = spawn.get_preparation_data(name)
+    module = data.get("init_main_from_name")
+    if module is not None and (module == "__main__" or module.endswith(".__main__")):
+        del data["init_main_from_name"]  # of a directory or an archive: it has no guard
+    path = data.get("init_main_from_path")
+    if path is not None and not os.path.exists(path):
+        del data["init_main_from_path"]  # "<stdin>"
+    return data
+
+
+def has_main(data: dict[str, Any]) -> bool:
+    return "init_main_from_name" in data or "init_main_from_path" in data
+
+
+def _interpreter_flags() -> list[str]:
+    module: Any = util
+    return list(module._args_from_interpreter_flags())
+
+
+def _time_stamp(data: dict[str, Any]) -> list[int]:
+    if not has_main(data):
+        return []
+    path = data.get("init_main_from_path") or getattr(sys.modules["__main__"], "__file__", None)
+    try:
+        s = os.stat(path or "")
+    except OSError:
+        return []
+    return [s.st_mtime_ns, s.st_size, s.st_ino]
+
+
+def _config(ctx: CleanforkContext) -> dict[str, Any]:
+    data = preparation_data("template")
+    config = {
+        "sys_path": data["sys_path"],
+        "sys_argv": data["sys_argv"],
+        "preload": [name for name in ctx.preload if name != "__main__"],
+        "drop_in": ctx.drop_in or installed,
+    }
+    if ctx.main:
+        config["main_name"] = data.get("init_main_from_name")
+        config["main_path"] = data.get("init_main_from_path")
+        config["main_stamp"] = _time_stamp(data)
+    return config
+
+
+def _identity(ctx: CleanforkContext, config: dict[str, Any]) -> str:
+    """Another interpreter, an edited main file or other preloads never share a template."""
+    told = [
+        os.fsdecode(spawn.get_executable()), sys.version, _interpreter_flags(),
+        {k: v for k, v in config.items() if k != "sys_argv"}, ctx.warm, ctx.unclean,
+    ]
+    digest = hashlib.sha256(json.dumps(told).encode(errors="surrogateescape")).hexdigest()
+    return f"python-{digest[:16]}"
+
+
+def _add(client: Any, ctx: CleanforkContext, name: str, config: dict[str, Any]) -> None:
+    env = dict(os.environ)
+    env["PYTHONPATH"] = os.pathsep.join(
+        p for p in (_PACKAGE_HOME, env.get("PYTHONPATH", "")) if p)
+    args = [*_interpreter_flags(), "-m", "cleanfork.template", json.dumps(config)]
+    executable = os.fsdecode(spawn.get_executable())
+    try:
+        info = client.add_template(name, executable, args, warm=ctx.warm, env=env,
+                                   tolerate_unclean=ctx.unclean == "warn", start_timeout=300.0)
+    except SpawnError as e:
+        raise _explained(client, name, e) from None
+    current = [g for g in info["generations"] if g["generation"] == info["generation"]]
+    if current and current[0]["unclean"]:
+        warnings.warn(f"children of this template may break: it has {current[0]['unclean']}",
+                      RuntimeWarning, stacklevel=4)
+
+
+def _explained(client: Any, name: str, e: SpawnError) -> Exception:
+    try:
+        tail = client.template_info(name)["stderr_tail"].strip()
+    except SpawnError:
+        tail = ""
+    if e.step == "clean":
+        why = (f"the template of Python processes is not clean: {e.detail}; a preload or the "
+               "main module starts that when it is imported: start it under "
+               "if __name__ == '__main__', or say unclean='warn'")
+    else:
+        # The end of what it wrote is the traceback.
+        why = f"the template of Python processes did not start:{'' if tail else f' {e}'}"
+    return RuntimeError(f"{why}\n{tail}" if tail else why)
+
+
+def ensure_template(ctx: CleanforkContext) -> tuple[Any, str]:
+    """The session, and the name of a template that is ready or on its way."""
+    config = _config(ctx)
+    name = _identity(ctx, config)
+    client = _server.client()
+    key = (client.server["instance"], name)
+    if key not in _ready:
+        with _lock:
+            if key not in _ready:
+                _ensure(client, ctx, name, config)
+                _ready.add(key)
+    return client, name
+
+
+def _ensure(client: Any, ctx: CleanforkContext, name: str, config: dict[str, Any]) -> None:
+    try:
+        if client.template_info(name)["state"] in ("ready", "starting"):
+            return
+    except SpawnError as e:
+        if e.step != "template_name":
+            raise
+    _add(client, ctx, name, config)
+
+
+def look_again(client: Any, name: str) -> None:
+    """The template may be gone: the next ensure_template() asks."""
+    _ready.discard((client.server["instance"], name))
+
+
+def reload_template(ctx: CleanforkContext) -> None:
+    client, name = ensure_template(ctx)
+    try:
+        client.reload_template(name)
+    except SpawnError as e:
+        raise _explained(client, name, e) from None

@@ -1,0 +1,322 @@
+"""Whole programs: how they are started, what a template is made of, and what is said when it fails."""
+
+import os
+import subprocess
+import unittest
+import zipfile
+
+from mp_support import Program, Programs
+from support import DEADLINE, PYTHON
+
+# Prints "imported" in each process that runs the module, and the name it has there.
+GUARDED = """
+import os, sys
+print("imported", __name__, flush=True)
+import cleanfork, multiprocessing
+def work(x):
+    print("work", x, flush=True)
+    sys.exit(x)
+if __name__ == "__main__":
+    ctx = cleanfork.get_context({options})
+    for code in (3, 4):
+        p = ctx.Process(target=work, args=(code,))
+        p.start()
+        p.join()
+        print("code", p.exitcode, flush=True)
+"""
+TWO = "work 3 code 3 work 4 code 4"
+
+
+class HowItIsStarted(Programs):
+    def test_script(self):
+        # What the template prints goes to the forkserver: none of it is a child's.
+        self.prints(GUARDED.format(options=""), "imported __main__ " + TWO)
+
+    def test_without_the_main_module_each_child_imports_it(self):
+        self.prints(GUARDED.format(options="main=False"),
+                    "imported __main__ imported __mp_main__ work 3 code 3 "
+                    "imported __mp_main__ work 4 code 4")
+
+    def test_module(self):
+        with Program(GUARDED.format(options=""), "amodule.py") as program:
+            p = program.run("-m", "amodule")
+            self.assertEqual(p.stdout.split(), ("imported __main__ " + TWO).split(), p.stderr)
+
+    def test_standard_input_and_command_run_what_can_be_imported(self):
+        code = ("import cleanfork, os, sys\n"
+                "p = cleanfork.get_context().Process(target=os._exit, args=(9,))\n"
+                "p.start(); p.join(); print(p.exitcode)\n")
+        for command, options in ((["-c", code], {}), (["-"], {"input": code}), ([], {"input": code}),
+                                 (["-i"], {"input": code})):
+            p = subprocess.run([PYTHON, *command], capture_output=True, text=True,
+                               timeout=DEADLINE, **options)
+            self.assertEqual(p.stdout, "9\n", p.stderr)
+
+    def test_and_say_what_cannot(self):
+        code = ("import cleanfork\n"
+                "def work(): pass\n"
+                "cleanfork.get_context().Process(target=work).start()\n")
+        for command, options in ((["-c", code], {}), (["-"], {"input": code})):
+            p = subprocess.run([PYTHON, *command], capture_output=True, text=True,
+                               timeout=DEADLINE, **options)
+            self.assertIn("cannot pickle target", p.stderr)
+            self.assertIn("define it in a module that can be imported", p.stderr)
+
+    def test_directory_and_archive(self):
+        main = ("import cleanfork, worker\n"
+                "p = cleanfork.get_context().Process(target=worker.work)\n"
+                "p.start(); p.join(); print(p.exitcode)\n")
+        with Program(main, "__main__.py") as program:
+            with open(os.path.join(program.directory.name, "worker.py"), "w") as f:
+                f.write("import sys\ndef work(): sys.exit(5)\n")
+            archive = os.path.join(program.directory.name, "archive.pyz")
+            with zipfile.ZipFile(archive, "w") as z:
+                for name in ("__main__.py", "worker.py"):
+                    z.write(os.path.join(program.directory.name, name), name)
+            for how in ([program.directory.name], [archive], ["-m", "cleanfork", archive],
+                        ["-m", "cleanfork", program.directory.name]):
+                p = program.run(*how, cwd="/")
+                self.assertEqual(p.stdout, "5\n", p.stderr)
+
+    def test_start_method_by_name(self):
+        self.prints("""
+            import multiprocessing, cleanfork
+            def work(q):
+                q.put(multiprocessing.get_start_method())
+            if __name__ == "__main__":
+                multiprocessing.set_start_method("cleanfork")
+                q = multiprocessing.Queue()
+                p = multiprocessing.Process(target=work, args=(q,))
+                p.start()
+                print(q.get(timeout=20), type(p._popen).__module__)
+                p.join()
+            """, "cleanfork cleanfork._mp_popen")
+
+    def test_install_serves_forkserver(self):
+        self.prints("""
+            import multiprocessing, cleanfork
+            def work(q):
+                q.put(multiprocessing.get_start_method())
+            if __name__ == "__main__":
+                cleanfork.install()
+                ctx = multiprocessing.get_context("forkserver")
+                q = ctx.Queue()
+                p = ctx.Process(target=work, args=(q,))
+                p.start()
+                print(type(p._popen).__module__, p._popen.method)
+                p.join()
+                print(p.exitcode)
+            """, "cleanfork._mp_popen forkserver 0")
+
+    UNCHANGED = """
+        import multiprocessing, os, sys, threading
+        def double(x):
+            return 2 * x
+        def nested(x):
+            with multiprocessing.Pool(1) as pool:
+                return pool.apply(double, (x,))
+        if __name__ == "__main__":
+            with multiprocessing.Pool(2) as pool:
+                print(pool.map(double, [1, 2]), sys.argv[1:], os.path.basename(__file__))
+            p = multiprocessing.Process(target=nested, args=(4,))
+            p.start()
+            p.join()
+            print(p.exitcode, type(p._popen).__module__)
+            with multiprocessing.get_context("forkserver").Pool(1) as pool:
+                print(pool.map(double, [3]), "cleanfork" in type(pool._pool[0]._popen).__module__)
+            def late():
+                threading.main_thread().join()
+                q = multiprocessing.get_context("forkserver").Process(target=double, args=(1,))
+                q.start(); q.join(); print("late", q.exitcode)
+            threading.Thread(target=late).start()
+        """
+
+    def test_unchanged_programs(self):
+        expected = "[2, 4] ['an', '-m', 'argument'] program.py 0 cleanfork._mp_popen [6] True late 0"
+        with Program(self.UNCHANGED) as program:
+            for how in (["program.py"], ["-m", "program"], ["--warm", "2", "program.py"],
+                        ["--preload", "json", "--preload", "csv", program.path]):
+                p = program.run("-m", "cleanfork", *how, "an", "-m", "argument")
+                self.assertEqual((p.returncode, p.stdout.split()), (0, expected.split()), p.stderr)
+
+    def test_programs_that_fail_fail(self):
+        with Program("import sys; sys.exit(7)") as program:
+            self.assertEqual(program.run("-m", "cleanfork", "program.py").returncode, 7)
+            program.write("1/0")
+            p = program.run("-m", "cleanfork", "program.py")
+            self.assertEqual(p.returncode, 1)
+            self.assertIn("ZeroDivisionError", p.stderr)
+            self.assertIn("program.py", p.stderr)
+
+
+class Templates(Programs):
+    def test_one_for_all_levels(self):
+        self.prints("""
+            import os, cleanfork
+            def work(q, depth):
+                ctx = cleanfork.get_context()
+                if depth:
+                    p = ctx.Process(target=work, args=(q, depth - 1))
+                    p.start()
+                    p.join()
+                c = cleanfork.client()
+                q.put((c.server["pid"], len(c.templates())))
+            if __name__ == "__main__":
+                q = cleanfork.get_context().SimpleQueue()
+                work(q, 3)
+                print(*{q.get() for _ in range(4)} == {(cleanfork.client().server["pid"], 1)} and
+                      ["one"] or ["more"])
+            """, "one")
+
+    def test_an_edited_main_module_gets_a_new_one(self):
+        with Program("""
+            import cleanfork, sys
+            def work():
+                sys.exit(1)
+            if __name__ == "__main__":
+                ctx = cleanfork.get_context()
+                for _ in range(3):
+                    p = ctx.Process(target=work)
+                    p.start()
+                    p.join()
+                    print(p.exitcode, flush=True)
+                    sys.stdin.readline()
+            """) as program:
+            p = program.start(stdin=subprocess.PIPE)
+            self.assertEqual(p.stdout.readline(), "1\n")
+            with open(program.path) as f:
+                text = f.read()
+            program.write(text.replace("sys.exit(1)", "sys.exit(22)"))
+            p.stdin.write("\n")
+            p.stdin.flush()
+            self.assertEqual(p.stdout.readline(), "22\n")
+            p.communicate("\n\n", timeout=DEADLINE)
+
+    def test_reload(self):
+        with Program("""
+            import cleanfork, helper
+            def work():
+                helper.work()
+            if __name__ == "__main__":
+                ctx = cleanfork.get_context(preload=["helper"])
+                def run():
+                    p = ctx.Process(target=work)
+                    p.start()
+                    p.join()
+                    print(p.exitcode)
+                run()
+                with open("helper.py", "w") as f:
+                    f.write("import sys; work = lambda: sys.exit(2)    # another size")
+                run()
+                ctx.reload()
+                run()
+            """) as program:
+            with open(os.path.join(program.directory.name, "helper.py"), "w") as f:
+                f.write("import sys; work = lambda: sys.exit(1)")
+            p = program.run()
+            self.assertEqual(p.stdout.split(), ["1", "1", "2"], p.stderr)
+
+    def test_a_lock_at_module_level(self):
+        self.prints("""
+            import cleanfork
+            ctx = cleanfork.get_context()
+            lock, queue, event = ctx.Lock(), ctx.Queue(), ctx.Event()
+            def work(theirs):
+                with lock, theirs:
+                    print("locked", flush=True)
+            if __name__ == "__main__":
+                p = ctx.Process(target=work, args=(lock,))
+                p.start(); p.join(); print(p.exitcode)
+            """, "locked 0")
+
+
+class WhatIsSaid(Programs):
+    def start(self, text, options="", before=""):
+        return (f"import cleanfork\n{before}\ndef work(): pass\n"
+                "if __name__ == '__main__':\n"
+                f"    ctx = cleanfork.get_context({options})\n    {text}\n")
+
+    def test_pickling_names_the_object_and_the_way_out(self):
+        for text, told in (
+                ("ctx.Process(target=lambda: 1).start()",
+                 ("cannot pickle target", "function __main__.<lambda>", "at module level")),
+                ("ctx.Process(target=work, args=(1, {'a': [2, open('/dev/null')]})).start()",
+                 ("args[1]['a'][1]", "/dev/null", "make it in the process")),
+                ("ctx.Process(target=work, kwargs={'x': __import__('threading').Lock()}).start()",
+                 ("kwargs['x']", "_thread.lock")),
+                ("p = ctx.Process(target=work); p.attribute = (i for i in []); p.start()",
+                 ("attribute", "generator object"))):
+            with self.subTest(text):
+                self.fails(self.start(text), *told)
+
+    def test_what_can_be_caught_goes_on_to_be(self):
+        self.prints("""
+            import cleanfork, pickle
+            if __name__ == "__main__":
+                for target, error in ((lambda: 1, (AttributeError, pickle.PicklingError)),
+                                      (iter([]).__next__, ())):
+                    try:
+                        cleanfork.get_context().Process(target=target).start()
+                        print("started")
+                    except error:
+                        print("caught")
+            """, "caught started")
+
+    def test_the_guard(self):
+        for start in ("ctx.Process(target=work).start()", "ctx.Pool(1)", "ctx.start()"):
+            with self.subTest(start):
+                self.fails(f"import cleanfork\ndef work(): pass\nctx = cleanfork.get_context()\n{start}\n",
+                           "if __name__ == '__main__':", start)
+
+    def test_a_daemon_that_is_missing(self):
+        self.fails(self.start("ctx.Process(target=work).start()"), "/no/cleanforkd",
+                   "CLEANFORK_DAEMON", env={"CLEANFORK_DAEMON": "/no/cleanforkd"})
+
+    def test_a_preload_that_raises(self):
+        with Program(self.start("ctx.start()", "preload=['broken']")) as program:
+            with open(os.path.join(program.directory.name, "broken.py"), "w") as f:
+                f.write("def fail():\n    raise OSError('a reason')\nfail()\n")
+            p = program.run()
+            self.assertEqual(p.returncode, 1)
+            for each in ("broken.py", "in fail", "OSError: a reason", "did not start"):
+                self.assertIn(each, p.stderr)
+            self.assertEqual(p.stderr.count("OSError: a reason"), 1)
+        self.fails(self.start("ctx.start()", "preload=['no_such']"), "No module named 'no_such'")
+
+    THREAD = ("import threading\nif __name__ != '__main__':\n"
+              "    threading.Thread(target=threading.Event().wait, daemon=True).start()")
+    SOCKET = "import socket\nkept = socket.socketpair() if __name__ != '__main__' else ()"
+
+    def test_threads_and_sockets_of_a_template(self):
+        self.fails(self.start("ctx.start()", before=self.THREAD), "1 extra thread", "not clean",
+                   "if __name__ == '__main__'")
+        self.fails(self.start("ctx.start()", before=self.SOCKET), "socket", "not clean")
+
+    def test_by_choice_they_are_a_warning(self):
+        text = "p = ctx.Process(target=work); p.start(); p.join(); print(p.exitcode)"
+        for before, named in ((self.THREAD, "1 extra thread"), (self.SOCKET, "socket")):
+            p = self.prints(self.start(text, "unclean='warn'", before), "0")
+            self.assertIn("RuntimeWarning", p.stderr)
+            self.assertIn(named, p.stderr)
+
+    def test_after_it_was_mended_it_works(self):
+        with Program("""
+            import cleanfork, os
+            def work(): pass
+            if __name__ == "__main__":
+                ctx = cleanfork.get_context(preload=["mended"])
+                try:
+                    ctx.start()
+                except RuntimeError:
+                    print("failed")
+                with open("mended.py", "w"):
+                    pass
+                p = ctx.Process(target=work)
+                p.start(); p.join(); print(p.exitcode)
+            """) as program:
+            p = program.run()
+            self.assertEqual(p.stdout.split(), ["failed", "0"], p.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
