@@ -1,5 +1,6 @@
 #include "forkserver/daemon/generation.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -52,6 +53,8 @@ void generation::process_began(std::uint64_t child, int pid, int pidfd) {
     pid_ = pid;
     pidfd_ = pidfd;
     alive_ = true;
+    // Of a derived one: nobody waits for it any more.
+    if (state_ != state::starting) ipc::pidfd_signal(pidfd_, SIGKILL);
 }
 
 // ---- calls -----------------------------------------------------------------
@@ -62,6 +65,8 @@ bool generation::room() const noexcept {
 }
 
 void generation::call(queued_spawn q) {
+    group_is_shared_ = group_is_shared_ || (q.request->process_group() == v1::PROCESS_GROUP_JOIN &&
+                                            q.request->process_group_id() == pid_);
     if (call_warm(q)) return;
     std::optional<queued_spawn> call(std::move(q));
     if (auto clean = prove(); !clean) {
@@ -172,7 +177,7 @@ result<void> generation::send_request(int channel, queued_spawn& q) {
 
 bool generation::refill() {
     if (state_ != state::ready || !control_open_ || warm_ >= spec_->warm ||
-        unstarted_ >= k_most_unstarted)
+        unstarted_ >= k_most_unstarted || clock::now() < refill_from_)
         return false;
     if (auto clean = prove(); !clean) {
         const failure why = clean.error();
@@ -194,7 +199,8 @@ void generation::order_kill(std::uint64_t sequence) {
 std::vector<queued_spawn> generation::remove(std::uint64_t session, std::uint64_t request) {
     std::vector<queued_spawn> taken;
     for (auto& [sequence, s] : slots_) {
-        if (!s.call || s.call->becomes != 0 || s.call->session != session) continue;
+        if (!s.call || s.call->becomes != 0) continue;
+        if (session != 0 && s.call->session != session) continue;
         if (request != 0 && s.call->request_id != request) continue;
         taken.push_back(std::move(*s.call));
         s.call.reset();
@@ -225,13 +231,24 @@ void generation::fail(const failure& why, state s) {
     close_warm();
     // What its initialization started goes with it. Later its children live on: the
     // forkserver becomes their parent.
-    if (alive_ && !has_served && leads_group()) ::kill(-pid_, SIGKILL);
-    if (alive_) ipc::pidfd_signal(pidfd_, SIGKILL);
+    if (alive_ && !has_served)
+        kill_process();
+    else if (alive_)
+        ipc::pidfd_signal(pidfd_, SIGKILL);
     owner_.on_state(*this, why);
 }
 
 bool generation::leads_group() const noexcept {
-    return !spec_->early && spec_->process.process_group() != v1::PROCESS_GROUP_JOIN;
+    return !spec_->early && !group_is_shared_ &&
+           spec_->process.process_group() != v1::PROCESS_GROUP_JOIN;
+}
+
+// With what is of its group: what its initialization started, and children that have not
+// come to the step of their own group.
+void generation::kill_process() {
+    if (!alive_) return;
+    if (leads_group()) ::kill(-pid_, SIGKILL);
+    ipc::pidfd_signal(pidfd_, SIGKILL);
 }
 
 void generation::close_warm() {
@@ -253,12 +270,12 @@ void generation::end_if_drained() {
         const slot& s = at.second;
         return s.call.has_value() || (s.at == slot::stage::running);
     });
-    if (!busy) ipc::pidfd_signal(pidfd_, SIGKILL);
+    if (!busy) kill_process();
 }
 
 void generation::kill() {
     close_warm();
-    if (alive_) ipc::pidfd_signal(pidfd_, SIGKILL);
+    kill_process();
     for (auto& [sequence, s] : slots_)
         if (s.pidfd && s.at != slot::stage::running) ipc::pidfd_signal(s.pidfd.get(), SIGKILL);
 }
@@ -278,6 +295,8 @@ void generation::fail_unstarted(const failure& why) {
 
 void generation::process_ended(int wait_status) {
     alive_ = false;
+    if (unstarted_ != 0 && leads_group())
+        group_ = launcher_.own_descriptor(unique_fd(::fcntl(pidfd_, F_DUPFD_CLOEXEC, 3)));
     pidfd_ = -1;
     // What it told before: statuses among it.
     drain_messages();
@@ -316,8 +335,10 @@ void generation::sweep(clock::time_point now) {
         }
         if (s.pidfd)
             ipc::pidfd_signal(s.pidfd.get(), SIGKILL);
-        else
+        else if (alive_)
             order_kill(at->first);
+        else if (group_)
+            ipc::pidfd_signal_group(group_.get(), SIGKILL);
         if (s.call) late.push_back(std::move(*s.call));
         if (s.warm) --warm_;
         --unstarted_;
@@ -337,7 +358,8 @@ void generation::sweep(clock::time_point now) {
 }
 
 bool generation::has_deadlines() const noexcept {
-    return state_ == state::starting || unstarted_ != 0 || (alive_ && !control_open_);
+    return state_ == state::starting || unstarted_ != 0 || (alive_ && !control_open_) ||
+           (state_ == state::ready && warm_ < spec_->warm);
 }
 
 void generation::to_wire(v1::GenerationInfo& out) const {

@@ -94,7 +94,7 @@ public:
     void retire();
     // Kills the process and what has not begun; for a shutdown.
     void kill();
-    // What was asked for by `session` (`request` 0: anything) and does not run yet.
+    // What was asked for by `session` (0: any; `request` 0: anything) and does not run yet.
     // The children are killed; gives the calls back.
     std::vector<queued_spawn> remove(std::uint64_t session, std::uint64_t request);
     // The child is known to have ended.
@@ -149,6 +149,7 @@ private:
     bool call_warm(queued_spawn& q);
     void order_kill(std::uint64_t sequence);
     [[nodiscard]] bool leads_group() const noexcept;
+    void kill_process();
     void close_warm();
     // Fails every call whose child has not told that it runs.
     void fail_unstarted(const failure& why);
@@ -178,10 +179,14 @@ private:
     // Of the channels that were sent last: while it forks, the template holds one.
     std::array<ino_t, 64> channels_{};
     std::string unclean_;  // and tolerated
+    // Of the process that has ended, for the children it left that have told nothing yet.
+    unique_fd group_;
+    bool group_is_shared_ = false;
     std::map<std::uint64_t, slot> slots_;
     std::deque<std::uint64_t> parked_;
     std::size_t unstarted_ = 0;  // slots in ordered or asked
     std::size_t warm_ = 0;       // slots that are or will be parked
+    clock::time_point refill_from_{};
     std::uint64_t next_sequence_ = 1;
     clock::time_point started_ = clock::now();
     clock::time_point ready_since_{};

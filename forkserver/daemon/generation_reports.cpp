@@ -14,6 +14,8 @@ namespace cleanfork::daemon {
 namespace {
 
 constexpr std::size_t k_tail = 4096;
+// When a warm child could not be had: the next one is not tried at once, and again.
+constexpr std::chrono::milliseconds k_refill_pause{100};
 
 }  // namespace
 
@@ -132,7 +134,10 @@ void generation::on_child_failed(const v1::ChildFailed& f) {
     if (at == slots_.end()) return;
     slot& s = at->second;
     if (s.at == slot::stage::ordered || s.at == slot::stage::asked) --unstarted_;
-    if (s.warm) --warm_;
+    if (s.warm) {
+        --warm_;
+        refill_from_ = clock::now() + k_refill_pause;
+    }
     s.warm = false;
     s.channel.reset();
     std::optional<queued_spawn> q = std::move(s.call);
@@ -151,7 +156,10 @@ void generation::on_child_ended(const v1::ChildEnded& e) {
     slot s = std::move(at->second);
     slots_.erase(at);
     if (s.at == slot::stage::ordered || s.at == slot::stage::asked) --unstarted_;
-    if (s.warm) --warm_;
+    if (s.warm) {
+        --warm_;
+        if (s.at == slot::stage::ordered) refill_from_ = clock::now() + k_refill_pause;
+    }
     if (s.call) {
         const std::string how =
             WIFSIGNALED(e.wait_status())

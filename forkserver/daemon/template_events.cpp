@@ -222,6 +222,7 @@ void template_table::arm_sweep() {
         each([&](entry&, generation& g) { all.push_back(&g); });
         for (auto& g : leaving_) all.push_back(g.get());
         for (generation* g : all) g->sweep(now);
+        later();  // a pool may be filled again
         std::vector<queued_spawn> late;
         for (auto& [name, e] : entries_) {
             for (auto at = e.waiting.begin(); at != e.waiting.end();) {
@@ -248,6 +249,14 @@ void template_table::shut_down(const failure& why) {
         fail_waiting(e, why);
         e.restart_at = {};
     }
+    // Of a call that has not begun, the child is killed: nobody would end it later.
+    std::vector<queued_spawn> unstarted;
+    each([&](entry&, generation& g) {
+        for (queued_spawn& q : g.remove(0, 0)) unstarted.push_back(std::move(q));
+    });
+    for (auto& g : leaving_)
+        for (queued_spawn& q : g->remove(0, 0)) unstarted.push_back(std::move(q));
+    for (queued_spawn& q : unstarted) owner_.call_failed(std::move(q), why);
 }
 
 void template_table::kill_all() {

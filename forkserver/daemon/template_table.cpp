@@ -242,6 +242,8 @@ std::vector<queued_spawn> template_table::take_back(std::uint64_t session, std::
     each([&](entry&, generation& g) {
         for (queued_spawn& q : g.remove(session, request)) taken.push_back(std::move(q));
     });
+    for (auto& g : leaving_)
+        for (queued_spawn& q : g->remove(session, request)) taken.push_back(std::move(q));
     return taken;
 }
 

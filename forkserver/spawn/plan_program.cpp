@@ -25,6 +25,9 @@ result<void> planner::target() {
 // The template and the entry are looked up by others; here is what must hold for any.
 result<void> planner::call() {
     const v1::CallTarget& c = request_.call();
+    if (c.entry().size() > ipc::k_max_name)
+        return ipc::fail(step::request, E2BIG, "entry",
+                         "its name is longer than " + std::to_string(ipc::k_max_name) + " bytes");
     if (static_cast<std::size_t>(c.arguments_size()) > ipc::k_max_arguments)
         return ipc::fail(step::request, E2BIG, "arguments", "too many arguments");
     for (const std::string& a : c.arguments())

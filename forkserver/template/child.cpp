@@ -117,7 +117,7 @@ result<void> fill_task(request& r) {
     }
     t.arguments.assign(call.arguments().begin(), call.arguments().end());
     for (const auto& m : wire.descriptors()) {
-        if (m.name() == k_control_name)
+        if (r.become_template != 0 && m.name() == k_control_name)
             r.control_target = m.target();
         else if (!m.name().empty())
             t.descriptors.emplace_back(m.name(), m.target());

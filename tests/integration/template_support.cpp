@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 namespace cleanfork::testing {
@@ -105,6 +106,18 @@ answer call(raw_session& s, v1::SpawnRequest r,
     s.acknowledge({child});
     a.bytes = contents_of(result.get());
     return a;
+}
+
+std::map<std::uint64_t, reply> gather(raw_session& s, const std::vector<std::uint64_t>& requests) {
+    std::map<std::uint64_t, reply> all;
+    while (all.size() != requests.size()) {
+        auto r = s.receive();
+        REQUIRE_MESSAGE(r.has_value(), "the daemon has closed: ", s.last_failure.message());
+        const std::uint64_t id = r->message.request_id();
+        if (std::find(requests.begin(), requests.end(), id) != requests.end())
+            all.emplace(id, std::move(*r));
+    }
+    return all;
 }
 
 }  // namespace cleanfork::testing

@@ -50,6 +50,9 @@ struct answer {
 answer call(raw_session& s, v1::SpawnRequest r,
             const std::vector<std::pair<std::string, int>>& descriptors = {});
 
+// The replies to these requests, in whatever order they come.
+std::map<std::uint64_t, reply> gather(raw_session& s, const std::vector<std::uint64_t>& requests);
+
 // A memfd for a result, or with a payload.
 unique_fd memory_file(std::string_view contents = {});
 std::string contents_of(int fd);
