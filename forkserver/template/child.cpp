@@ -249,6 +249,7 @@ int run_entry(const child_start& start, host& h, notes& n, const task& t) {
 void run_child(const child_start& given, host& h, notes& n, ipc::receiver& receiver) {
     child_start start = given;
     h.after_fork_in_child();
+    if (start.warm) h.before_parking();
     if (start.warm && !report_parked(start.control, start.sequence)) leave();
     auto message = take_message(start, receiver);
     if (!message) fail_and_end(start, message.error());

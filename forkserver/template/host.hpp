@@ -32,6 +32,8 @@ public:
 
     // In the child, in this order. The first at once after the fork.
     virtual void after_fork_in_child() {}
+    // In one that is forked ahead of its request: time for what would delay that.
+    virtual void before_parking() {}
     [[nodiscard]] virtual bool has_entry(std::string_view name) const = 0;
     [[nodiscard]] virtual bool has_initializer(std::string_view name) const = 0;
     // The process is as its caller wants it: reseed what a fork copies.

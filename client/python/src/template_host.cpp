@@ -7,6 +7,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "client/python/src/hot_pages.hpp"
 #include "forkserver/template/host.hpp"
 #include "forkserver/template/loop.hpp"
 
@@ -31,6 +32,9 @@ public:
     }
     void after_fork() override { PyOS_AfterFork_Parent(); }
     void after_fork_in_child() override { PyOS_AfterFork_Child(); }
+    // A child whose request is there already takes its pages one by one, as it comes
+    // to them: all together are no cheaper, and would keep its caller waiting.
+    void before_parking() override { hot_.take(); }
     [[nodiscard]] bool has_entry(std::string_view name) const override {
         return object_.attr("has_entry")(name).cast<bool>();
     }
@@ -55,15 +59,22 @@ public:
     }
     void flush() override { object_.attr("flush")(); }
 
+    void initialize() {
+        object_.attr("initialize")();
+        if (object_.attr("may_rehearse")().cast<bool>())
+            hot_.learn([this] { object_.attr("rehearse")(); });
+    }
+
 private:
     py::object object_;
+    hot_pages hot_;
 };
 
-// Never returns; `object` has initialize() besides what python_host calls.
+// Never returns.
 void serve(int control, py::object object) {
     ::fcntl(control, F_SETFD, FD_CLOEXEC);
     python_host host(object);
-    templates::initialize_and_serve(control, host, [&object] { object.attr("initialize")(); });
+    templates::initialize_and_serve(control, host, [&host] { host.initialize(); });
 }
 
 // What the C library has now; os.environ is what it had when Python began.
