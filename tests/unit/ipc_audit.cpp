@@ -181,8 +181,8 @@ TEST_CASE("POSIX timers, pending signals and children are found") {
     // Stopped, it does not take what is not blocked: that is no state of its own.
     const victim stopped([] {});
     ::kill(stopped.pid(), SIGSTOP);
-    siginfo_t info{};
-    ::waitid(P_PID, static_cast<id_t>(stopped.pid()), &info, WSTOPPED | WNOWAIT);
+    siginfo_t stop{};
+    ::waitid(P_PID, static_cast<id_t>(stopped.pid()), &stop, WSTOPPED | WNOWAIT);
     ::kill(stopped.pid(), SIGTERM);
     CHECK(report_of(stopped.pid()).safe());
     const finding child = found_after(hazard::child, [] { start_child(); });
