@@ -76,26 +76,6 @@ void check_call(raw_session& s, std::uint64_t request, bool child_may_be_killed,
     CHECK(clock_type::now() - begin < std::chrono::seconds(10));
 }
 
-struct live_call {
-    std::uint64_t child;
-    unique_fd pidfd;
-};
-
-live_call start_sleeper(raw_session& s) {
-    reply r = s.reply_to(s.post_spawn(call_of("sleep")));
-    REQUIRE_MESSAGE(r.message.spawn().has_spawned(), failure_in(r).message());
-    return {r.message.spawn().spawned().child(), std::move(r.descriptors.at(0))};
-}
-
-void check_still_exact(raw_session& s, const live_call& c) {
-    CHECK_FALSE(ipc::pidfd_wait(c.pidfd.get(), false, 0));
-    REQUIRE(ipc::pidfd_signal(c.pidfd.get(), SIGUSR1) == 0);
-    const v1::Exit e = s.await_exit(c.child);
-    CHECK(e.how_case() == v1::Exit::kSignal);
-    CHECK(e.signal() == SIGUSR1);
-    s.acknowledge({c.child});
-}
-
 v1::TemplateInfo await_pool(raw_session& s, int warm) {
     return info_until(s, [warm](const v1::TemplateInfo& i) {
         return i.state() == v1::TEMPLATE_STATE_READY && i.generations(0).warm_pids_size() == warm;
@@ -105,7 +85,7 @@ v1::TemplateInfo await_pool(raw_session& s, int warm) {
 // One call, during which the template is killed at stop `at`. False when it was not.
 bool kill_template_at(raw_session& s, std::uint32_t warm, int at, tally& t) {
     REQUIRE(failure_in(add_template(s, {.warm = warm, .call_timeout_ms = 3000})) == failure{});
-    const live_call living = start_sleeper(s);
+    const sleeping_call living(s);
     const pid_t pid = await_pool(s, static_cast<int>(warm)).generations(0).pid();
     tracer killer(pid, tracer::victim::the_template, at);
     if (!killer.problem().empty()) {
@@ -129,7 +109,7 @@ bool kill_template_at(raw_session& s, std::uint32_t warm, int at, tally& t) {
         CHECK(now.generation() == 2);
     }
     CHECK(call(s, call_of("exit", {"3"})).exit.code() == 3);
-    check_still_exact(s, living);
+    living.expect_exact_end(s);
     remove_template(s);
     return killed;
 }
@@ -193,7 +173,7 @@ TEST_CASE("a child killed at any point on its way to the end is told exactly, or
     SUBCASE("forked when asked for") {}
     SUBCASE("warm") { warm = 1; }
     REQUIRE(failure_in(add_template(s, {.warm = warm, .call_timeout_ms = 3000})) == failure{});
-    const live_call living = start_sleeper(s);
+    const sleeping_call living(s);
     tally t;
     int at = 1;
     while (kill_child_at(s, warm, at, t)) {
@@ -201,7 +181,7 @@ TEST_CASE("a child killed at any point on its way to the end is told exactly, or
         REQUIRE(at < k_most_stops);
     }
     t.tell(warm == 0 ? "child" : "warm child");
-    check_still_exact(s, living);
+    living.expect_exact_end(s);
     remove_template(s);
     expect_nothing_left(daemon, before);
     s.spawn_true();

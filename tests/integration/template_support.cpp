@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
+
+#include "ipc/pidfd.hpp"
 
 namespace cleanfork::testing {
 
@@ -106,6 +109,24 @@ answer call(raw_session& s, v1::SpawnRequest r,
     s.acknowledge({child});
     a.bytes = contents_of(result.get());
     return a;
+}
+
+sleeping_call::sleeping_call(raw_session& s, const v1::SpawnRequest& r) {
+    reply got = s.reply_to(s.post_spawn(r));
+    REQUIRE_MESSAGE(got.message.spawn().has_spawned(), failure_in(got).message());
+    child = got.message.spawn().spawned().child();
+    pid = got.message.spawn().spawned().pid();
+    pidfd = std::move(got.descriptors.at(0));
+}
+
+void sleeping_call::expect_exact_end(raw_session& s) const {
+    CHECK_FALSE(ipc::pidfd_wait(pidfd.get(), false, 0));
+    REQUIRE(ipc::pidfd_signal(pidfd.get(), SIGUSR1) == 0);
+    const v1::Exit e = s.await_exit(child);
+    CHECK(e.how_case() == v1::Exit::kSignal);
+    CHECK(e.signal() == SIGUSR1);
+    CHECK(e.usage().max_rss_kib() > 0);
+    s.acknowledge({child});
 }
 
 std::map<std::uint64_t, reply> gather(raw_session& s, const std::vector<std::uint64_t>& requests) {

@@ -50,6 +50,16 @@ struct answer {
 answer call(raw_session& s, v1::SpawnRequest r,
             const std::vector<std::pair<std::string, int>>& descriptors = {});
 
+// A call of an entry that waits for ever, which runs.
+struct sleeping_call {
+    explicit sleeping_call(raw_session& s, const v1::SpawnRequest& r = call_of("sleep"));
+    // It still runs; ends it, and is told how it ended.
+    void expect_exact_end(raw_session& s) const;
+    std::uint64_t child = 0;
+    pid_t pid = 0;
+    unique_fd pidfd;
+};
+
 // The replies to these requests, in whatever order they come.
 std::map<std::uint64_t, reply> gather(raw_session& s, const std::vector<std::uint64_t>& requests);
 
