@@ -15,35 +15,40 @@ constexpr std::size_t k_places = 1024;
 
 }  // namespace
 
-struct notes::note {
-    std::atomic<std::uint64_t> sequence;
-    std::uint32_t size;
-    char text[k_text];
+// The sequences stand apart: to look for a note that is not there touches no page of texts.
+struct notes::board {
+    struct note {
+        std::uint32_t size;
+        char text[k_text];
+    };
+    std::atomic<std::uint64_t> sequence[k_places];
+    note notes[k_places];
 };
 
 // Pages are taken when they are written to: a quiet template costs nothing.
 notes::notes() noexcept {
-    void* at = ::mmap(nullptr, sizeof(note) * k_places, PROT_READ | PROT_WRITE,
+    void* at = ::mmap(nullptr, sizeof(board), PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at != MAP_FAILED) notes_ = static_cast<note*>(at);
+    if (at != MAP_FAILED) board_ = static_cast<board*>(at);
 }
 
 notes::~notes() {
-    if (notes_ != nullptr) ::munmap(notes_, sizeof(note) * k_places);
+    if (board_ != nullptr) ::munmap(board_, sizeof(board));
 }
 
 void notes::leave(std::uint64_t sequence, std::string_view text) noexcept {
-    if (notes_ == nullptr) return;
-    note& n = notes_[sequence % k_places];
+    if (board_ == nullptr) return;
+    board::note& n = board_->notes[sequence % k_places];
     n.size = static_cast<std::uint32_t>(std::min(text.size(), k_text));
     std::memcpy(n.text, text.data(), n.size);
-    n.sequence.store(sequence, std::memory_order_release);
+    board_->sequence[sequence % k_places].store(sequence, std::memory_order_release);
 }
 
 std::string notes::take(std::uint64_t sequence) {
-    if (notes_ == nullptr) return {};
-    note& n = notes_[sequence % k_places];
-    if (n.sequence.load(std::memory_order_acquire) != sequence) return {};
+    if (board_ == nullptr ||
+        board_->sequence[sequence % k_places].load(std::memory_order_acquire) != sequence)
+        return {};
+    const board::note& n = board_->notes[sequence % k_places];
     // The size is the child's word: a crashed one may have left anything.
     return {n.text, std::min<std::size_t>(n.size, k_text)};
 }

@@ -23,8 +23,8 @@ public:
     [[nodiscard]] std::string take(std::uint64_t sequence);
 
 private:
-    struct note;
-    note* notes_ = nullptr;
+    struct board;
+    board* board_ = nullptr;
 };
 
 }  // namespace cleanfork::templates
