@@ -120,13 +120,13 @@ void leave_parent() {
     if (pid < 0) ::_exit(1);
 }
 
-result<void> check_private(int fd) {
+result<void> check_private(const char* option, int fd) {
     int type = 0;
     socklen_t size = sizeof type;
     if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0)
-        return ipc::fail(step::launch, errno, "descriptor " + std::to_string(fd));
+        return ipc::fail(step::launch, errno, std::string(option) + " " + std::to_string(fd));
     if (type != SOCK_SEQPACKET)
-        return ipc::fail(step::launch, EINVAL, "descriptor " + std::to_string(fd),
+        return ipc::fail(step::launch, EINVAL, std::string(option) + " " + std::to_string(fd),
                          "it is no SOCK_SEQPACKET socket");
     return {};
 }
@@ -140,13 +140,13 @@ struct endpoints {
 result<endpoints> open_endpoints(const options& o) {
     endpoints e;
     if (o.private_fd >= 0) {
-        if (auto r = check_private(o.private_fd); !r) return r.error();
+        if (auto r = check_private("--private-fd", o.private_fd); !r) return r.error();
         ::fcntl(o.private_fd, F_SETFD, FD_CLOEXEC);
         ::fcntl(o.private_fd, F_SETFL, ::fcntl(o.private_fd, F_GETFL) | O_NONBLOCK);
         e.private_socket = unique_fd(o.private_fd);
         close_strays({o.private_fd, o.early_fd});
         if (o.early_fd < 0) return e;
-        if (auto r = check_private(o.early_fd); !r) return r.error();
+        if (auto r = check_private("--early-fd", o.early_fd); !r) return r.error();
         ::fcntl(o.early_fd, F_SETFD, FD_CLOEXEC);
         e.early = unique_fd(o.early_fd);
         return e;

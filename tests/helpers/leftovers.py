@@ -149,6 +149,8 @@ def main():
 
     become_subreaper()
     directory = tempfile.mkdtemp(prefix="cleanfork-test-")
+    # Tests that change their user pass through it, to what they have put there for him.
+    os.chmod(directory, 0o711)
     try:
         code = run(options.command, environment(directory))
         clean = wait_for_all(options.grace)
