@@ -61,7 +61,9 @@ class NothingLeft(unittest.TestCase):
     def check_nothing_left(self):
         gc.collect()
         self.assertEqual(running(), [])
-        self.assertEqual(open_descriptors().keys(), self.before.keys())
+        now = open_descriptors()
+        self.assertEqual({fd: now[fd] for fd in now.keys() - self.before.keys()}, {})
+        self.assertEqual(self.before.keys() - now.keys(), set())
 
 
 class Program:
@@ -91,8 +93,8 @@ class Program:
         command = command or (self.path,)
         return subprocess.run([PYTHON, *command], timeout=timeout, **self.options(options))
 
-    def start(self, **options):
-        return subprocess.Popen([PYTHON, self.path], **self.options(options))
+    def start(self, *arguments, **options):
+        return subprocess.Popen([PYTHON, self.path, *arguments], **self.options(options))
 
 
 def run_program(text, **options):

@@ -174,7 +174,12 @@ class Client:
     ) -> Process: ...
     def call(
         self, template_name: str, entry: str, payload: _Descriptor | _Bytes | None = None, *,
-        args: Iterable[_Text] = (), named_fds: Mapping[str, int] = ..., result: bool = False,
+        args: Iterable[_Text] = (), named_fds: Mapping[str, int] = ...,
+        session_name: str = "",  # as named_fds, of what open_session() gives
+        # An eventfd from which the child reads before it begins. When call() fails, the child
+        # never will, or the exception's attribute `began` is True.
+        claim_name: str = "",
+        result: bool = False,
         like_caller: bool = False, timeout: float | None = None,
         # As of spawn().
         stdin: _Stdio = None, stdout: _Stdio = None, stderr: _Stdio = None,

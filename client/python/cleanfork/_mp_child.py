@@ -37,8 +37,14 @@ def _receive_more(fd: int) -> list[int]:
             received += fds
 
 
+def new_claim() -> int:
+    """The one right to run, held by the parent and the child: who takes it decides."""
+    system: Any = os
+    return int(system.eventfd(1, system.EFD_CLOEXEC | system.EFD_NONBLOCK))
+
+
 def claimed(fd: int) -> bool:
-    """Takes the one right to run; false when the parent has taken it back."""
+    """Takes it; false when the other has."""
     try:
         return len(os.read(fd, 8)) == 8
     except BlockingIOError:
@@ -132,6 +138,6 @@ def rehearse() -> None:
     payload = popen._pickled(made, _mp_popen._extra(_registered, {}))
     parent, tracker = os.pipe()
     session = os.open(os.devnull, os.O_RDONLY)
-    claim = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-    if run(payload, {PARENT: parent, TRACKER: tracker, SESSION: session, CLAIM: claim}) != 0:
+    descriptors = {PARENT: parent, TRACKER: tracker, SESSION: session, CLAIM: new_claim()}
+    if run(payload, descriptors) != 0:
         raise RuntimeError("the rehearsal failed")

@@ -20,6 +20,8 @@ from cleanfork.multiprocessing import CleanforkContext, _registered
 
 # How long a template that died may take to come back.
 _PATIENCE = 10.0
+# How often a wait looks whether the forkserver is still there.
+_LOOK_AGAIN = 1.0
 
 _parent_fd: tuple[int, int] | None = None  # pid, pidfd
 
@@ -60,6 +62,7 @@ class Popen(popen_fork.Popen):
 
     def __init__(self, process_obj: Any) -> None:
         self._fds: list[int] = []
+        self._client: Any = None
         self._process: Any = None
         self.timing: dict[str, float] = {}
         super().__init__(process_obj)
@@ -102,7 +105,7 @@ class Popen(popen_fork.Popen):
             more = _mp_child.send_more(self._fds[at_once:])
             named[_mp_child.MORE] = more.fileno()
         try:
-            self._process = _call(ctx, payload, named, attributes)
+            self._client, self._process = _call(ctx, payload, named, attributes)
         finally:
             if more is not None:
                 more.close()
@@ -113,13 +116,44 @@ class Popen(popen_fork.Popen):
         self.timing = {"pickle": pickled - begun, "start": now - pickled}
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        if self.returncode is None:
-            status = self._process.poll() if flag == os.WNOHANG else self._process.wait()
-            if status is not None:
-                if status.unknown:
-                    raise StatusUnknown(self.pid, status.why)
-                self.returncode = status.code if status.exited else -status.signal
+        if flag != os.WNOHANG:
+            return self.wait()
+        if self.returncode is None and not self._take(self._process.poll()):
+            self._reap_orphan()
         return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        give_up = None if timeout is None else time.monotonic() + timeout
+        while self.returncode is None:
+            left = _LOOK_AGAIN
+            if give_up is not None:
+                left = max(min(left, give_up - time.monotonic()), 0)
+            if self._take(self._process.wait(left)) or self._reap_orphan():
+                break
+            if give_up is not None and time.monotonic() >= give_up:
+                break
+        return self.returncode
+
+    def _take(self, status: Any) -> bool:
+        if status is None:
+            return False
+        if status.unknown:
+            raise StatusUnknown(self.pid, status.why)
+        self.returncode = status.code if status.exited else -status.signal
+        return True
+
+    def _reap_orphan(self) -> bool:
+        """Its forkserver was lost, and this program, an init or a subreaper, is its parent now."""
+        if self._client.connected:
+            return False
+        try:
+            info = os.waitid(os.P_PIDFD, self.sentinel, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            return False
+        if info is None:
+            return False
+        self.returncode = info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
+        return True
 
     def _send_signal(self, sig: int) -> None:
         if self.returncode is None:
@@ -136,42 +170,23 @@ class Popen(popen_fork.Popen):
 
 
 def _call(ctx: CleanforkContext, payload: memoryview, named: dict[str, int],
-          attributes: dict[str, Any]) -> Any:
+          attributes: dict[str, Any]) -> tuple[Any, Any]:
     give_up = time.monotonic() + _PATIENCE
     while True:
         client, name = ensure_template(ctx)
         try:
-            return _call_once(client, name, payload, named, attributes)
+            return client, client.call(name, "process", payload, named_fds=named,
+                                       session_name=_mp_child.SESSION,
+                                       claim_name=_mp_child.CLAIM, like_caller=True, **attributes)
         except SpawnError as e:
             _mp_template.look_again(client, name)
             # The template, or the forkserver, died: it is on its way back.
             if e.step not in ("fork", "template_name", "connect") or time.monotonic() > give_up:
                 raise
             if getattr(e, "began", False):
+                e.add_note("the process may have begun, and is not known here")
                 raise
             time.sleep(0.02)
-
-
-def _call_once(client: Any, name: str, payload: memoryview, named: dict[str, int],
-               attributes: dict[str, Any]) -> Any:
-    # Held by the child and here: who takes its one count decides whether the child runs.
-    system: Any = os
-    claim: int = system.eventfd(1, system.EFD_CLOEXEC | system.EFD_NONBLOCK)
-    session = -1
-    try:
-        session = client.open_session()
-        return client.call(name, "process", payload, like_caller=True, **attributes,
-                           named_fds={**named, _mp_child.SESSION: session,
-                                      _mp_child.CLAIM: claim})
-    except BaseException as e:
-        if not _mp_child.claimed(claim):
-            e.began = True  # type: ignore[attr-defined]
-            e.add_note("the process may have begun, and is not known here")
-        raise
-    finally:
-        os.close(claim)
-        if session >= 0:
-            os.close(session)
 
 
 # ---- the name "forkserver"

@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 
 #include "client/python/src/interruptible.hpp"
 #include "client/python/src/options.hpp"
@@ -96,6 +98,24 @@ std::unique_ptr<py_client> attach_client(int fd, double t, const py::bytes& laun
                      caller_state::unpacked(std::string_view(launched)));
 }
 
+// One right to run, held by the child and here: who takes it decides. So a call whose reply
+// did not come is not run later, or is known to have begun.
+class claim {
+public:
+    explicit claim(bool wanted) : fd_(wanted ? ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK) : -1) {
+        if (wanted && !fd_)
+            raise({.step = step::prepare, .error_number = errno, .object = "eventfd"});
+    }
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    [[nodiscard]] bool take() const {
+        std::uint64_t count = 0;
+        return ::read(fd_.get(), &count, sizeof count) == sizeof count;
+    }
+
+private:
+    unique_fd fd_;
+};
+
 py::bytes read_answer(int fd) { return py::bytes(read_result(fd)); }
 
 }  // namespace
@@ -151,22 +171,33 @@ py_process py_client::spawn(py::handle program, py::handle args, bool like_calle
 
 py_process py_client::call(std::string_view template_name, std::string_view entry,
                            py::handle payload, py::handle args,
-                           const std::map<std::string, int>& named_fds, bool result,
-                           bool like_caller, const seconds& t, const py::kwargs& keywords) const {
+                           std::map<std::string, int> named_fds, const std::string& session_name,
+                           const std::string& claim_name, bool result, bool like_caller,
+                           const seconds& t, const py::kwargs& keywords) const {
     detail::connection& c = connection();
     spawn_options start;
     if (like_caller) start.umask = current_umask();
     if (like_caller && launched_) caller_state().add_changes(*launched_, start);
     child_attributes a = attributes(keywords, std::move(start));
+    // These two are no ints of Python's, which an interrupt could make it forget.
+    const claim right_to_run(!claim_name.empty());
+    if (!claim_name.empty()) named_fds[claim_name] = right_to_run.fd();
+    const unique_fd session(session_name.empty() ? -1 : open_session());
+    if (session) named_fds[session_name] = session.get();
     call_options o{.args = list_of_bytes(args),
-                   .fds = named_fds,
+                   .fds = std::move(named_fds),
                    .result = result,
                    .attributes = std::move(a.options)};
     const borrowed_payload p(payload);
     const auto d = deadline_after(to_timeout(t));
     outgoing m;
     auto convert = value_or_raise(detail::prepare_call(m, {template_name, entry, p.value, o}, d));
-    return py_process(value_or_raise(python::call(c, m, std::move(convert), d)));
+    try {
+        return py_process(value_or_raise(python::call(c, m, std::move(convert), d)));
+    } catch (py::error_already_set& e) {
+        if (!claim_name.empty() && !right_to_run.take()) e.value().attr("began") = true;
+        throw;
+    }
 }
 
 py::dict py_client::add_template(std::string_view name, py::handle program, py::handle args,
@@ -248,8 +279,9 @@ void bind_client(py::module_& m) {
              py::arg("like_caller") = false, no_timeout)
         .def("call", &py_client::call, py::arg("template_name"), py::arg("entry"),
              py::arg("payload") = py::none(), py::kw_only(), no_args,
-             py::arg("named_fds") = py::dict(), py::arg("result") = false,
-             py::arg("like_caller") = false, no_timeout)
+             py::arg("named_fds") = py::dict(), py::arg("session_name") = "",
+             py::arg("claim_name") = "", py::arg("result") = false, py::arg("like_caller") = false,
+             no_timeout)
         .def("add_template", &py_client::add_template, py::arg("name"),
              py::arg("program") = py::none(), no_args, py::kw_only(), no_timeout)
         .def("templates", &py_client::templates, no_timeout)

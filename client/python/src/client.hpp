@@ -28,7 +28,8 @@ public:
     py_process spawn(py::handle program, py::handle args, bool like_caller,
                      const std::optional<double>& seconds, const py::kwargs& keywords) const;
     py_process call(std::string_view template_name, std::string_view entry, py::handle payload,
-                    py::handle args, const std::map<std::string, int>& named_fds, bool result,
+                    py::handle args, std::map<std::string, int> named_fds,
+                    const std::string& session_name, const std::string& claim_name, bool result,
                     bool like_caller, const std::optional<double>& seconds,
                     const py::kwargs& keywords) const;
 

@@ -1,0 +1,111 @@
+"""CPython's own tests of multiprocessing over cleanfork: conformance/run.py [--subset]
+
+Three runs of test._test_multiprocessing: the standard method "forkserver", to know what that
+skips; the method "cleanfork"; and "forkserver" again, served by cleanfork. Fails when a test
+fails, or when one is skipped that the standard method runs, unless EXPECTED has the reason.
+The package is the one of this interpreter's path.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+import cleanfork
+
+# A bare interpreter of this environment knows the start method, as test_noforkbomb and
+# test_context require: it is what an installed package would do with such a file.
+PTH = "import sys; sys.path.append({home!r}); import cleanfork\n"
+MODULE = """
+import multiprocessing
+from test import _test_multiprocessing as suite
+{begin}
+suite.PRELOAD = ["__main__", {name!r}]
+suite.install_tests_in_module_dict(globals(), {method!r})
+"""
+RUNS = {
+    "stock": ("forkserver", ""),
+    "cleanfork": ("cleanfork", "import cleanfork"),
+    "installed": ("forkserver", "import cleanfork; cleanfork.install()"),
+}
+SUBSET = ("TestStartMethod", "WithProcessesTestProcess", "WithProcessesTestQueue",
+          "WithProcessesTestPoolWorkerLifetime", "WithProcessesTestEvent", "WithProcessesTestLock",
+          "WithProcessesTestPicklingConnections", "WithProcessesTestSubclassingProcess",
+          "TestForkAwareThreadLock", "TestCloseFds", "TestNoForkBomb")
+# Skipped here and not with the standard method: test, method, why that is right.
+EXPECTED = {
+    "test_forkserver_sigint": ("cleanfork", "for the method named forkserver alone"),
+    "test_forkserver_sigkill": ("cleanfork", "for the method named forkserver alone"),
+    "test_preload_resources": ("cleanfork", "for the method named forkserver alone"),
+}
+
+
+def make_environment(directory):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--system-site-packages",
+                    directory], check=True)
+    python = os.path.join(directory, "bin", "python")
+    packages = subprocess.run([python, "-c", "import site; print(site.getsitepackages()[0])"],
+                              check=True, capture_output=True, text=True).stdout.strip()
+    home = os.path.dirname(os.path.dirname(os.path.abspath(cleanfork.__file__)))
+    with open(os.path.join(packages, "cleanfork.pth"), "w") as file:
+        file.write(PTH.format(home=home))
+    return python
+
+
+def skips(text):
+    """{test: reason}, by class and name; what a test prints may come in between."""
+    found = {}
+    for chunk in re.split(r"^(?=\w+ \((?:\w+\.)+)", text, flags=re.M):
+        begin = re.match(r"(\w+) \(\w+\.(\w+)", chunk)
+        end = re.search(r"skipped ['\"](.*)['\"]\s*$", chunk)
+        if begin and end:
+            found[f"{begin[2]}.{begin[1]}"] = end[1]
+    return found
+
+
+def run(python, directory, which, subset):
+    """How many tests ran, whether all passed, and the skips."""
+    method, begin = RUNS[which]
+    name = f"run_{which}"
+    with open(os.path.join(directory, f"{name}.py"), "w") as file:
+        file.write(MODULE.format(begin=begin, method=method, name=name))
+    chosen = [word for pattern in subset for word in ("-k", pattern)]
+    # In a background job SIGINT and SIGQUIT are ignored, and test_wait_result would hang.
+    p = subprocess.run(["env", "--default-signal=INT,QUIT", python, "-m", "unittest", "-v", *chosen,
+                        name], cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       text=True, errors="replace", stdin=subprocess.DEVNULL)
+    ran = re.search(r"^Ran (\d+) tests? in (\S+)$", p.stdout, re.M)
+    skipped = skips(p.stdout)
+    print(f"{which}: method {method!r}, {ran[1] if ran else 'no'} tests, "
+          f"{'all passed' if p.returncode == 0 else 'FAILED'}, {len(skipped)} skipped, "
+          f"{ran[2] if ran else '?'}", flush=True)
+    if p.returncode != 0:
+        print(p.stdout)
+    return int(ran[1]) if ran else 0, p.returncode == 0, skipped
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--subset", action="store_true", help="some classes, about half a minute")
+    subset = SUBSET if parser.parse_args().subset else ()
+    good = True
+    with tempfile.TemporaryDirectory() as directory:
+        python = make_environment(os.path.join(directory, "environment"))
+        _, _, usual = run(python, directory, "stock", subset)
+        for which in ("cleanfork", "installed"):
+            ran, passed, skipped = run(python, directory, which, subset)
+            good = good and passed and ran > 0
+            for test in sorted(skipped.keys() - usual.keys()):
+                known = EXPECTED.get(test.rpartition(".")[2])
+                if known and known[0] == which:
+                    print(f"  skipped besides: {test}: {known[1]}")
+                else:
+                    print(f"  skipped and should not be: {test}: {skipped[test]}")
+                    good = False
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
