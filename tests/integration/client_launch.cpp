@@ -29,7 +29,12 @@ struct directory {
     }
     directory(const directory&) = delete;
     directory& operator=(const directory&) = delete;
-    ~directory() { std::filesystem::remove_all(path); }
+    // A forkserver that ends removes its own socket at the same time.
+    ~directory() {
+        std::error_code raced;
+        do std::filesystem::remove_all(path, raced);
+        while (raced == std::errc::no_such_file_or_directory);
+    }
 };
 
 // A datagram socket for sd_notify: the daemon says when it is ready.
