@@ -216,6 +216,19 @@ class Templates(Programs):
             p = program.run()
             self.assertEqual(p.stdout.split(), ["1", "1", "2"], p.stderr)
 
+    def test_preload_as_of_the_standard_context(self):
+        self.prints("""
+            import multiprocessing, sys, cleanfork
+            def work():
+                sys.exit("colorsys" in sys.modules)
+            if __name__ == "__main__":
+                multiprocessing.set_start_method("cleanfork")
+                for names in [], ["colorsys"]:
+                    multiprocessing.get_context().set_forkserver_preload(names)
+                    p = multiprocessing.Process(target=work)
+                    p.start(); p.join(); print(p.exitcode)
+            """, "0 1")
+
     def test_a_lock_at_module_level(self):
         self.prints("""
             import cleanfork

@@ -222,12 +222,6 @@ def _ensure_running() -> None:
             server._forkserver_pid = g["pid"]
 
 
-def _set_preload(modules_names: list[str]) -> None:
-    if not all(type(name) is str for name in modules_names):
-        raise TypeError("module_names must be a list of strings")
-    _drop_in.preload = tuple(modules_names)
-
-
 def _stop() -> None:
     _server.stop()
     server: Any = forkserver._forkserver
@@ -243,5 +237,6 @@ def install() -> None:
     stock.Popen = _DropInPopen  # type: ignore[assignment, misc]
     server: Any = forkserver._forkserver
     server.ensure_running = forkserver.ensure_running = _ensure_running
-    server.set_forkserver_preload = forkserver.set_forkserver_preload = _set_preload
+    set_preload: Any = _drop_in.set_forkserver_preload
+    server.set_forkserver_preload = forkserver.set_forkserver_preload = set_preload
     server._stop = server._stop_unlocked = _stop

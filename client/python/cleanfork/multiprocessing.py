@@ -102,6 +102,12 @@ class CleanforkContext(_context.BaseContext):
     def get_start_method(self, allow_none: bool = False) -> str:
         return self._name
 
+    def set_forkserver_preload(self, module_names: Any) -> None:
+        """As of the standard context: what `preload` is from the next start on."""
+        if not all(type(name) is str for name in module_names):
+            raise TypeError("module_names must be a list of strings")
+        self.preload = tuple(module_names)
+
     def start(self) -> None:
         """Starts the template now: a preload that fails is told here."""
         from cleanfork._mp_template import ensure_template

@@ -27,7 +27,9 @@ suite.install_tests_in_module_dict(globals(), {method!r})
 """
 RUNS = {
     "stock": ("forkserver", ""),
-    "cleanfork": ("cleanfork", "import cleanfork"),
+    # As the suite does for the standard method: else each child imports all of the tests.
+    "cleanfork": ("cleanfork", "import cleanfork; "
+                  "cleanfork.get_context().set_forkserver_preload([__name__])"),
     "installed": ("forkserver", "import cleanfork; cleanfork.install()"),
 }
 SUBSET = ("TestStartMethod", "WithProcessesTestProcess", "WithProcessesTestQueue",
