@@ -30,10 +30,16 @@ std::size_t length(const char* const* list) {
 
 void check(const spawn::prepared& prepared) {
     const spawn::plan& p = prepared.plan;
-    require(p.argv != nullptr && length(p.argv) >= 1, "a plan has an argv");
     require(p.envp != nullptr, "a plan has an environment");
     length(p.envp);
-    require((p.candidates != nullptr) != (p.program_fd >= 0), "a plan has one program");
+    if (prepared.request().has_call()) {
+        for (const int fd : {prepared.payload_fd(), prepared.result_fd()})
+            require(fd < 0 || ::fcntl(fd, F_GETFD) >= 0, "what a call has is open");
+        require(p.candidates == nullptr && p.program_fd < 0, "a call has no program");
+    } else {
+        require(p.argv != nullptr && length(p.argv) >= 1, "a plan has an argv");
+        require((p.candidates != nullptr) != (p.program_fd >= 0), "a plan has one program");
+    }
     if (p.candidates != nullptr) length(p.candidates);
     std::set<int> targets;
     for (std::size_t i = 0; i < p.move_count; ++i) {
@@ -68,6 +74,8 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
     r.mutable_exec()->set_program_descriptor(3);
     r.set_cgroup_descriptor(4);
     seeds.push_back('\x64' + r.SerializeAsString());
+    seeds.push_back('\0' + call("t").SerializeAsString());
+    seeds.push_back('\x2a' + full_call().SerializeAsString());
     write_seeds(*argc, *argv, seeds);
     return 0;
 }
@@ -87,7 +95,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             fds.emplace_back(::open("/dev/null", O_RDWR | O_CLOEXEC));
             purposes.push_back(v1::DESCRIPTOR_PURPOSE_CHILD);
         }
-        if (!purposes.empty()) purposes.back() = 2 + (data[0] >> 3) % 5;
+        if (!purposes.empty()) purposes.back() = 2 + (data[0] >> 3) % 6;
         spawn::environment_of_forkserver self;
         self.null_fd = null.get();
         self.privileged = (data[0] & 128) != 0;

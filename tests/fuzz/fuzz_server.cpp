@@ -1,5 +1,6 @@
-// A whole server in this process, fed with packets of two sessions. It really spawns, but only
-// /bin/true and /bin/sleep: whatever program a request names is replaced by one of them.
+// A whole server in this process, fed with packets of two sessions and of a template. It really
+// spawns, but only /bin/true and /bin/sleep: whatever program a request names is replaced by one
+// of them.
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,23 +30,34 @@ constexpr unsigned k_in_memfd = 8;     // the packet is a large body
 constexpr unsigned k_wait = 16;        // then give children a moment to end
 constexpr unsigned k_deaf = 32;        // and do not read what the server says
 constexpr unsigned k_hang_up = 64;     // close; the next packet opens another session
+constexpr unsigned k_template = 128;   // not of a session, but of the template "e"
 constexpr std::size_t k_most_commands = 64;
 
 void tame(v1::SpawnRequest& r) {
+    r.clear_cgroup_path();
     if (!r.has_exec()) return;
     v1::ExecTarget& e = *r.mutable_exec();
     if (e.has_path() && e.path() != "/bin/sleep") e.set_path("/bin/true");
     if (e.has_search()) e.set_search("true");
-    r.clear_cgroup_path();
+}
+
+// Ends before it is ready, or cannot be started.
+void tame(v1::AddTemplateRequest& a) {
+    tame(*a.mutable_process());
+    if (!a.process().has_exec()) return;
+    a.mutable_process()->mutable_exec()->set_path(a.warm() % 2 == 0 ? "/bin/true"
+                                                                    : "/no/such/program");
 }
 
 // What is no message stays as it is.
 std::string tamed(std::string packet) {
     v1::ClientMessage m;
-    if (!m.ParseFromString(packet) || (!m.has_spawn() && !m.has_batch())) return packet;
+    if (!m.ParseFromString(packet) || (!m.has_spawn() && !m.has_batch() && !m.has_add_template()))
+        return packet;
     if (m.has_spawn()) tame(*m.mutable_spawn());
     if (m.has_batch())
         for (v1::SpawnRequest& r : *m.mutable_batch()->mutable_items()) tame(r);
+    if (m.has_add_template()) tame(*m.mutable_add_template());
     return m.SerializeAsString();
 }
 
@@ -111,16 +123,68 @@ private:
     ipc::receiver reader_;
 };
 
+// What the server takes for a template: a process that sleeps, for which this one speaks.
+class template_end {
+public:
+    explicit template_end(daemon::server& s) : server_(s) {}
+
+    void send(const std::string& body, unsigned how) {
+        if (!socket_) open();
+        v1::TemplateMessage m;
+        std::string packet = body;
+        // Nobody else's pid, whatever the message says.
+        if (m.ParseFromString(body)) {
+            if (m.has_parked()) m.mutable_parked()->set_pid(pid_);
+            if (m.has_started()) m.mutable_started()->set_pid(pid_);
+            if (m.has_ended()) m.mutable_ended()->set_pid(pid_);
+            packet = m.SerializeAsString();
+        }
+        const std::vector<int> fds(how & k_descriptors, pidfd_.get());
+        ipc::send(socket_.get(), {packet, {}}, fds);
+        if ((how & k_hang_up) != 0) socket_.reset();
+    }
+
+    void read_all() {
+        while (socket_ && reader_.receive(socket_.get()).status == ipc::receive_status::packet) {
+        }
+    }
+
+private:
+    void open() {
+        auto pair = ipc::seqpacket_pair();
+        pid_ = ::fork();
+        if (pid_ == 0)
+            for (;;) ::pause();
+        pidfd_ = ipc::pidfd_open(pid_);
+        require(bool(server_.add_early_template("e", pid_, std::move(pair->second))),
+                "an early template is taken in");
+        socket_ = std::move(pair->first);
+        ipc::send_packet(socket_.get(), template_messages()[0].SerializeAsString(), {});
+    }
+
+    daemon::server& server_;
+    pid_t pid_ = 0;
+    unique_fd pidfd_;
+    unique_fd socket_;
+    ipc::receiver reader_;
+};
+
 void feed(boost::asio::io_context& io, daemon::server& s, std::string_view input) {
     std::array<client_end, 2> clients{client_end(s), client_end(s)};
+    template_end early(s);
     for (std::size_t n = 0; n < k_most_commands && input.size() >= 3; ++n) {
         const auto how = static_cast<unsigned char>(input[0]);
         const std::size_t size = std::min<std::size_t>(
             static_cast<unsigned char>(input[1]) + 256U * static_cast<unsigned char>(input[2]),
             input.size() - 3);
         client_end& c = clients[(how & k_second) != 0 ? 1 : 0];
-        c.send(tamed(std::string(input.substr(3, size))), how);
+        const std::string packet(input.substr(3, size));
+        if ((how & k_template) != 0)
+            early.send(packet, how);
+        else
+            c.send(tamed(packet), how);
         io.poll();
+        early.read_all();
         if ((how & k_wait) != 0) io.run_for(std::chrono::milliseconds(1));
         if ((how & k_deaf) == 0) c.read_all();
         input.remove_prefix(3 + size);
@@ -129,7 +193,8 @@ void feed(boost::asio::io_context& io, daemon::server& s, std::string_view input
     io.poll();
 }
 
-std::string command(unsigned how, const v1::ClientMessage& m) {
+template <class Message>
+std::string command(unsigned how, const Message& m) {
     const std::string body = m.SerializeAsString();
     std::string c;
     c += static_cast<char>(how | static_cast<unsigned>(m.descriptors_size()));
@@ -149,6 +214,15 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
     for (const std::size_t i : {11U, 5U, 4U, 6U, 9U}) seeds[3] += command(k_wait, all[i]);
     for (const std::size_t i : {1U, 2U, 3U}) seeds[4] += command(k_hang_up, all[i]);
     for (const v1::ClientMessage& m : all) seeds.push_back(command(k_wait, m));
+    // Calls of the early template, and what it may say to each.
+    seeds.emplace_back();
+    for (const v1::TemplateMessage& t : template_messages()) {
+        seeds.back() += command(k_template | k_wait, t);
+        for (const std::size_t i : {13U, 15U, 16U}) seeds.back() += command(0, all[i]);
+        seeds.push_back(command(k_template | k_wait, template_messages()[0]) + command(0, all[15]) +
+                        command(k_template, t) + command(0, all[16]) +
+                        command(k_template | k_hang_up, t));
+    }
     write_seeds(*argc, *argv, seeds);
     return 0;
 }

@@ -67,9 +67,77 @@ inline v1::SpawnRequest full_spawn() {
     return r;
 }
 
-// One of each kind of request.
+inline v1::SpawnRequest call(const char* of_template) {
+    v1::SpawnRequest r;
+    r.mutable_call()->set_template_name(of_template);
+    r.mutable_call()->set_entry("entry");
+    r.mutable_call()->add_arguments("argument");
+    r.mutable_call()->set_payload("payload");
+    return r;
+}
+
+// A call with its payload and its answer in descriptors, and one by name.
+inline v1::SpawnRequest full_call() {
+    v1::SpawnRequest r = call("e");
+    r.mutable_call()->set_payload_descriptor(2);
+    r.mutable_call()->set_result_descriptor(1);
+    r.add_descriptors()->set_source_descriptor(1);
+    r.mutable_descriptors(0)->set_target(3);
+    r.mutable_descriptors(0)->set_name("name");
+    r.set_umask(077);
+    r.mutable_lifetime()->set_keep(true);
+    return r;
+}
+
+inline v1::ClientMessage added_template(const char* name) {
+    v1::ClientMessage m;
+    v1::AddTemplateRequest& a = *m.mutable_add_template();
+    a.set_name(name);
+    *a.mutable_process() = true_program();
+    a.set_warm(2);
+    a.set_start_timeout_ms(1);
+    a.set_call_timeout_ms(1);
+    a.add_allowed_descriptors(5);
+    return m;
+}
+
+// One of each kind that is about templates; "e" is the one that was forked early.
+inline void add_template_messages(std::vector<v1::ClientMessage>& all) {
+    all.push_back(added_template("t"));
+    all.push_back(added_template("d"));
+    all.back().mutable_add_template()->set_from("e");
+    *all.back().mutable_add_template()->mutable_process() = call("e");
+    for (const char* name : {"t", "e"}) *all.emplace_back().mutable_spawn() = call(name);
+    *all.emplace_back().mutable_spawn() = full_call();
+    all.back().add_descriptors(v1::DESCRIPTOR_PURPOSE_CHILD);
+    all.back().add_descriptors(v1::DESCRIPTOR_PURPOSE_PAYLOAD);
+    all.emplace_back().mutable_list_templates();
+    all.emplace_back().mutable_reload_template()->set_name("t");
+    all.back().mutable_reload_template()->set_no_wait(true);
+    all.emplace_back().mutable_remove_template()->set_name("d");
+}
+
+// One of each kind that a template or its child tells.
+inline std::vector<v1::TemplateMessage> template_messages() {
+    std::vector<v1::TemplateMessage> all(6);
+    all[0].mutable_ready()->add_entries("entry");
+    all[0].mutable_ready()->add_own_descriptors(3);
+    all[1].mutable_started()->set_sequence(1);
+    all[2].mutable_parked()->set_sequence(1);
+    for (v1::TemplateMessage* m : {&all[1], &all[2]})
+        m->add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
+    all[3].mutable_child_failed()->set_sequence(2);
+    all[3].mutable_child_failed()->mutable_failure()->set_step(16);
+    all[4].mutable_ended()->set_sequence(1);
+    all[4].mutable_ended()->set_wait_status(256);
+    all[4].mutable_ended()->set_error("what it threw");
+    all[5].mutable_failed()->set_step(60);
+    return all;
+}
+
+// One of each kind of request; the last ends the forkserver.
 inline std::vector<v1::ClientMessage> messages() {
-    std::vector<v1::ClientMessage> all(13);
+    std::vector<v1::ClientMessage> all(12);
     all[0].mutable_hello()->set_protocol(1);
     all[0].mutable_hello()->mutable_base()->add_environment("PATH=/usr/bin:/bin");
     *all[1].mutable_spawn() = true_program();
@@ -90,7 +158,8 @@ inline std::vector<v1::ClientMessage> messages() {
     all[11].mutable_spawn()->mutable_exec()->set_path("/bin/sleep");
     all[11].mutable_spawn()->mutable_exec()->add_argv("1000");
     all[11].mutable_spawn()->mutable_lifetime()->set_keep(true);
-    all[12].mutable_shutdown();
+    add_template_messages(all);
+    all.emplace_back().mutable_shutdown();
     std::uint64_t id = 0;
     for (v1::ClientMessage& m : all) m.set_request_id(++id);
     return all;
