@@ -20,6 +20,12 @@ int wait_status_of(const siginfo_t& info) noexcept {
     return info.si_status | (info.si_code == CLD_DUMPED ? WCOREFLAG : 0);
 }
 
+std::string ended_how(int wait_status) {
+    if (WIFSIGNALED(wait_status))
+        return "was killed by signal " + std::to_string(WTERMSIG(wait_status));
+    return "exited with " + std::to_string(WEXITSTATUS(wait_status));
+}
+
 void to_wire(const rusage& u, v1::Usage& w) {
     w.set_user_us(microseconds(u.ru_utime));
     w.set_system_us(microseconds(u.ru_stime));

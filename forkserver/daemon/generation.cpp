@@ -12,6 +12,7 @@
 #include "ipc/limits.hpp"
 #include "ipc/pidfd.hpp"
 #include "ipc/sys.hpp"
+#include "ipc/usage.hpp"
 
 namespace cleanfork::daemon {
 
@@ -21,12 +22,6 @@ namespace {
 constexpr std::size_t k_most_unstarted = 64;
 // For a template whose control socket is closed: it ends, or it is ended.
 constexpr std::chrono::seconds k_to_end{1};
-
-std::string ended_how(int wait_status) {
-    if (WIFSIGNALED(wait_status))
-        return "it was killed by signal " + std::to_string(WTERMSIG(wait_status));
-    return "it exited with " + std::to_string(WEXITSTATUS(wait_status));
-}
 
 }  // namespace
 
@@ -280,12 +275,14 @@ void generation::kill() {
         if (s.pidfd && s.at != slot::stage::running) ipc::pidfd_signal(s.pidfd.get(), SIGKILL);
 }
 
-void generation::fail_unstarted(const failure& why) {
+void generation::fail_unstarted() {
+    const failure why = ipc::fail(step::fork, EPIPE, spec_->name,
+                                  "the template ended before the call's child ran; nothing of the "
+                                  "entry was done");
     std::vector<queued_spawn> calls;
     for (auto at = slots_.begin(); at != slots_.end();) {
         slot& s = at->second;
-        const bool waits = s.at == slot::stage::ordered || s.at == slot::stage::asked;
-        if (waits) --unstarted_;
+        if (s.waits()) --unstarted_;
         if (s.call) calls.push_back(std::move(*s.call));
         if (s.warm) --warm_;
         at = s.at == slot::stage::running ? std::next(at) : slots_.erase(at);
@@ -305,16 +302,13 @@ void generation::process_ended(int wait_status) {
     for (const auto& [sequence, s] : slots_)
         if (s.at == slot::stage::running) orphans.push_back(s.child);
     close_warm();
-    const std::string how = ended_how(wait_status);
+    const std::string how = "it " + ipc::ended_how(wait_status);
     if (state_ == state::starting)
         fail(ipc::fail(step::template_start, 0, spec_->name, how + " before it was ready"));
     else if (state_ == state::ready)
         fail(ipc::fail(step::fork, 0, spec_->name, how));
     for (const std::uint64_t child : orphans) owner_.on_adopted(child);
-    if (!control_open_)
-        fail_unstarted(ipc::fail(step::fork, EPIPE, spec_->name,
-                                 "the template ended before the call's child ran; nothing of the "
-                                 "entry was done"));
+    if (!control_open_) fail_unstarted();
     owner_.on_change(*this);
 }
 
@@ -328,8 +322,7 @@ void generation::sweep(clock::time_point now) {
     std::vector<queued_spawn> late;
     for (auto at = slots_.begin(); at != slots_.end();) {
         slot& s = at->second;
-        const bool waits = s.at == slot::stage::ordered || s.at == slot::stage::asked;
-        if (!waits || s.deadline > now) {
+        if (!s.waits() || s.deadline > now) {
             ++at;
             continue;
         }

@@ -122,6 +122,10 @@ private:
     struct slot {
         enum class stage { ordered, parked, asked, running, unwanted };
         stage at = stage::ordered;
+        // For the template or the child to tell of it.
+        [[nodiscard]] bool waits() const noexcept {
+            return at == stage::ordered || at == stage::asked;
+        }
         bool warm = false;
         std::optional<queued_spawn> call;
         unique_fd channel;  // while it waits for a request
@@ -151,10 +155,9 @@ private:
     [[nodiscard]] bool leads_group() const noexcept;
     void kill_process();
     void close_warm();
-    // Fails every call whose child has not told that it runs.
-    void fail_unstarted(const failure& why);
+    // The template has ended: fails every call whose child has not told that it runs.
+    void fail_unstarted();
     void end_if_drained();
-    void leave_slot(std::map<std::uint64_t, slot>::iterator at);
 
     const spawn::launcher& launcher_;
     generation_owner& owner_;

@@ -20,20 +20,17 @@ constexpr std::chrono::milliseconds k_refill_pause{100};
 }  // namespace
 
 void generation::read_control() {
-    control_.async_wait(
-        boost::asio::posix::descriptor_base::wait_read,
-        [this, here = here_](boost::system::error_code ec) {
-            if (ec || !*here) return;
-            if (drain_control()) return read_control();
-            control_open_ = false;
-            closed_ = clock::now();
-            // It ends, as good as always: how is known in a moment.
-            if (alive_) return owner_.on_change(*this);
-            fail_unstarted(ipc::fail(step::fork, EPIPE, spec_->name,
-                                     "the template ended before the call's child ran; "
-                                     "nothing of the entry was done"));
-            owner_.on_change(*this);
-        });
+    control_.async_wait(boost::asio::posix::descriptor_base::wait_read,
+                        [this, here = here_](boost::system::error_code ec) {
+                            if (ec || !*here) return;
+                            if (drain_control()) return read_control();
+                            control_open_ = false;
+                            closed_ = clock::now();
+                            // It ends, as good as always: how is known in a moment.
+                            if (alive_) return owner_.on_change(*this);
+                            fail_unstarted();
+                            owner_.on_change(*this);
+                        });
 }
 
 bool generation::drain_control() {
@@ -133,7 +130,7 @@ void generation::on_child_failed(const v1::ChildFailed& f) {
     const auto at = slots_.find(f.sequence());
     if (at == slots_.end()) return;
     slot& s = at->second;
-    if (s.at == slot::stage::ordered || s.at == slot::stage::asked) --unstarted_;
+    if (s.waits()) --unstarted_;
     if (s.warm) {
         --warm_;
         refill_from_ = clock::now() + k_refill_pause;
@@ -155,19 +152,16 @@ void generation::on_child_ended(const v1::ChildEnded& e) {
     if (at == slots_.end()) return;
     slot s = std::move(at->second);
     slots_.erase(at);
-    if (s.at == slot::stage::ordered || s.at == slot::stage::asked) --unstarted_;
+    if (s.waits()) --unstarted_;
     if (s.warm) {
         --warm_;
         if (s.at == slot::stage::ordered) refill_from_ = clock::now() + k_refill_pause;
     }
     if (s.call) {
-        const std::string how =
-            WIFSIGNALED(e.wait_status())
-                ? "was killed by signal " + std::to_string(WTERMSIG(e.wait_status()))
-                : "exited with " + std::to_string(WEXITSTATUS(e.wait_status()));
-        owner_.on_call_failed(*this, std::move(*s.call),
-                              ipc::fail(step::child_start, 0, spec_->name,
-                                        "its child " + how + " before it ran the entry"));
+        owner_.on_call_failed(
+            *this, std::move(*s.call),
+            ipc::fail(step::child_start, 0, spec_->name,
+                      "its child " + ipc::ended_how(e.wait_status()) + " before it ran the entry"));
     } else if (s.child != 0) {
         owner_.on_ended(s.child, e.wait_status(), ipc::usage_of(e.usage()), e.error());
     }

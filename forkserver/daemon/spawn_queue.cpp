@@ -1,7 +1,10 @@
 #include "forkserver/daemon/spawn_queue.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
+
+#include "ipc/sys.hpp"
 
 namespace cleanfork::daemon {
 
@@ -29,6 +32,15 @@ child child_of(const queued_spawn& q) {
     c.lifetime = lifetime_of(*q.request);
     c.leads_group = q.request->process_group() != v1::PROCESS_GROUP_JOIN;
     return c;
+}
+
+bool is_late(const queued_spawn& q) {
+    const std::uint64_t deadline = q.request->deadline_ns();
+    return deadline != 0 && deadline < ipc::monotonic_ns();
+}
+
+failure late_failure() {
+    return ipc::fail(step::queue, ETIMEDOUT, {}, "its deadline passed before its turn came");
 }
 
 void spawn_queue::push(queued_spawn s) {

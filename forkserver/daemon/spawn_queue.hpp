@@ -4,6 +4,7 @@
 #include <cleanfork/v1/cleanfork.pb.h>
 
 #include <chrono>
+#include <cleanfork/failure.hpp>
 #include <cleanfork/unique_fd.hpp>
 #include <cstdint>
 #include <deque>
@@ -42,6 +43,10 @@ struct queued_spawn {
 
 // The child a request asks for, before its process exists.
 child child_of(const queued_spawn& q);
+
+// Its deadline passed before its turn came.
+bool is_late(const queued_spawn& q);
+failure late_failure();
 
 struct queue_usage {
     std::size_t spawns = 0;

@@ -135,8 +135,7 @@ void server::finish(queued_spawn q, const result<child*>& r) {
 // Why it cannot begin now; step::none: it can.
 failure server::refusal(const queued_spawn& q) {
     if (shutting_down_) return ipc::fail(step::shutdown, ESHUTDOWN, {}, "the forkserver is ending");
-    if (q.request->deadline_ns() != 0 && q.request->deadline_ns() < ipc::monotonic_ns())
-        return ipc::fail(step::queue, ETIMEDOUT, {}, "its deadline passed before its turn came");
+    if (is_late(q)) return late_failure();
     const session* s = find(q.session);
     if (s == nullptr) return {};
     if (s->children + s->calls >= config_.quotas.children_per_session) {

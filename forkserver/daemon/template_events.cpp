@@ -155,20 +155,19 @@ template_table::entry* template_table::find(const generation& g) {
 
 generation* template_table::find(std::uint64_t id) {
     generation* found = nullptr;
-    each([&](entry&, generation& g) {
+    each([&](generation& g) {
         if (g.id() == id) found = &g;
     });
-    for (auto& g : leaving_)
-        if (g->id() == id) found = g.get();
     return found;
 }
 
-void template_table::each(const std::function<void(entry&, generation&)>& f) {
+void template_table::each(const std::function<void(generation&)>& f) {
     for (auto& [name, e] : entries_) {
-        for (std::size_t i = 0; i < e.old.size(); ++i) f(e, *e.old[i]);
-        if (e.current) f(e, *e.current);
-        if (e.next) f(e, *e.next);
+        for (std::size_t i = 0; i < e.old.size(); ++i) f(*e.old[i]);
+        if (e.current) f(*e.current);
+        if (e.next) f(*e.next);
     }
+    for (std::size_t i = 0; i < leaving_.size(); ++i) f(*leaving_[i]);
 }
 
 void template_table::later() {
@@ -209,8 +208,7 @@ void template_table::arm_sweep() {
     bool wanted = false;
     for (auto& [name, e] : entries_)
         wanted |= !e.waiting.empty() || e.restart_at != generation::clock::time_point{};
-    each([&](entry&, generation& g) { wanted |= g.has_deadlines(); });
-    for (auto& g : leaving_) wanted |= g->has_deadlines();
+    each([&](generation& g) { wanted |= g.has_deadlines(); });
     if (!wanted) return;
     sweeping_ = true;
     sweep_.expires_after(k_sweep);
@@ -219,27 +217,22 @@ void template_table::arm_sweep() {
         if (ec || closed_) return;
         const auto now = generation::clock::now();
         std::vector<generation*> all;
-        each([&](entry&, generation& g) { all.push_back(&g); });
-        for (auto& g : leaving_) all.push_back(g.get());
+        each([&](generation& g) { all.push_back(&g); });
         for (generation* g : all) g->sweep(now);
         later();  // a pool may be filled again
         std::vector<queued_spawn> late;
         for (auto& [name, e] : entries_) {
             for (auto at = e.waiting.begin(); at != e.waiting.end();) {
-                const std::uint64_t deadline = at->request->deadline_ns();
-                const bool is_late = deadline != 0 && deadline < ipc::monotonic_ns();
-                if (is_late) late.push_back(std::move(*at));
-                at = is_late ? e.waiting.erase(at) : std::next(at);
+                const bool too_late = is_late(*at);
+                if (too_late) late.push_back(std::move(*at));
+                at = too_late ? e.waiting.erase(at) : std::next(at);
             }
             if (e.restart_at != generation::clock::time_point{} && e.restart_at <= now) {
                 ++e.restarts;
                 start(e);
             }
         }
-        for (queued_spawn& q : late)
-            owner_.call_failed(std::move(q),
-                               ipc::fail(step::queue, ETIMEDOUT, {},
-                                         "its deadline passed while its template started"));
+        for (queued_spawn& q : late) owner_.call_failed(std::move(q), late_failure());
         arm_sweep();
     });
 }
@@ -251,18 +244,15 @@ void template_table::shut_down(const failure& why) {
     }
     // Of a call that has not begun, the child is killed: nobody would end it later.
     std::vector<queued_spawn> unstarted;
-    each([&](entry&, generation& g) {
+    each([&](generation& g) {
         for (queued_spawn& q : g.remove(0, 0)) unstarted.push_back(std::move(q));
     });
-    for (auto& g : leaving_)
-        for (queued_spawn& q : g->remove(0, 0)) unstarted.push_back(std::move(q));
     for (queued_spawn& q : unstarted) owner_.call_failed(std::move(q), why);
 }
 
 void template_table::kill_all() {
     closed_ = true;
-    each([](entry&, generation& g) { g.kill(); });
-    for (auto& g : leaving_) g->kill();
+    each([](generation& g) { g.kill(); });
 }
 
 }  // namespace cleanfork::daemon

@@ -214,10 +214,8 @@ void template_table::serve_waiting(entry& e) {
     while (!e.waiting.empty() && e.current && e.current->room()) {
         queued_spawn q = std::move(e.waiting.front());
         e.waiting.pop_front();
-        const std::uint64_t deadline = q.request->deadline_ns();
-        if (deadline != 0 && deadline < ipc::monotonic_ns())
-            owner_.call_failed(std::move(q), ipc::fail(step::queue, ETIMEDOUT, {},
-                                                       "its deadline passed before its turn came"));
+        if (is_late(q))
+            owner_.call_failed(std::move(q), late_failure());
         else
             e.current->call(std::move(q));
     }
@@ -239,11 +237,9 @@ std::vector<queued_spawn> template_table::take_back(std::uint64_t session, std::
             at = meant ? e.waiting.erase(at) : std::next(at);
         }
     }
-    each([&](entry&, generation& g) {
+    each([&](generation& g) {
         for (queued_spawn& q : g.remove(session, request)) taken.push_back(std::move(q));
     });
-    for (auto& g : leaving_)
-        for (queued_spawn& q : g->remove(session, request)) taken.push_back(std::move(q));
     return taken;
 }
 

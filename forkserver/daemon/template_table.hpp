@@ -111,7 +111,8 @@ private:
     void info(const entry& e, v1::TemplateInfo& out) const;
     entry* find(const generation& g);
     generation* find(std::uint64_t id);
-    void each(const std::function<void(entry&, generation&)>& f);
+    // Those that are leaving, too.
+    void each(const std::function<void(generation&)>& f);
 
     // Chores that must not run inside a generation's own call: dropping it, refills.
     void later();

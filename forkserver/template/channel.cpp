@@ -3,6 +3,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <exception>
+
 #include "ipc/message.hpp"
 #include "ipc/pidfd.hpp"
 #include "ipc/sys.hpp"
@@ -61,6 +63,16 @@ bool report_started(int control, std::uint64_t sequence, bool with_pidfd) {
     m.mutable_started()->set_sequence(sequence);
     m.mutable_started()->set_pid(::getpid());
     return with_pidfd ? report_with_pidfd(control, m) : report(control, m);
+}
+
+std::string text_of_current_exception() {
+    try {
+        throw;
+    } catch (const std::exception& e) {
+        return e.what();
+    } catch (...) {
+        return "an exception that is no std::exception";
+    }
 }
 
 }  // namespace cleanfork::templates

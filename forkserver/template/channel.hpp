@@ -6,6 +6,7 @@
 
 #include <cleanfork/failure.hpp>
 #include <span>
+#include <string>
 
 namespace cleanfork::templates {
 
@@ -17,5 +18,8 @@ bool report_child_failed(int control, std::uint64_t sequence, const failure& why
 // With a pidfd of this process, made here, when `parked` or `with_pidfd`.
 bool report_parked(int control, std::uint64_t sequence);
 bool report_started(int control, std::uint64_t sequence, bool with_pidfd);
+
+// Of the exception being handled, for those reports.
+std::string text_of_current_exception();
 
 }  // namespace cleanfork::templates

@@ -228,10 +228,8 @@ int run_entry(const child_start& start, host& h, notes& n, const task& t) {
     int code = k_exit_exception;
     try {
         code = h.run(t);
-    } catch (const std::exception& e) {
-        tell(std::string(e.what()));
     } catch (...) {
-        tell("an exception that is no std::exception");
+        tell(text_of_current_exception());
     }
     h.flush();
     return code;

@@ -67,13 +67,14 @@ bool loop::open() {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
-    // A template that ignored it would have no children to tell of.
+    // Blocked first: on this thread the handler would send to itself without end.
+    if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return false;
     loop_thread = static_cast<pid_t>(::syscall(SYS_gettid));
+    // A template that ignored the signal would have no children to tell of.
     struct sigaction passed_on {};
     passed_on.sa_handler = &pass_on;
     passed_on.sa_flags = SA_RESTART;
-    ::sigaction(SIGCHLD, &passed_on, nullptr);
-    if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return false;
+    if (::sigaction(SIGCHLD, &passed_on, nullptr) != 0) return false;
     signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     null_.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
     soft_descriptor_limit_ = ipc::raise_descriptor_limit();
@@ -155,16 +156,6 @@ void loop::reap() {
             if (!report(control_, m)) ::_exit(0);
         }
         ::waitid(P_PID, static_cast<id_t>(info.si_pid), &info, WEXITED | WNOHANG);
-    }
-}
-
-std::string text_of_current_exception() {
-    try {
-        throw;
-    } catch (const std::exception& e) {
-        return e.what();
-    } catch (...) {
-        return "an exception that is no std::exception";
     }
 }
 

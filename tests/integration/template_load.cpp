@@ -1,6 +1,7 @@
 #include "tests/integration/template_load.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/syscall.h>
 
 #include <chrono>
 #include <filesystem>
@@ -27,6 +28,19 @@ std::uint64_t rss_kib_of(pid_t pid) {
 std::size_t descriptors_of(pid_t pid) {
     const std::filesystem::directory_iterator all(process_directory(pid) + "/fd");
     return static_cast<std::size_t>(std::distance(begin(all), end(all)));
+}
+
+// Its loop waits for orders. A child it has forked can be heard of before its fork() has
+// returned, while it still holds that child's channel.
+void wait_until_at_rest(pid_t pid) {
+    const auto give_up = std::chrono::steady_clock::now() + k_patience;
+    long number = -1;
+    while (number != SYS_poll) {
+        REQUIRE_MESSAGE(std::chrono::steady_clock::now() < give_up, "system call ", number);
+        std::ifstream in(process_directory(pid) + "/syscall");
+        number = -1;  // it runs
+        in >> number;
+    }
 }
 
 // Keeps `in_flight` calls going until `count` have ended.
@@ -74,6 +88,7 @@ footprint footprint_of(raw_session& s, int warm) {
     const v1::StatsReply stats = s.stats_until(
         [](const v1::StatsReply& now) { return now.statuses() == 0 && now.queued() == 0; });
     const pid_t pid = i.generations(0).pid();
+    wait_until_at_rest(pid);
     return {stats.descriptors(), stats.rss_kib(), descriptors_of(pid), rss_kib_of(pid)};
 }
 

@@ -94,20 +94,27 @@ class Interrupts(NothingLeft):
         c.close()
 
     def test_control_c_at_a_terminal_reaches_the_child(self):
+        # The child's handler and then the program's stand before the key is struck.
         code = ("import cleanfork.subprocess as s\n"
-                "p = s.Popen(['sh', '-c', 'trap \"exit 7\" INT; echo up; while :; do sleep 0.05; done'])\n"
-                "try: p.wait()\n"
+                "p = s.Popen(['sh', '-c', 'trap \"exit 7\" INT; echo; while :; do sleep 0.05; done'],\n"
+                "            stdout=s.PIPE)\n"
+                "p.stdout.readline()\n"
+                "try:\n"
+                "    print('up', flush=True)\n"
+                "    p.wait()\n"
                 "except KeyboardInterrupt: print('code', p.wait())\n")
         pid, terminal = pty.fork()
         if pid == 0:
             os.execv(PYTHON, [PYTHON, "-c", code])
         seen = b""
+        struck = False
         try:
             while b"code 7" not in seen:
                 wait_readable(terminal)
                 seen += os.read(terminal, 1000)
-                if seen.endswith(b"up\r\n"):
+                if b"up\r\n" in seen and not struck:
                     os.write(terminal, b"\x03")
+                    struck = True
         except OSError:  # hung up
             self.fail(seen)
         finally:

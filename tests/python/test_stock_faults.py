@@ -53,7 +53,9 @@ class Faults(unittest.TestCase):
 
     def found(self, method, text, timeout=DEADLINE):
         with Program(BEGIN + text) as program:
-            p = program.start(method, start_new_session=True)
+            # One that is killed leaves its socket in its temporary directory.
+            p = program.start(method, start_new_session=True,
+                              env={"TMPDIR": program.directory.name})
             try:
                 out, err = p.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
@@ -151,7 +153,11 @@ if __name__ == "__main__":
     p.start()
     pid = server()
     os.kill(pid, signal.SIGKILL)
-    while alive(pid):
+    deadline = time.monotonic() + 10
+    def parent():
+        with open(f"/proc/{p.pid}/stat") as f:
+            return int(f.read().rpartition(")")[2].split()[1])
+    while parent() != os.getpid() and time.monotonic() < deadline:
         time.sleep(0.01)
     w.send(1)
     os.waitid(os.P_PID, p.pid, os.WEXITED)
