@@ -51,15 +51,16 @@ public:
         ::posix_spawn_file_actions_addclosefrom_np(&actions, k_private_fd + 1);
     }
 
-    // Signals as new, and a session of its own: Ctrl-C is for the caller.
-    void fresh_state() {
+    // Signals as new, and a session or process group of its own: Ctrl-C is for the caller.
+    void fresh_state(bool share_session) {
         sigset_t every, none;
         sigfillset(&every);
         sigemptyset(&none);
         ::posix_spawnattr_setsigdefault(&attributes, &every);
         ::posix_spawnattr_setsigmask(&attributes, &none);
+        const int own = share_session ? POSIX_SPAWN_SETPGROUP : POSIX_SPAWN_SETSID;
         ::posix_spawnattr_setflags(
-            &attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
+            &attributes, static_cast<short>(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | own));
     }
 
     posix_spawn_file_actions_t actions;
@@ -90,7 +91,7 @@ result<launched> start_daemon(const launch_options& options) {
 
     spawn_setup setup;
     setup.descriptors(theirs.get(), options.log_fd);
-    setup.fresh_state();
+    setup.fresh_state(options.share_session);
     launched l{std::move(pair->first), 0, *daemon};
     const int error = ::posix_spawn(&l.first, daemon->c_str(), &setup.actions, &setup.attributes,
                                     argv.data(), environ);

@@ -56,7 +56,7 @@ void generation::process_began(std::uint64_t child, int pid, int pidfd) {
 
 bool generation::room() const noexcept {
     return state_ == state::ready && control_open_ &&
-           (unstarted_ < k_most_unstarted || !parked_.empty());
+           (unstarted_ < k_most_unstarted || !warm_children_.empty());
 }
 
 void generation::call(queued_spawn q) {
@@ -73,14 +73,17 @@ void generation::call(queued_spawn q) {
         owner_.on_call_failed(*this, std::move(*call), ordered.error());
 }
 
-// A warm child may have died where it waited: then the next one is asked.
+// A warm child may have died where it waited: then the next one is asked. One that is
+// still being forked is nearer than another fork behind it.
 bool generation::call_warm(queued_spawn& q) {
-    while (!parked_.empty()) {
-        const std::uint64_t sequence = parked_.front();
-        parked_.pop_front();
+    while (!warm_children_.empty()) {
+        const std::uint64_t sequence = warm_children_.front();
+        warm_children_.pop_front();
         const auto at = slots_.find(sequence);
-        if (at == slots_.end() || at->second.at != slot::stage::parked) continue;
+        if (at == slots_.end() || !at->second.warm || at->second.at == slot::stage::unwanted)
+            continue;
         slot& s = at->second;
+        if (s.at == slot::stage::ordered) --unstarted_;
         --warm_;
         s.warm = false;
         const bool sent = bool(send_request(s.channel.get(), q));
@@ -136,6 +139,7 @@ result<void> generation::order_fork(bool warm, std::optional<queued_spawn>& q) {
     if (warm) {
         s.channel = launcher_.own_descriptor(std::move(pair->first));
         ++warm_;
+        warm_children_.push_back(next_sequence_);
     }
     ++unstarted_;
     slots_.emplace_hint(slots_.end(), next_sequence_++, std::move(s));
@@ -247,7 +251,7 @@ void generation::kill_process() {
 }
 
 void generation::close_warm() {
-    parked_.clear();
+    warm_children_.clear();
     for (auto& [sequence, s] : slots_)
         if (s.warm) s.channel.reset();  // it ends by itself
 }

@@ -94,7 +94,6 @@ void generation::on_parked(const v1::ChildParked& p, std::vector<unique_fd>& fds
     if (s.at == slot::stage::ordered) {
         --unstarted_;
         s.at = slot::stage::parked;
-        parked_.push_back(p.sequence());
     } else if (s.at == slot::stage::unwanted) {
         ipc::pidfd_signal(s.pidfd.get(), SIGKILL);
     }

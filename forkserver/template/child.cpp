@@ -58,6 +58,12 @@ void reset_signals() {
     ::_exit(k_exit_not_started);
 }
 
+// The request for a warm child can come while it is being forked.
+bool has_come(int channel) {
+    pollfd p{channel, POLLIN, 0};
+    return ::poll(&p, 1, 0) == 1;
+}
+
 result<ipc::decoded<v1::ChildMessage>> take_message(const child_start& start,
                                                     ipc::receiver& receiver) {
     for (;;) {
@@ -247,8 +253,9 @@ int run_entry(const child_start& start, host& h, notes& n, const task& t) {
 void run_child(const child_start& given, host& h, notes& n, ipc::receiver& receiver) {
     child_start start = given;
     h.after_fork_in_child();
-    if (start.warm) h.before_parking();
-    if (start.warm && !report_parked(start.control, start.sequence)) leave();
+    const bool parks = start.warm && !has_come(start.channel);
+    if (parks) h.before_parking();
+    if (parks && !report_parked(start.control, start.sequence)) leave();
     auto message = take_message(start, receiver);
     if (!message) fail_and_end(start, message.error());
     auto understood = understand(std::move(*message), start, h);
@@ -257,7 +264,7 @@ void run_child(const child_start& given, host& h, notes& n, ipc::receiver& recei
     r.todo.result_fd = r.prepared->result_fd();
     if (auto applied = apply(start, r); !applied) fail_and_end(start, applied.error());
     // Not one instruction of the entry runs unless the forkserver knows of it.
-    if (!report_started(start.control, start.sequence, !start.warm)) ::_exit(k_exit_not_started);
+    if (!report_started(start.control, start.sequence, !parks)) ::_exit(k_exit_not_started);
     ::close(start.control);
     fresh_libc(r);
     h.in_child();

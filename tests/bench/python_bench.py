@@ -92,6 +92,12 @@ def start_alone(ctx, target, *args):
     return took
 
 
+def into_memfd(payload):
+    """The least that a start can do which waits for nobody."""
+    with open(os.memfd_create("bench"), "wb", buffering=0) as f:
+        f.write(payload)
+
+
 def to_first_line(run, path):
     before = time.monotonic_ns()
     run(path)
@@ -142,7 +148,7 @@ def contexts():
             "stock forkserver": stock,
             "stock spawn": multiprocessing.get_context("spawn"),
             "cleanfork": cleanfork.get_context(preload=preload),
-            "cleanfork, warm": cleanfork.get_context(preload=preload, warm=4)}
+            "cleanfork, warm=0": cleanfork.get_context(preload=preload, warm=0)}
 
 
 def pss_of(pid):
@@ -183,7 +189,7 @@ def part_of_size(rounds):
         path = os.path.join(place, "time")
         turns = [(bare, lambda: clock(lambda: fork_and_wait(TARGET))),
                  ("os.fork() to the first line", lambda: to_first_line(fork_and_tell, path))]
-        for name in ("stock fork", "stock forkserver", "cleanfork", "cleanfork, warm"):
+        for name in ("stock fork", "stock forkserver", "cleanfork", "cleanfork, warm=0"):
             def run(path, ctx=all_of[name]):
                 start_and_join(ctx, tell_time, path)
 
@@ -193,13 +199,14 @@ def part_of_size(rounds):
 
     turns = []
     for size, label in ((0, "none"), (1 << 10, "1 KB"), (10 << 20, "10 MB")):
-        arguments = (bytes(size),) if size else ()
+        arguments = (os.urandom(size),) if size else ()
         target = take if size else nothing
-        for name in ("stock forkserver", "cleanfork", "cleanfork, warm"):
+        for name in ("stock forkserver", "cleanfork", "cleanfork, warm=0"):
             turns.append((f"{name}, {label}",
                           lambda ctx=all_of[name], target=target, arguments=arguments:
                           start_alone(ctx, target, *arguments),
                           4 if size > 1 << 20 else 1))
+    turns.append(("10 MB into a memfd", lambda: clock(lambda: into_memfd(arguments[0]))))
     out["start"] = rows(f"start() alone, by payload, {PART}", alternate(turns, rounds),
                         ("cleanfork, none",))
 

@@ -2,6 +2,7 @@
 // while TEMPLATE_HOLD names a file that exists, for what is written to it (a FIFO), which is
 // what the initialization then throws; nothing: it goes on.
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -76,7 +77,12 @@ const cleanfork::entry entries[] = {
          say(c, "ready", 'r');
          wait_for_ever();
      }},
-    {"segfault", [](call&) -> int { return *static_cast<volatile int*>(nullptr); }},
+    {"segfault",
+     [](call&) -> int {
+         // A null pointer would be the sanitizer's to tell of.
+         return *static_cast<volatile int*>(
+             ::mmap(nullptr, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+     }},
     {"leave", [](call&) -> int { ::_exit(5); }},
     {"std_exit", [](call&) -> int { std::exit(6); }},
     {"close_everything",

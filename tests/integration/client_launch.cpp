@@ -114,6 +114,18 @@ TEST_CASE("a private forkserver has a session of its own, and ends with its clie
     CHECK(ends(pid));
 }
 
+TEST_CASE("a private forkserver in the caller's session has a process group of its own") {
+    const client c = launch({.share_session = true});
+    const pid_t pid = c.server().pid;
+    CHECK(::getsid(pid) == ::getsid(0));
+    CHECK(::getpgid(pid) != ::getpgrp());
+    const process p = c.spawn(
+        {.program = "sleep", .args = {"60"}, .group = {process_group::kind::join, ::getpgrp()}});
+    CHECK(::getpgid(p.id()) == ::getpgrp());
+    p.signal(SIGKILL);
+    CHECK(p.wait().signal() == SIGKILL);
+}
+
 TEST_CASE("a private forkserver holds none of the caller's descriptors") {
     int fds[2];
     REQUIRE(::pipe(fds) == 0);  // without CLOEXEC, as careless programs do

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <fstream>
 #include <set>
+#include <thread>
 
 #include "ipc/pidfd.hpp"
 #include "tests/integration/inspection.hpp"
@@ -93,6 +94,28 @@ pid_t pid_of_template(raw_session& s) {
 }
 
 }  // namespace
+
+TEST_CASE("a call takes the warm child that is being forked, and not a fork behind it") {
+    const subreaper mine;
+    test_daemon daemon;
+    raw_session s(daemon);
+    REQUIRE(failure_in(add_template(s, {.warm = 1})) == failure{});
+    const pid_t pid = await_pool(s, 1).generations(0).pid();
+    REQUIRE(::kill(pid, SIGSTOP) == 0);
+    const sleeping_call first(s);  // the pool's; the next is ordered, and waits
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    const std::uint64_t second = s.post_spawn(call_of("sleep"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    REQUIRE(::kill(pid, SIGCONT) == 0);
+    const reply r = s.reply_to(second);
+    REQUIRE(failure_in(r) == failure{});
+    const pid_t forked = r.message.spawn().spawned().pid();
+    const std::set<pid_t> pool = pool_of(await_pool(s, 1));
+    CHECK(forked < *pool.begin());  // numbers are given in turn
+    ::kill(forked, SIGKILL);
+    CHECK(s.await_exit(r.message.spawn().spawned().child()).signal() == SIGKILL);
+    first.expect_exact_end(s);
+}
 
 TEST_CASE("calls run all through a reload, none fails, and the old generation drains") {
     const subreaper mine;

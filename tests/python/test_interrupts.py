@@ -9,6 +9,7 @@ import unittest
 
 import cleanfork
 import cleanfork.subprocess
+from mp_support import Program
 from support import DEADLINE, MODULES, PYTHON, NothingLeft, wait_readable
 
 PIPE = -1
@@ -93,23 +94,15 @@ class Interrupts(NothingLeft):
         self.assertEqual([each for each in c.list() if each["status"] is None], [])
         c.close()
 
-    def test_control_c_at_a_terminal_reaches_the_child(self):
-        # The child's handler and then the program's stand before the key is struck.
-        code = ("import cleanfork.subprocess as s\n"
-                "p = s.Popen(['sh', '-c', 'trap \"exit 7\" INT; echo; while :; do sleep 0.05; done'],\n"
-                "            stdout=s.PIPE)\n"
-                "p.stdout.readline()\n"
-                "try:\n"
-                "    print('up', flush=True)\n"
-                "    p.wait()\n"
-                "except KeyboardInterrupt: print('code', p.wait())\n")
+    def strike(self, command, expected):
+        """Ctrl-C once the program has written "up" to its terminal; until it writes `expected`."""
         pid, terminal = pty.fork()
         if pid == 0:
-            os.execv(PYTHON, [PYTHON, "-c", code])
+            os.execv(PYTHON, [PYTHON, *command])
         seen = b""
         struck = False
         try:
-            while b"code 7" not in seen:
+            while expected not in seen:
                 wait_readable(terminal)
                 seen += os.read(terminal, 1000)
                 if b"up\r\n" in seen and not struck:
@@ -120,6 +113,52 @@ class Interrupts(NothingLeft):
         finally:
             os.close(terminal)
             os.waitpid(pid, 0)
+
+    def test_control_c_at_a_terminal_reaches_the_child(self):
+        # The child's handler and then the program's stand before the key is struck.
+        self.strike(["-c", """
+import cleanfork.subprocess as s
+p = s.Popen(['sh', '-c', 'trap "exit 7" INT; echo; while :; do sleep 0.05; done'], stdout=s.PIPE)
+p.stdout.readline()
+try:
+    print('up', flush=True)
+    p.wait()
+except KeyboardInterrupt:
+    print('code', p.wait())
+"""], b"code 7")
+
+    def test_control_c_at_a_terminal_reaches_processes_and_not_the_forkserver(self):
+        # So a pool that is waited for ends at once, as with the standard methods.
+        text = """
+import multiprocessing, os, sys, time
+import cleanfork
+def work(w):
+    try:
+        w.send(os.getpgrp())
+        time.sleep(60)
+    except KeyboardInterrupt:
+        os._exit(7)
+def nothing():
+    pass
+if __name__ == "__main__":
+    ctx = multiprocessing.get_context(sys.argv[1])
+    r, w = ctx.Pipe(False)
+    p = ctx.Process(target=work, args=(w,))
+    p.start()
+    assert r.recv() == os.getpgrp()
+    try:
+        print("up", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        p.join()
+    q = ctx.Process(target=nothing)
+    q.start()
+    q.join()
+    print("codes", p.exitcode, q.exitcode)
+"""
+        for method in ("forkserver", "cleanfork"):
+            with self.subTest(method), Program(text) as program:
+                self.strike([program.path, method], b"codes 7 0")
 
 
 if __name__ == "__main__":

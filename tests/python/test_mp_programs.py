@@ -149,6 +149,21 @@ class HowItIsStarted(Programs):
             self.assertIn("program.py", p.stderr)
 
 
+class TheName(Programs):
+    def test_a_context_by_its_name_is_the_context_whichever_came_first(self):
+        for imports in ("import cleanfork, multiprocessing", "import multiprocessing, cleanfork"):
+            with self.subTest(imports):
+                self.prints(imports + """
+                    ctx = multiprocessing.get_context("cleanfork")
+                    print(isinstance(ctx, multiprocessing.context.BaseContext),
+                          ctx.get_context() is ctx is cleanfork.get_context(), ctx.get_start_method())
+                    try:
+                        multiprocessing.get_context("another")
+                    except ValueError:
+                        print("refused")
+                """.replace("\n                    ", "\n"), "True True cleanfork refused")
+
+
 class Templates(Programs):
     def test_one_for_all_levels(self):
         self.prints("""

@@ -21,6 +21,10 @@ struct launch_options {
     // Where the forkserver logs; borrowed. -1: /dev/null, so that it holds none
     // of the caller's descriptors.
     int log_fd = -1;
+    // False: it leads a session of its own, and its children have no terminal. True: it is in
+    // the caller's session, in a process group of its own. Ctrl-C at the terminal is not for it,
+    // and its children can join the caller's process group, which has the terminal's signals.
+    bool share_session = false;
     std::chrono::nanoseconds timeout = std::chrono::seconds(10);
 };
 

@@ -107,8 +107,8 @@ def _register_start_method() -> None:
 
             def exec_module(module: object) -> None:
                 run(module)  # type: ignore[arg-type]
-                contexts = module._concrete_contexts  # type: ignore[attr-defined]
-                contexts.setdefault("cleanfork", _LateContext())
+                contexts = _Contexts(module._concrete_contexts)  # type: ignore[attr-defined]
+                setattr(module, "_concrete_contexts", contexts)
 
             setattr(spec.loader, "exec_module", exec_module)
             return spec
@@ -116,16 +116,16 @@ def _register_start_method() -> None:
     sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]
 
 
-class _LateContext:
-    """Stands for the context until something is asked of it."""
+class _Contexts(dict[str, object]):
+    """multiprocessing's, and ours once it is asked for."""
 
-    def __getattr__(self, name: str) -> object:
-        from multiprocessing.context import _concrete_contexts  # type: ignore[attr-defined]
+    def __missing__(self, name: str) -> object:
+        if name != "cleanfork":
+            raise KeyError(name)
+        from cleanfork.multiprocessing import register
 
-        from cleanfork.multiprocessing import _registered
-
-        _concrete_contexts["cleanfork"] = _registered
-        return getattr(_registered, name)
+        register()
+        return self[name]
 
 
 _register_start_method()

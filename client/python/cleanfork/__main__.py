@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python3 -m cleanfork",
         description="Runs a Python program whose processes come from a clean forkserver.")
-    parser.add_argument("--warm", type=int, default=0, metavar="N",
+    parser.add_argument("--warm", type=int, default=1, metavar="N",
                         help="processes kept forked ahead")
     parser.add_argument("--preload", action="append", default=[], metavar="MODULE",
                         help="imported once, in the template; may be repeated")

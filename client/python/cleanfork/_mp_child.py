@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import socket
@@ -10,6 +9,8 @@ import sys
 import traceback
 from multiprocessing import forkserver, process, resource_tracker, spawn, util
 from typing import Any
+
+from cleanfork import _mp_pickle
 
 # Descriptors come by name. These, and the numbers from "0" on of those that the
 # process object names; what one request cannot carry comes over a socket.
@@ -94,14 +95,14 @@ def run(payload: memoryview, descriptors: dict[str, int]) -> int:
             return 0
         sentinel = _take_descriptors(descriptors)
         current: Any = process.current_process()
-        source = io.BytesIO(payload)
+        launched, preparation, extra_options, process_object = _mp_pickle.pickles_of(payload)
         current._inheriting = True
         try:
-            _server.inherit(descriptors[SESSION], pickle.load(source))
-            spawn.prepare(pickle.load(source))
-            extra = pickle.load(source)
+            _server.inherit(descriptors[SESSION], pickle.loads(launched))
+            spawn.prepare(pickle.loads(preparation))
+            extra = pickle.loads(extra_options)
             _apply(extra)
-            made = pickle.load(source)
+            made = pickle.loads(process_object)
         finally:
             del current._inheriting
         if extra.get("child_hook") is not None:
@@ -135,9 +136,10 @@ def rehearse() -> None:
     popen = _mp_popen.Popen.__new__(_mp_popen.Popen)
     popen._fds = []
     made = CleanforkProcess(target=_nothing)
-    payload = popen._pickled(made, _mp_popen._extra(_registered, {}))
+    payload = _mp_pickle.Payload()
+    popen._dump(made, _mp_popen._extra(_registered, {}), payload)
     parent, tracker = os.pipe()
     session = os.open(os.devnull, os.O_RDONLY)
     descriptors = {PARENT: parent, TRACKER: tracker, SESSION: session, CLAIM: new_claim()}
-    if run(payload, descriptors) != 0:
+    if run(payload.content, descriptors) != 0:
         raise RuntimeError("the rehearsal failed")

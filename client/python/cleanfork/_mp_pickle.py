@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import struct
+from collections.abc import Iterator
 from multiprocessing import reduction
 from types import FunctionType
 from typing import Any
@@ -11,6 +14,8 @@ from typing import Any
 # What pickle raises for what cannot be pickled, or by __getstate__.
 _FAILURES = (pickle.PicklingError, TypeError, AttributeError, NotImplementedError)
 _DEPTH = 8
+_IN_MEMORY = 32 * 1024  # what a request carries itself
+_ENDS = struct.Struct("=4Q")
 
 
 class _WithoutMain(reduction.ForkingPickler):
@@ -22,6 +27,65 @@ class _WithoutMain(reduction.ForkingPickler):
                 "a new process cannot import this __main__, which was typed in, came from -c or "
                 "standard input, or is the __main__.py of a directory or an archive")
         return NotImplemented
+
+
+class Payload:
+    """What pickles are written to: bytes in memory, or, when they are many, in a memfd.
+
+    Written once: the child maps the memfd. A pickler hands over large objects uncopied.
+    At its end, where each pickle ends: the child loads them from where they lie.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = io.BytesIO()
+        self._memfd: io.FileIO | None = None
+        self._size = 0
+        self._ends: list[int] = []
+
+    def __enter__(self) -> Payload:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._memfd is not None:
+            self._memfd.close()
+
+    @property
+    def content(self) -> Any:
+        """For a call: the buffer, or the open memfd."""
+        return self._bytes.getbuffer() if self._memfd is None else self._memfd
+
+    def end_of_pickle(self) -> None:
+        self._ends.append(self._size)
+
+    def end(self) -> None:
+        self.write(_ENDS.pack(*self._ends))
+
+    def write(self, data: Any) -> int:
+        self._size += memoryview(data).nbytes
+        if self._memfd is None:
+            if self._bytes.tell() + len(data) <= _IN_MEMORY:
+                return self._bytes.write(data)
+            self._memfd = io.FileIO("cleanfork-payload", "wb", opener=_memfd)
+            self._write_all(self._bytes.getbuffer())
+        return self._write_all(memoryview(data))
+
+    def _write_all(self, view: memoryview) -> int:
+        left = view.cast("B")
+        while left:
+            left = left[self._memfd.write(left) :]  # type: ignore[union-attr]
+        return view.nbytes
+
+
+def pickles_of(content: memoryview) -> Iterator[memoryview]:
+    """What a Payload was made of."""
+    begin = 0
+    for end in _ENDS.unpack_from(content, len(content) - _ENDS.size):
+        yield content[begin:end]
+        begin = end
+
+
+def _memfd(name: str, _: int) -> int:
+    return os.memfd_create(name, os.MFD_CLOEXEC)
 
 
 def dump(value: Any, file: Any, main_is_importable: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import sys
@@ -71,25 +70,29 @@ class Popen(popen_fork.Popen):
         self._fds.append(fd)
         return len(self._fds) - 1
 
-    def _pickled(self, process_obj: Any, extra: dict[str, Any]) -> memoryview:
+    def _dump(self, process_obj: Any, extra: dict[str, Any], payload: _mp_pickle.Payload) -> None:
         data = _mp_template.preparation_data(process_obj._name)
         del data["dir"]  # the request has it, or another that was asked for
-        buffer = io.BytesIO()
         context.set_spawning_popen(self)
         try:
-            reduction.dump(_server.client().launched, buffer)
-            reduction.dump(data, buffer)
-            reduction.dump(extra, buffer)
-            _mp_pickle.dump(process_obj, buffer, _mp_template.has_main(data))
+            for part in (_server.client().launched, data, extra):
+                reduction.dump(part, payload)
+                payload.end_of_pickle()
+            _mp_pickle.dump(process_obj, payload, _mp_template.has_main(data))
+            payload.end_of_pickle()
+            payload.end()
         finally:
             context.set_spawning_popen(None)
-        return buffer.getbuffer()
 
     def _launch(self, process_obj: Any) -> None:
+        with _mp_pickle.Payload() as payload:
+            self._start(process_obj, payload)
+
+    def _start(self, process_obj: Any, payload: _mp_pickle.Payload) -> None:
         begun = time.monotonic()
         ctx = getattr(process_obj, "_cleanfork_context", None) or _context_of_method(self.method)
         own = {**ctx.attributes, **getattr(process_obj, "_cleanfork_attributes", {})}
-        payload = self._pickled(process_obj, _extra(ctx, own))
+        self._dump(process_obj, _extra(ctx, own), payload)
         pickled = time.monotonic()
         attributes: dict[str, Any] = {"stdout": INHERIT, "stderr": INHERIT, **own}
         if "lifetime" not in attributes:
@@ -105,7 +108,7 @@ class Popen(popen_fork.Popen):
             more = _mp_child.send_more(self._fds[at_once:])
             named[_mp_child.MORE] = more.fileno()
         try:
-            self._client, self._process = _call(ctx, payload, named, attributes)
+            self._client, self._process = _call(ctx, payload.content, named, attributes)
         finally:
             if more is not None:
                 more.close()
@@ -169,7 +172,7 @@ class Popen(popen_fork.Popen):
         return resource.struct_rusage(self._process.usage)
 
 
-def _call(ctx: CleanforkContext, payload: memoryview, named: dict[str, int],
+def _call(ctx: CleanforkContext, payload: Any, named: dict[str, int],
           attributes: dict[str, Any]) -> tuple[Any, Any]:
     give_up = time.monotonic() + _PATIENCE
     while True:

@@ -21,7 +21,7 @@ __all__ = ["CleanforkContext", "CleanforkProcess", "get_context", "install", "re
 # Attributes of a process that can be given for a context or for one process.
 _ATTRIBUTES = frozenset(
     ("env", "cwd", "fds", "stdin", "stdout", "stderr", "rlimits", "nice", "affinity", "cgroup",
-     "umask", "oom_score_adj", "scheduling", "lifetime", "start_new_session"))
+     "umask", "oom_score_adj", "scheduling", "lifetime", "process_group", "start_new_session"))
 
 
 class CleanforkProcess(_process.BaseProcess):
@@ -80,7 +80,7 @@ class CleanforkContext(_context.BaseContext):
     Process: Any = CleanforkProcess
 
     def __init__(self, *, preload: list[str] | tuple[str, ...] = (), main: bool = True,
-                 warm: int = 0, unclean: str = "refuse", child_hook: Any = None,
+                 warm: int = 1, unclean: str = "refuse", child_hook: Any = None,
                  die_with_parent: bool = False, **attributes: Any) -> None:
         unknown = set(attributes) - _ATTRIBUTES
         if unknown:
@@ -130,7 +130,7 @@ def get_context(**options: Any) -> CleanforkContext:
     """A multiprocessing context whose processes come from a template.
 
     ``preload``: modules the template imports, after the program's own unless ``main`` is
-    False (each child imports that then). ``warm``: processes kept forked ahead. ``unclean``:
+    False (each child imports that then). ``warm``: processes kept forked ahead (0: none). ``unclean``:
     "refuse" (default) a template that has threads or sockets after its imports, or "warn".
     ``child_hook(process)`` runs in each child before its target. ``die_with_parent``: all
     processes end with the program, not only daemonic ones. And the attributes env, cwd, fds,

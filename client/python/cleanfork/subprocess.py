@@ -228,7 +228,7 @@ class Popen(_Base[AnyStr]):
         self._group_of_its_own = new_session or group >= 0
         if new_session:
             options["start_new_session"] = True
-        elif group > 0:
+        elif group >= 0:
             options["process_group"] = group
 
     # ---- end
@@ -283,9 +283,14 @@ class Popen(_Base[AnyStr]):
             raise
 
     def _pass_on_interrupt(self) -> None:
-        """A Ctrl-C reaches the standard module's children too; ours are in another session."""
-        if not self._group_of_its_own and self._sigint_wait_secs > 0 and _at_terminal():
-            self.send_signal(SIGINT)
+        """A Ctrl-C reaches the standard module's children too; ours may be in another session."""
+        if self._group_of_its_own or self._sigint_wait_secs == 0:
+            return
+        try:
+            if os.getpgid(self.pid) != os.getpgrp() and _at_terminal():
+                self.send_signal(SIGINT)
+        except ProcessLookupError:
+            pass
 
     def send_signal(self, sig: int) -> None:
         """Send a signal to the process."""

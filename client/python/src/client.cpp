@@ -83,6 +83,7 @@ std::unique_ptr<py_client> launch_client(py::handle daemon, const std::vector<st
     launch_options o{.daemon = daemon.is_none() ? "" : bytes_of(daemon),
                      .daemon_args = args,
                      .log_fd = log_fd,
+                     .share_session = true,
                      .timeout = nanoseconds_of(t)};
     return connected([&] { return launch(o); }, caller_state());
 }
@@ -148,6 +149,14 @@ child_attributes py_client::attributes(const py::kwargs& keywords, spawn_options
     return attributes_of(keywords, base_ && *base_ == base_state(), std::move(start));
 }
 
+void py_client::make_like_caller(spawn_options& o) const {
+    o.umask = current_umask();
+    if (launched_) caller_state().add_changes(*launched_, o);
+    // A process can join a group of its own session only.
+    if (::getsid(client_.get()->server().pid) == ::getsid(0))
+        o.group = {.how = process_group::kind::join, .id = ::getpgrp()};
+}
+
 bool py_client::connected() const {
     if (client_.foreign() || client_.get() == nullptr || !client_.get()->connected()) return false;
     pollfd p{socket_->get(), 0, 0};
@@ -160,8 +169,7 @@ py_process py_client::spawn(py::handle program, py::handle args, bool like_calle
                             const py::kwargs& keywords) const {
     detail::connection& c = connection();
     spawn_options start{.program = program_of(program), .args = list_of_bytes(args)};
-    if (like_caller) start.umask = current_umask();
-    if (like_caller && launched_) caller_state().add_changes(*launched_, start);
+    if (like_caller) make_like_caller(start);
     child_attributes a = attributes(keywords, std::move(start));
     const auto d = deadline_after(to_timeout(t));
     outgoing m;
@@ -176,8 +184,7 @@ py_process py_client::call(std::string_view template_name, std::string_view entr
                            const seconds& t, const py::kwargs& keywords) const {
     detail::connection& c = connection();
     spawn_options start;
-    if (like_caller) start.umask = current_umask();
-    if (like_caller && launched_) caller_state().add_changes(*launched_, start);
+    if (like_caller) make_like_caller(start);
     child_attributes a = attributes(keywords, std::move(start));
     // These two are no ints of Python's, which an interrupt could make it forget.
     const claim right_to_run(!claim_name.empty());

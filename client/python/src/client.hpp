@@ -24,7 +24,8 @@ public:
     // The socket, borrowed.
     [[nodiscard]] int fileno() const;
 
-    // `like_caller`: with the umask, limits, priority and processors of this program.
+    // `like_caller`: with the umask, limits, priority, processors and process group of this
+    // program; with a group of its own when the forkserver is in another session.
     py_process spawn(py::handle program, py::handle args, bool like_caller,
                      const std::optional<double>& seconds, const py::kwargs& keywords) const;
     py_process call(std::string_view template_name, std::string_view entry, py::handle payload,
@@ -52,6 +53,7 @@ private:
     [[nodiscard]] detail::connection& connection() const;
     [[nodiscard]] child_attributes attributes(const py::kwargs& keywords,
                                               spawn_options start = {}) const;
+    void make_like_caller(spawn_options& o) const;
 
     not_for_children<client> client_;
     // Destroyed before the client: a socket that is about to be closed is not registered any more.

@@ -112,8 +112,9 @@ const std::unordered_map<std::string_view, setter>& setters() {
         {"umask", [](o& s, h v) { s.umask = v.cast<mode_t>(); }},
         {"process_group",
          [](o& s, h v) {
-             s.group.id = v.cast<pid_t>();
-             if (s.group.id != 0) s.group.how = process_group::kind::join;
+             const auto id = v.cast<pid_t>();
+             s.group = id == 0 ? process_group{}
+                               : process_group{.how = process_group::kind::join, .id = id};
          }},
         {"start_new_session",
          [](o& s, h v) {
