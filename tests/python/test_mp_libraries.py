@@ -1,0 +1,73 @@
+"""Libraries that take a context of multiprocessing: their processes are ours."""
+
+import importlib.util
+import unittest
+
+from mp_support import Programs
+
+BEGIN = """
+    import os, sys
+    import cleanfork
+    ctx = cleanfork.get_context()
+    def work(x):
+        return x * x, os.getpid()
+    def template():
+        [name] = [t["name"] for t in cleanfork.client().templates()]
+        return cleanfork.client().template_info(name)
+    def told(results):
+        "What came back, and whether others than this process made it."
+        values, pids = zip(*results)
+        return sum(values), os.getpid() not in pids, template()["calls_total"] >= len(set(pids))
+"""
+
+
+def needs(module):
+    return unittest.skipUnless(importlib.util.find_spec(module), f"{module} is not installed")
+
+
+class Libraries(Programs):
+    @needs("joblib")
+    def test_joblib(self):
+        self.prints(BEGIN + """
+    if __name__ == "__main__":
+        from joblib import Parallel, delayed
+        print(*told(Parallel(n_jobs=2, backend=ctx)(delayed(work)(i) for i in range(10))))
+        """, "285 True True")
+
+    @needs("joblib")
+    def test_loky(self):
+        self.prints(BEGIN + """
+    if __name__ == "__main__":
+        from joblib.externals.loky import ProcessPoolExecutor
+        with ProcessPoolExecutor(2, context=ctx) as executor:
+            print(*told(executor.map(work, range(10))))
+        """, "285 True True")
+
+    @needs("dask")
+    def test_dask(self):
+        self.prints(BEGIN + """
+    if __name__ == "__main__":
+        import dask.bag, dask.config
+        dask.config.set({"multiprocessing.context": "cleanfork"})
+        bag = dask.bag.from_sequence(range(10), npartitions=4).map(work)
+        print(*told(bag.compute(scheduler="processes")))
+        """, "285 True True")
+
+    @needs("torch")
+    def test_data_loader(self):
+        self.prints(BEGIN + """
+    class Numbers:
+        def __len__(self):
+            return 10
+        def __getitem__(self, i):
+            return work(i)
+    if __name__ == "__main__":
+        from torch.utils.data import DataLoader
+        loader = DataLoader(Numbers(), batch_size=None, num_workers=2,
+                            multiprocessing_context=ctx)
+        print(*told(loader))
+        """, "285 True True")
+
+
+if __name__ == "__main__":
+    unittest.main()
