@@ -42,16 +42,20 @@ received receiver::receive(int socket) {
     message.msg_iovlen = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof control;
-    const ssize_t n =
-        retry([&] { return ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC); });
+    const auto take = [&] {
+        return retry([&] { return ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC); });
+    };
+    ssize_t n = take();
+    // The other end closed with packets of ours unread: that is told once, and before
+    // what it had sent, which is still here (unix_release_sock() of net/unix/af_unix.c).
+    if (n < 0 && errno == ECONNRESET) n = take();
     received r;
     if (n < 0) {
         r.error_number = errno;
         const bool nothing = r.error_number == EAGAIN || r.error_number == EWOULDBLOCK;
-        const bool gone = r.error_number == ECONNRESET || r.error_number == EPIPE;
-        r.status = nothing ? receive_status::would_block
-                   : gone  ? receive_status::closed
-                           : receive_status::failed;
+        r.status = nothing                   ? receive_status::would_block
+                   : r.error_number == EPIPE ? receive_status::closed
+                                             : receive_status::failed;
         return r;
     }
     std::vector<unique_fd> fds = take_descriptors(message);

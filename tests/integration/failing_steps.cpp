@@ -29,14 +29,6 @@ namespace fs = std::filesystem;
 constexpr const char* k_true = "/bin/true";
 constexpr int k_no_group = 1 << 22;  // above every pid
 
-std::string rule(const std::string& call, int error_number) {
-    return call + "=" + std::to_string(error_number);
-}
-
-std::string argument(int number, std::uint64_t value) {
-    return ":arg" + std::to_string(number) + "=" + std::to_string(value);
-}
-
 // 64 files that take the numbers at which the forkserver receives them, reversed.
 struct colliding_map {
     colliding_map() {
@@ -188,109 +180,25 @@ std::vector<failing> program_failures(const bad_programs& p) {
 
 // The steps that only a system call made to fail can show.
 std::vector<failing> denied_failures(const colliding_map& m) {
-    const process_group session{.how = process_group::kind::session};
-    const spawn_options plain{.program = k_true};
-    return {
-        {"no way to a new session",
-         step::session,
-         EPERM,
-         "",
-         {.program = k_true, .group = session},
-         {rule("setsid", EPERM)}},
-        {"no way to a group of its own",
-         step::process_group,
-         EACCES,
-         "",
-         plain,
-         {rule("setpgid", EACCES)},
-         {},
-         false},
-        {"no number free above the targets",
-         step::descriptors,
-         EMFILE,
-         {},
-         {.program = k_true, .fds = m.map},
-         {rule("fcntl" + argument(1, F_DUPFD_CLOEXEC) + argument(2, colliding_map::highest + 1),
-               EMFILE)}},
-        {"a descriptor that cannot be put in its place",
-         step::descriptors,
-         EBUSY,
-         "descriptor 0",
-         plain,
-         {rule("dup2", EBUSY)},
-         {},
-         false},
-        {"no way to be nicer",
-         step::nice,
-         EACCES,
-         "5",
-         {.program = k_true, .nice = 5},
-         {rule("setpriority", EACCES)}},
-        {"no way to another policy",
-         step::scheduler,
-         EPERM,
-         "",
-         {.program = k_true, .sched = scheduling{SCHED_BATCH}},
-         {rule("sched_setscheduler", EPERM)}},
-        {"no way to other processors",
-         step::affinity,
-         EPERM,
-         "",
-         {.program = k_true, .cpus = {0}},
-         {rule("sched_setaffinity", EPERM)}},
-        {"no way to other groups",
-         step::groups,
-         EPERM,
-         "",
-         {.program = k_true, .groups = std::vector<gid_t>{1}},
-         {rule("setgroups", EPERM)}},
-        {"no way to another group",
-         step::gid,
-         EPERM,
-         "1",
-         {.program = k_true, .gid = 1},
-         {rule("setresgid", EPERM)}},
-        {"too many processes of the user",
-         step::uid,
-         EAGAIN,
-         "1",
-         {.program = k_true, .uid = 1, .groups = std::vector<gid_t>{}},
-         {rule("setresuid", EAGAIN), rule("setgroups", 0)}},
-        {"no way to give up privileges",
-         step::no_new_privs,
-         EINVAL,
-         "",
-         {.program = k_true, .no_new_privs = true},
-         {rule("prctl" + argument(0, PR_SET_NO_NEW_PRIVS), EINVAL)}},
-        {"the base directory cannot be entered",
-         step::chdir,
-         EACCES,
-         "descriptor of the working directory",
-         plain,
-         {rule("fchdir", EACCES)},
-         {},
-         false},
-        {"no signal at the parent's death",
-         step::parent_death_signal,
-         EINVAL,
-         "",
-         {.program = k_true, .parent_death_signal = SIGTERM},
-         {rule("prctl" + argument(0, PR_SET_PDEATHSIG), EINVAL)}},
-        {"the signal mask stays",
-         step::signal_mask,
-         EPERM,
-         "",
-         plain,
-         {rule("rt_sigprocmask" + argument(0, SIG_SETMASK), EPERM)},
-         {},
-         false},
-        {"a kernel without execveat",
-         step::exec,
-         ENOSYS,
-         "descriptor of the program",
-         {.program = 0},
-         {rule("execveat", ENOSYS)}},
-    };
+    std::vector<failing> all = denied_attributes(k_true);
+    all.insert(
+        all.end(),
+        {
+            {"no number free above the targets",
+             step::descriptors,
+             EMFILE,
+             {},
+             {.program = k_true, .fds = m.map},
+             {rule("fcntl" + argument(1, F_DUPFD_CLOEXEC) + argument(2, colliding_map::highest + 1),
+                   EMFILE)}},
+            {"a kernel without execveat",
+             step::exec,
+             ENOSYS,
+             "descriptor of the program",
+             {.program = 0},
+             {rule("execveat", ENOSYS)}},
+        });
+    return all;
 }
 
 std::vector<failing> clone_failures(bool unshares) {

@@ -1,6 +1,7 @@
 // A spawn that must fail at one step, and the proof that it left nothing behind.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,6 +20,13 @@ struct failing {
     std::string features_off{};
     bool others_work = true;  // with the same forkserver, a plain spawn
 };
+
+// Rules of `deny`: `call` fails with this errno, and only with an argument of that value.
+std::string rule(const std::string& call, int error_number);
+std::string argument(int number, std::uint64_t value);
+
+// The attributes whose system calls fail, each in its step; of a call: no program.
+std::vector<failing> denied_attributes(const path_or_fd& program);
 
 // What became of it: {"step", "errno", "object", "message"}, or {"spawned"}; with
 // "leftovers" and "others" true when all is as before, and as it should be.

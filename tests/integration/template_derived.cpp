@@ -29,12 +29,6 @@ void reload(raw_session& s, const std::string& name) {
     REQUIRE(failure_in(s.request(m)) == failure{});
 }
 
-void remove_template(raw_session& s, const std::string& name) {
-    v1::ClientMessage m;
-    m.mutable_remove_template()->set_name(name);
-    CHECK(failure_in(s.request(m)) == failure{});
-}
-
 pid_t pid_of(raw_session& s, const std::string& name) {
     const v1::TemplateInfo i = testing::template_info(s, name);
     for (const v1::GenerationInfo& g : i.generations())

@@ -52,12 +52,6 @@ v1::ClientMessage reload_request(const std::string& name = "t") {
     return m;
 }
 
-void remove_template(raw_session& s, const std::string& name = "t") {
-    v1::ClientMessage m;
-    m.mutable_remove_template()->set_name(name);
-    CHECK(failure_in(s.request(m)) == failure{});
-}
-
 v1::TemplateInfo await_state(raw_session& s, v1::TemplateState state) {
     return info_until(s, [state](const v1::TemplateInfo& i) { return i.state() == state; });
 }
@@ -228,11 +222,7 @@ TEST_CASE("a removed template ends with its last child, and one of its name is a
     const subreaper mine;
     test_daemon daemon;
     raw_session s(daemon);
-    REQUIRE(failure_in(add_template(s)) == failure{});
-    remove_template(s);
-    while (!test::children_of(daemon.pid()).empty()) {
-    }
-    baseline before(s);
+    baseline before = after_a_first_template(daemon, s);
     for (const std::uint32_t warm : {0U, 3U}) {
         REQUIRE(failure_in(add_template(s, {.warm = warm})) == failure{});
         const v1::TemplateInfo old = await_pool(s, static_cast<int>(warm));

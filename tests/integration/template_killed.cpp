@@ -23,12 +23,6 @@ constexpr int k_most_stops = 2000;
 // AddressSanitizer makes each start ten times as long.
 constexpr int k_stride = k_sanitized ? 7 : 1;
 
-void remove_template(raw_session& s) {
-    v1::ClientMessage m;
-    m.mutable_remove_template()->set_name("t");
-    REQUIRE(failure_in(s.request(m)) == failure{});
-}
-
 void reload_template(raw_session& s) {
     v1::ClientMessage m;
     m.mutable_reload_template()->set_name("t");
@@ -141,11 +135,7 @@ TEST_CASE("a template killed at any point of a call costs that call at most, and
     const subreaper mine;
     test_daemon daemon;
     raw_session s(daemon);
-    REQUIRE(failure_in(add_template(s)) == failure{});
-    remove_template(s);
-    while (!test::children_of(daemon.pid()).empty()) {
-    }
-    baseline before(s);
+    baseline before = after_a_first_template(daemon, s);
     std::uint32_t warm = 0;
     SUBCASE("forked when asked for") {}
     SUBCASE("warm") { warm = 1; }
@@ -164,11 +154,7 @@ TEST_CASE("a child killed at any point on its way to the end is told exactly, or
     const subreaper mine;
     test_daemon daemon;
     raw_session s(daemon);
-    REQUIRE(failure_in(add_template(s)) == failure{});
-    remove_template(s);
-    while (!test::children_of(daemon.pid()).empty()) {
-    }
-    baseline before(s);
+    baseline before = after_a_first_template(daemon, s);
     std::uint32_t warm = 0;
     SUBCASE("forked when asked for") {}
     SUBCASE("warm") { warm = 1; }

@@ -23,14 +23,6 @@ namespace {
 
 constexpr int k_no_group = 1 << 22;  // above every pid
 
-std::string rule(const std::string& call, int error_number) {
-    return call + "=" + std::to_string(error_number);
-}
-
-std::string argument(int number, std::uint64_t value) {
-    return ":arg" + std::to_string(number) + "=" + std::to_string(value);
-}
-
 // A template in which the system calls of `rules` fail.
 void add_denied(const client& c, const std::string& name, const std::vector<std::string>& rules,
                 unsigned warm) {
@@ -114,111 +106,27 @@ std::vector<failing> natural_failures() {
 
 // The steps that only a system call made to fail can show: in the template's children.
 std::vector<failing> denied_failures(const unique_fd& file) {
-    const process_group session{.how = process_group::kind::session};
     const spawn_options plain{.program = {}};
     const spawn_options low{.program = {}, .fds = {{file.get(), 3}, {file.get(), 4}}};
-    return {
-        {"no way to a new session",
-         step::session,
-         EPERM,
-         "",
-         {.program = {}, .group = session},
-         {rule("setsid", EPERM)}},
-        {"no way to a group of its own",
-         step::process_group,
-         EACCES,
-         "",
-         plain,
-         {rule("setpgid", EACCES)},
-         {},
-         false},
-        {"no number free above the targets",
-         step::descriptors,
-         EMFILE,
-         {},
-         low,
-         {rule("fcntl" + argument(1, F_DUPFD_CLOEXEC) + argument(2, 5), EMFILE)}},
-        {"a descriptor that cannot be put in its place",
-         step::descriptors,
-         EBUSY,
-         "descriptor 0",
-         plain,
-         {rule("dup2", EBUSY)},
-         {},
-         false},
-        {"no way to be nicer",
-         step::nice,
-         EACCES,
-         "5",
-         {.program = {}, .nice = 5},
-         {rule("setpriority", EACCES)}},
-        {"no way to another policy",
-         step::scheduler,
-         EPERM,
-         "",
-         {.program = {}, .sched = scheduling{SCHED_BATCH}},
-         {rule("sched_setscheduler", EPERM)}},
-        {"no way to other processors",
-         step::affinity,
-         EPERM,
-         "",
-         {.program = {}, .cpus = {0}},
-         {rule("sched_setaffinity", EPERM)}},
-        {"no way to other groups",
-         step::groups,
-         EPERM,
-         "",
-         {.program = {}, .groups = std::vector<gid_t>{1}},
-         {rule("setgroups", EPERM)}},
-        {"no way to another group",
-         step::gid,
-         EPERM,
-         "1",
-         {.program = {}, .gid = 1},
-         {rule("setresgid", EPERM)}},
-        {"too many processes of the user",
-         step::uid,
-         EAGAIN,
-         "1",
-         {.program = {}, .uid = 1, .groups = std::vector<gid_t>{}},
-         {rule("setresuid", EAGAIN), rule("setgroups", 0)}},
-        {"no way to give up privileges",
-         step::no_new_privs,
-         EINVAL,
-         "",
-         {.program = {}, .no_new_privs = true},
-         {rule("prctl" + argument(0, PR_SET_NO_NEW_PRIVS), EINVAL)}},
-        {"the base directory cannot be entered",
-         step::chdir,
-         EACCES,
-         "descriptor of the working directory",
-         plain,
-         {rule("fchdir", EACCES)},
-         {},
-         false},
-        {"no signal at the parent's death",
-         step::parent_death_signal,
-         EINVAL,
-         "",
-         {.program = {}, .parent_death_signal = SIGTERM},
-         {rule("prctl" + argument(0, PR_SET_PDEATHSIG), EINVAL)}},
-        {"the signal mask stays",
-         step::signal_mask,
-         EPERM,
-         "",
-         plain,
-         {rule("rt_sigprocmask" + argument(0, SIG_SETMASK), EPERM)},
-         {},
-         false},
-        {"descriptors that cannot be closed",
-         step::close_descriptors,
-         EPERM,
-         "",
-         plain,
-         {rule("close_range" + argument(2, 0), EPERM)},
-         {},
-         false},
-    };
+    std::vector<failing> all = denied_attributes({});
+    all.insert(all.end(),
+               {
+                   {"no number free above the targets",
+                    step::descriptors,
+                    EMFILE,
+                    {},
+                    low,
+                    {rule("fcntl" + argument(1, F_DUPFD_CLOEXEC) + argument(2, 5), EMFILE)}},
+                   {"descriptors that cannot be closed",
+                    step::close_descriptors,
+                    EPERM,
+                    "",
+                    plain,
+                    {rule("close_range" + argument(2, 0), EPERM)},
+                    {},
+                    false},
+               });
+    return all;
 }
 
 // As try_failing() of a spawn.

@@ -11,6 +11,7 @@
 #include <cstdlib>
 
 #include "ipc/pidfd.hpp"
+#include "tests/integration/inspection.hpp"
 
 namespace cleanfork::testing {
 
@@ -51,6 +52,21 @@ v1::ClientMessage add_request(const template_request& t) {
 }
 
 reply add_template(raw_session& s, const template_request& t) { return s.request(add_request(t)); }
+
+void remove_template(raw_session& s, const std::string& name) {
+    v1::ClientMessage m;
+    m.mutable_remove_template()->set_name(name);
+    REQUIRE(failure_in(s.request(m)) == failure{});
+}
+
+baseline after_a_first_template(const test_daemon& daemon, raw_session& s) {
+    REQUIRE(failure_in(add_template(s)) == failure{});
+    remove_template(s);
+    const auto give_up = std::chrono::steady_clock::now() + k_patience;
+    while (!test::children_of(daemon.pid()).empty())
+        REQUIRE(std::chrono::steady_clock::now() < give_up);
+    return baseline(s);
+}
 
 v1::TemplateInfo template_info(raw_session& s, const std::string& name) {
     v1::ClientMessage m;

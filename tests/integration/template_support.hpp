@@ -24,6 +24,9 @@ struct template_request {
 v1::ClientMessage add_request(const template_request& t);
 // The reply to it; the failure is in it.
 reply add_template(raw_session& s, const template_request& t = {});
+void remove_template(raw_session& s, const std::string& name = "t");
+// What the forkserver has once the allocators keep what a template takes.
+baseline after_a_first_template(const test_daemon& daemon, raw_session& s);
 v1::TemplateInfo template_info(raw_session& s, const std::string& name = "t");
 [[noreturn]] void fail_with(const v1::TemplateInfo& info);
 // Asks until `enough` says so.

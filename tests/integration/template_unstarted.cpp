@@ -65,23 +65,10 @@ void check_cancelled(raw_session& s, std::uint64_t call) {
     CHECK_FALSE(cancels(s, call));
 }
 
-void remove_template(raw_session& s) {
-    v1::ClientMessage m;
-    m.mutable_remove_template()->set_name("t");
-    CHECK(failure_in(s.request(m)) == failure{});
-}
-
 // A forkserver that has had a template, and what it then has.
 struct observed_daemon {
-    observed_daemon() {
-        REQUIRE(failure_in(add_template(observer)) == failure{});
-        remove_template(observer);
-        while (!test::children_of(daemon.pid()).empty()) {
-        }
-        before.emplace(observer);
-    }
     void expect_nothing_left() {
-        before->expect_again();
+        before.expect_again();
         const auto give_up = clock_type::now() + k_patience;
         while (!test::children_of(daemon.pid()).empty())
             REQUIRE_MESSAGE(clock_type::now() < give_up, "a process or a zombie is left");
@@ -90,7 +77,7 @@ struct observed_daemon {
     subreaper mine;
     test_daemon daemon;
     raw_session observer{daemon};
-    std::optional<baseline> before;
+    baseline before = after_a_first_template(daemon, observer);
 };
 
 // Calls at every stage, in a session of their own: waiting for a template that starts (t),

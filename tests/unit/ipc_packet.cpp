@@ -97,6 +97,18 @@ TEST_CASE("what was sent before the close is received before it") {
     CHECK(w.receive().status == receive_status::closed);
 }
 
+TEST_CASE("what was sent before the close is received when the other end left packets unread") {
+    wire w;
+    send_packet(w.pair.first.get(), "last words", w.nulls(1));
+    send_packet(w.pair.second.get(), "never read", {});
+    w.pair.first.reset();
+    const received r = w.receive();
+    CHECK(r.status == receive_status::packet);
+    CHECK(r.body == "last words");
+    CHECK(r.descriptors.size() == 1);
+    CHECK(w.receive().status == receive_status::closed);
+}
+
 TEST_CASE("a body of 64 KiB arrives; one byte more is malformed") {
     wire w;
     REQUIRE(send_packet(w.pair.first.get(), std::string(k_max_inline_body, 'x'), {}) ==
