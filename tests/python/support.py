@@ -5,6 +5,8 @@ import re
 import select
 import subprocess
 import sys
+import threading
+import time
 import unittest
 
 import cleanfork
@@ -33,8 +35,14 @@ def open_descriptors():
     return found
 
 
-def threads_of(pid="self"):
-    return len(os.listdir(f"/proc/{pid}/task"))
+def hidden_threads():
+    """How many threads Python does not know of; one that was joined may take a moment to end."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        hidden = len(os.listdir("/proc/self/task")) - threading.active_count()
+        if hidden == 0 or time.monotonic() > deadline:
+            return hidden
+        time.sleep(0.01)
 
 
 def run_python(code, *arguments, **options):

@@ -176,8 +176,9 @@ class Client:
         self, template_name: str, entry: str, payload: _Descriptor | _Bytes | None = None, *,
         args: Iterable[_Text] = (), named_fds: Mapping[str, int] = ...,
         session_name: str = "",  # as named_fds, of what open_session() gives
-        # An eventfd from which the child reads before it begins. When call() fails, the child
-        # never will, or the exception's attribute `began` is True.
+        # An eventfd from which the child reads before it begins, and into which it then writes
+        # its pid. When the forkserver is lost after that, call() gives the process all the
+        # same. When call() fails, the child never begins, or the exception's `began` is True.
         claim_name: str = "",
         result: bool = False,
         like_caller: bool = False, timeout: float | None = None,

@@ -30,7 +30,8 @@ class SpawnError(OSError):
 
 
 class StatusUnknown(RuntimeError):
-    """A child has ended, and nobody can know how: the forkserver was lost on a kernel before 6.15.
+    """A child has ended, and nobody can know how: its status was lost with the forkserver,
+    or the forkserver was lost on a kernel before 6.15.
 
     It is raised in place of a return code that would be made up.
     """
@@ -45,3 +46,7 @@ class StatusUnknown(RuntimeError):
 
     def __str__(self) -> str:
         return f"the status of process {self.pid} is unknown: {self.why}"
+
+    def again(self) -> StatusUnknown:
+        """A new one to raise: with a traceback, a kept one would keep what its frames hold."""
+        return StatusUnknown(self.pid, self.why)

@@ -45,11 +45,13 @@ def new_claim() -> int:
 
 
 def claimed(fd: int) -> bool:
-    """Takes it; false when the other has."""
+    """Takes it, and leaves the pid for a parent that was not told it; false when the other has."""
     try:
-        return len(os.read(fd, 8)) == 8
+        os.read(fd, 8)
     except BlockingIOError:
         return False
+    os.write(fd, os.getpid().to_bytes(8, sys.byteorder))
+    return True
 
 
 def _take_descriptors(descriptors: dict[str, int]) -> int:

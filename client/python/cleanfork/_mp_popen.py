@@ -15,7 +15,7 @@ from cleanfork._cleanfork import INHERIT
 from cleanfork._errors import SpawnError, StatusUnknown
 from cleanfork._lifetime import KEEP, Lifetime
 from cleanfork._mp_template import ensure_template
-from cleanfork.multiprocessing import CleanforkContext, _registered
+from cleanfork.multiprocessing import CleanforkContext, CleanforkProcess, _registered
 
 # How long a template that died may take to come back.
 _PATIENCE = 10.0
@@ -58,6 +58,8 @@ def _extra(ctx: CleanforkContext, attributes: dict[str, Any]) -> dict[str, Any]:
 class Popen(popen_fork.Popen):
     method = "cleanfork"
     DupFd = _DupFd
+
+    returncode: Any  # None, a code, or a StatusUnknown
 
     def __init__(self, process_obj: Any) -> None:
         self._fds: list[int] = []
@@ -118,7 +120,9 @@ class Popen(popen_fork.Popen):
         now = time.monotonic()
         self.timing = {"pickle": pickled - begun, "start": now - pickled}
 
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
+    # multiprocessing polls at any time, for processes that nobody asks about: what is not
+    # known is raised by join() and exitcode alone.
+    def poll(self, flag: int = os.WNOHANG) -> Any:
         if flag != os.WNOHANG:
             return self.wait()
         if self.returncode is None and not self._take(self._process.poll()):
@@ -135,14 +139,15 @@ class Popen(popen_fork.Popen):
                 break
             if give_up is not None and time.monotonic() >= give_up:
                 break
+        if isinstance(self.returncode, StatusUnknown):
+            raise self.returncode.again()
         return self.returncode
 
     def _take(self, status: Any) -> bool:
         if status is None:
             return False
-        if status.unknown:
-            raise StatusUnknown(self.pid, status.why)
-        self.returncode = status.code if status.exited else -status.signal
+        code = status.code if status.exited else -status.signal
+        self.returncode = StatusUnknown(self.pid, status.why) if status.unknown else code
         return True
 
     def _reap_orphan(self) -> bool:
@@ -238,6 +243,7 @@ def install() -> None:
     import multiprocessing.popen_forkserver as stock
 
     stock.Popen = _DropInPopen  # type: ignore[assignment, misc]
+    context.ForkServerProcess.exitcode = CleanforkProcess.exitcode  # type: ignore[assignment]
     server: Any = forkserver._forkserver
     server.ensure_running = forkserver.ensure_running = _ensure_running
     set_preload: Any = _drop_in.set_forkserver_preload

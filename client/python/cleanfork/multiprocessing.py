@@ -16,6 +16,8 @@ import multiprocessing.context as _context
 import multiprocessing.process as _process
 from typing import Any
 
+from cleanfork._errors import StatusUnknown
+
 __all__ = ["CleanforkContext", "CleanforkProcess", "get_context", "install", "register", "reload"]
 
 # Attributes of a process that can be given for a context or for one process.
@@ -57,6 +59,15 @@ class CleanforkProcess(_process.BaseProcess):
     @staticmethod
     def _after_fork() -> None:
         pass
+
+    @property
+    def exitcode(self) -> int | None:
+        """As of the standard class; raises StatusUnknown when nobody can tell any more."""
+        base: Any = _process.BaseProcess.exitcode  # super() would not do for "forkserver"'s
+        code: int | None = base.fget(self)
+        if isinstance(code, StatusUnknown):
+            raise code.again()
+        return code
 
     @property
     def rusage(self) -> Any:

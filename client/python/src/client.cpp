@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <limits>
 
 #include "client/python/src/interruptible.hpp"
 #include "client/python/src/options.hpp"
@@ -14,6 +15,7 @@
 #include "client/src/call.hpp"
 #include "client/src/spawn.hpp"
 #include "client/src/template_request.hpp"
+#include "ipc/pidfd.hpp"
 
 namespace cleanfork::python {
 
@@ -100,7 +102,8 @@ std::unique_ptr<py_client> attach_client(int fd, double t, const py::bytes& laun
 }
 
 // One right to run, held by the child and here: who takes it decides. So a call whose reply
-// did not come is not run later, or is known to have begun.
+// did not come is not run later, or is known to have begun. An eventfd: 1 is the right; a
+// child that has taken it leaves its pid, which is never 1.
 class claim {
 public:
     explicit claim(bool wanted) : fd_(wanted ? ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK) : -1) {
@@ -108,14 +111,52 @@ public:
             raise({.step = step::prepare, .error_number = errno, .object = "eventfd"});
     }
     [[nodiscard]] int fd() const { return fd_.get(); }
-    [[nodiscard]] bool take() const {
-        std::uint64_t count = 0;
-        return ::read(fd_.get(), &count, sizeof count) == sizeof count;
+    // nullopt: it is ours, and the call will never run. Else the pid of the child, 0 if it
+    // has not told.
+    [[nodiscard]] std::optional<pid_t> taker() const {
+        std::uint64_t count = take();
+        if (count == 1) return std::nullopt;
+        const py::gil_scoped_release others_run;
+        pollfd p{fd_.get(), POLLIN, 0};
+        if (count == 0 && ::poll(&p, 1, k_patience_ms) == 1) count = take();
+        return static_cast<pid_t>(count);
     }
 
 private:
+    static constexpr int k_patience_ms = 1000;
+
+    [[nodiscard]] std::uint64_t take() const {
+        std::uint64_t count = 0;
+        return ::read(fd_.get(), &count, sizeof count) == sizeof count ? count : 0;
+    }
+
     unique_fd fd_;
 };
+
+// It has ended and was reaped, and its status went with the forkserver. Like a pidfd it is
+// hung up; no signal reaches anybody through it.
+unique_fd of_ended_process() {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) return {};
+    ::close(ends[1]);
+    return unique_fd(ends[0]);
+}
+
+// The child that took its claim when the forkserver was lost before it told.
+std::optional<process> process_of(detail::connection& c, pid_t pid) {
+    if (pid <= 0) return std::nullopt;
+    std::vector<unique_fd> pidfd;
+    pidfd.push_back(ipc::pidfd_open(pid));
+    if (!pidfd.front() && errno == ESRCH) pidfd.front() = of_ended_process();
+    if (!pidfd.front()) return std::nullopt;
+    v1::SpawnReply reply;
+    v1::Spawned& s = *reply.mutable_spawned();
+    s.set_child(std::numeric_limits<std::uint64_t>::max());  // what a lost forkserver called it
+    s.set_pid(pid);
+    s.set_pidfd_descriptor(1);
+    auto p = c.adopt(reply, pidfd, {});
+    return p ? std::optional<process>(std::move(*p)) : std::nullopt;
+}
 
 py::bytes read_answer(int fd) { return py::bytes(read_result(fd)); }
 
@@ -199,10 +240,17 @@ py_process py_client::call(std::string_view template_name, std::string_view entr
     const auto d = deadline_after(to_timeout(t));
     outgoing m;
     auto convert = value_or_raise(detail::prepare_call(m, {template_name, entry, p.value, o}, d));
+    bool lost = false;
     try {
-        return py_process(value_or_raise(python::call(c, m, std::move(convert), d)));
+        auto called = python::call(c, m, std::move(convert), d);
+        lost = !called && called.error().step == step::connect;
+        return py_process(value_or_raise(std::move(called)));
     } catch (py::error_already_set& e) {
-        if (!claim_name.empty() && !right_to_run.take()) e.value().attr("began") = true;
+        const auto taker = claim_name.empty() ? std::nullopt : right_to_run.taker();
+        if (!taker) throw;
+        if (auto begun = lost ? process_of(c, *taker) : std::nullopt)
+            return py_process(std::move(*begun));
+        e.value().attr("began") = true;
         throw;
     }
 }
