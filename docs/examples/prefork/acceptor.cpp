@@ -77,8 +77,9 @@ void acceptor::stop() {
 }
 
 std::size_t acceptor::open_connections() {
-    const std::set<ino_t> now = open_sockets();
+    // First the lock: one that is taken after the look must not be forgotten.
     const std::lock_guard lock(mutex_);
+    const std::set<ino_t> now = open_sockets();
     std::erase_if(connections_, [&](ino_t i) { return !now.contains(i); });
     return connections_.size();
 }
