@@ -68,6 +68,14 @@ def serve(worker, address, options):
     drain(server, int(address.rpartition(":")[2]), options.grace / 1000)
 
 
+def has_peer(one):
+    """One that listened and was shut down has none."""
+    try:
+        return bool(one.getpeername())
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def sockets_at(port):
     """Copies of gRPC's sockets with this local port: the listening ones, and connections."""
@@ -82,8 +90,10 @@ def sockets_at(port):
                 continue
             # gRPC's are of AF_INET6, whatever the address looks like.
             if one.family in (socket.AF_INET, socket.AF_INET6) and one.getsockname()[1] == port:
-                listens = one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                (listening if listens else connected).append(one)
+                if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    listening.append(one)
+                elif has_peer(one):
+                    connected.append(one)
         yield listening, connected
 
 
