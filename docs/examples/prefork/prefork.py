@@ -79,12 +79,15 @@ def has_peer(one):
 @contextlib.contextmanager
 def sockets_at(port):
     """Copies of gRPC's sockets with this local port: the listening ones, and connections."""
-    listening, connected = [], []
+    listening, connected, seen = [], [], set()
     with contextlib.ExitStack() as copies:
         for name in os.listdir("/proc/self/fd"):
             try:
-                if not stat.S_ISSOCK(os.stat(f"/proc/self/fd/{name}").st_mode):
+                status = os.stat(f"/proc/self/fd/{name}")
+                # A number of the list may have become that of a copy.
+                if not stat.S_ISSOCK(status.st_mode) or status.st_ino in seen:
                     continue
+                seen.add(status.st_ino)
                 one = copies.enter_context(socket.socket(fileno=os.dup(int(name))))
             except OSError:  # closed meanwhile
                 continue
