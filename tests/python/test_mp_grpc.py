@@ -20,6 +20,7 @@ SOAK = os.environ.get("CLEANFORK_SOAK") == "1"
 PROCESSES = 1_000 if SOAK else 200
 AT_A_TIME = 8
 CALLS_OF_WORKERS = 80
+PARTNERS, CALLS_OF_EACH = (8, 420) if SOAK else (4, 25)
 
 
 def end_with(code):
@@ -33,6 +34,24 @@ def call_parent(port, text):
         channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         echo = channel.unary_unary("/test/echo")
     return echo(text, timeout=DEADLINE), os.getpid()
+
+
+def echo_often(port, calls):
+    """Through a channel of its own; how many answers were right."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        echo = channel.unary_unary("/test/echo")
+        return sum(echo(b"%d" % i, timeout=DEADLINE, wait_for_ready=True) == b"%d" % i
+                   for i in range(calls))
+
+
+def serve_and_call(port, calls, parent):
+    """In a worker: a server of its own, while it calls that of its parent."""
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(4), handlers=[Echo()])
+    parent.send(server.add_insecure_port("127.0.0.1:0"))
+    server.start()
+    parent.send(echo_often(port, calls))
+    parent.recv()
+    server.stop(None).wait()
 
 
 class Echo(grpc.GenericRpcHandler if grpc else object):
@@ -142,6 +161,33 @@ class LiveServer(unittest.TestCase):
             got = [each.result(DEADLINE) for each in answers]
         self.assertEqual([text for text, _ in got], [b"%d" % i for i in range(CALLS_OF_WORKERS)])
         self.assertNotIn(os.getpid(), {pid for _, pid in got})
+
+    def talk_to(self, ours):
+        """The parent's thread for one worker: calls it, and its own server by the old channel."""
+        answered = echo_often(ours.recv(), CALLS_OF_EACH)
+        for i in range(CALLS_OF_EACH):
+            answered += self.busy.echo(b"%d" % i, timeout=DEADLINE) == b"%d" % i
+        answered += ours.recv()
+        ours.send("end")
+        return answered
+
+    def test_parent_and_workers_serve_and_call_each_other(self):
+        with concurrent.futures.ThreadPoolExecutor(PARTNERS) as threads:
+            workers, answered = [], []
+            for _ in range(PARTNERS):
+                ours, theirs = ctx.Pipe()
+                workers.append(ctx.Process(target=serve_and_call,
+                                           args=(self.busy.port, CALLS_OF_EACH, theirs)))
+                workers[-1].start()
+                theirs.close()
+                self.addCleanup(ours.close)
+                answered.append(threads.submit(self.talk_to, ours))
+            total = sum(each.result(10 * DEADLINE) for each in answered)
+        self.assertEqual(total, 3 * PARTNERS * CALLS_OF_EACH)
+        for p in workers:
+            p.join(DEADLINE)
+            self.assertEqual(p.exitcode, 0)
+            p.close()
 
     def test_a_process_finds_nothing_of_it(self):
         self.assertEqual(ask(threads_and_sockets), (1, 2))  # a session, and the answer

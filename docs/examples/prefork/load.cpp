@@ -32,11 +32,10 @@ using clock_type = std::chrono::steady_clock;
 
 namespace {
 
-constexpr std::chrono::seconds k_deadline{60};
-
 struct options {
     std::string address, certificate;
     unsigned channels = 4, callers = 8;
+    int deadline = 60;
 };
 
 // A call belongs to the phase in which it began.
@@ -53,10 +52,11 @@ std::string worker_of(const grpc::ClientContext& context) {
     return found == metadata.end() ? "" : std::string(found->second.data(), found->second.size());
 }
 
-std::string call(Squares::Stub& stub, std::uint64_t number, std::string& worker) {
+std::string call(Squares::Stub& stub, std::uint64_t number, std::chrono::seconds deadline,
+                 std::string& worker) {
     grpc::ClientContext context;
     context.set_wait_for_ready(true);
-    context.set_deadline(std::chrono::system_clock::now() + k_deadline);
+    context.set_deadline(std::chrono::system_clock::now() + deadline);
     UInt64Value request, reply;
     request.set_value(number);
     const grpc::Status status = stub.Square(&context, request, &reply);
@@ -68,7 +68,7 @@ std::string call(Squares::Stub& stub, std::uint64_t number, std::string& worker)
 
 class load {
 public:
-    explicit load(const options& o) {
+    explicit load(const options& o) : deadline_(o.deadline) {
         for (unsigned i = 0; i < o.channels; ++i) {
             const auto channel = new_channel(o);
             for (unsigned j = 0; j < o.callers; ++j)
@@ -119,7 +119,7 @@ private:
             lock.unlock();
             const auto begun = clock_type::now();
             std::string worker;
-            const std::string wrong = call(*stub, next_number_++, worker);
+            const std::string wrong = call(*stub, next_number_++, deadline_, worker);
             const std::chrono::duration<double, std::milli> took = clock_type::now() - begun;
             lock.lock();
             ++mine->ended;
@@ -132,6 +132,7 @@ private:
         }
     }
 
+    const std::chrono::seconds deadline_;
     std::mutex mutex_;
     std::condition_variable changed_;
     std::shared_ptr<phase> current_ = std::make_shared<phase>();
@@ -170,6 +171,7 @@ int main(int argc, char** argv) {
     app.add_option("--tls", o.certificate, "the certificate to trust");
     app.add_option("--channels", o.channels, "connections")->check(CLI::Range(1, 1000));
     app.add_option("--callers", o.callers, "calls at a time on each")->check(CLI::Range(1, 1000));
+    app.add_option("--deadline", o.deadline, "of a call, seconds")->check(CLI::Range(1, 3600));
     CLI11_PARSE(app, argc, argv);
     load all(o);
     std::string name;
