@@ -216,7 +216,8 @@ class Signals(unittest.TestCase):
         with open(self.module, "w"):
             pass
         here = os.path.dirname(os.path.abspath(__file__))
-        self.p = self.program.start(self.ended, env={"PYTHONPATH": os.pathsep.join(
+        # In a process group of its own, as from a terminal.
+        self.p = self.program.start(self.ended, start_new_session=True, env={"PYTHONPATH": os.pathsep.join(
             [here, os.environ["PYTHONPATH"]])})
         self.addCleanup(self.close)
         self.wait("2 workers serve, generation 1")
@@ -255,7 +256,7 @@ class Signals(unittest.TestCase):
         self.p.send_signal(signal.SIGHUP)
         self.wait("generation 1 stays: .*")
         self.wait(".*broken by now.*")
-        self.p.send_signal(signal.SIGINT)
+        os.killpg(self.p.pid, signal.SIGINT)  # a Ctrl-C at the terminal
         out, _ = self.p.communicate(timeout=DEADLINE)
         self.assertEqual((self.p.returncode, out.count("exited 0")), (0, 2))
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cleanfork import asyncio as asyncio
+    from cleanfork import prefork as prefork
     from cleanfork import subprocess as subprocess
     from cleanfork._cleanfork import INHERIT as INHERIT
     from cleanfork._cleanfork import Client as Client
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "asyncio": "",
     "multiprocessing": "",
+    "prefork": "",
     "subprocess": "",
     "INHERIT": "_cleanfork",
     "Client": "_cleanfork",

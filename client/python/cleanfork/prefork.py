@@ -285,7 +285,8 @@ class Supervisor:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_work, args=(Worker(number, self._generation, theirs), self._target, self._args),
-            # When the supervisor is killed its workers drain as well.
+            # A Ctrl-C is for the supervisor alone, and when that is killed, they drain.
+            process_group=0,
             lifetime=Lifetime(grace=self._grace + _AFTER_GRACE))
         try:
             process.start()
