@@ -215,7 +215,7 @@ class Supervisor:
         sends an old one away."""
         if self._stopping:
             return
-        starting = sum(h.state == _STARTING for h in self._workers)
+        starting = self._restarts + sum(h.state == _STARTING for h in self._workers)
         fresh = self._restarts + sum(h.generation == self._generation and h.state != _DRAINING
                                      for h in self._workers)
         old = sum(h.generation != self._generation and h.state == _SERVING

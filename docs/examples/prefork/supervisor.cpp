@@ -67,7 +67,7 @@ void supervisor::say(const worker& w, const std::string& what) const {
 // ones start one at a time, and each that serves sends an old one away.
 void supervisor::reconcile() {
     if (stopping_) return end_when_empty();
-    std::size_t fresh = restarts_.size(), starting = 0, old = 0;
+    std::size_t fresh = restarts_.size(), starting = restarts_.size(), old = 0;
     for (const worker_ptr& w : workers_) {
         fresh += w->generation == generation_ && w->fresh();
         starting += w->state == state::starting;
