@@ -6,8 +6,9 @@
 // calls: it is called NAME, and what became of its calls is printed when the last of
 // them has ended. The end of the input ends the phase "end" and the program.
 //
-// Calls wait for a connection (wait_for_ready) and are never repeated by a retry policy:
-// what fails is counted. gRPC itself sends a call again only if no server has seen it.
+// Calls wait for a connection (wait_for_ready). Those that fail with UNAVAILABLE are
+// repeated by gRPC's retry policy, and counted; with --no-retry they have failed. Either
+// way gRPC itself sends a call again if it knows that no server has seen it.
 #include <grpcpp/grpcpp.h>
 
 #include <CLI/CLI.hpp>
@@ -36,24 +37,34 @@ struct options {
     std::string address, certificate;
     unsigned channels = 4, callers = 8;
     int deadline = 60;
+    bool no_retry = false;
 };
 
 // A call belongs to the phase in which it began.
 struct phase {
     std::uint64_t begun = 0, ended = 0;
     std::map<std::string, std::uint64_t> failures{};  // by what they say
+    std::uint64_t repeated = 0;
     std::set<std::string> workers{};
     std::vector<double> milliseconds{};
 };
 
-std::string worker_of(const grpc::ClientContext& context) {
+constexpr const char* k_retry_policy = R"({"methodConfig": [{"name": [{}], "retryPolicy": {
+    "maxAttempts": 4, "initialBackoff": "0.01s", "maxBackoff": "0.5s", "backoffMultiplier": 3,
+    "retryableStatusCodes": ["UNAVAILABLE"]}}]})";
+
+struct answer {
+    std::string wrong{}, worker{};
+    bool repeated = false;
+};
+
+std::string told(const grpc::ClientContext& context, const char* key) {
     const auto& metadata = context.GetServerInitialMetadata();
-    const auto found = metadata.find("worker-pid");
+    const auto found = metadata.find(key);
     return found == metadata.end() ? "" : std::string(found->second.data(), found->second.size());
 }
 
-std::string call(Squares::Stub& stub, std::uint64_t number, std::chrono::seconds deadline,
-                 std::string& worker) {
+answer call(Squares::Stub& stub, std::uint64_t number, std::chrono::seconds deadline) {
     grpc::ClientContext context;
     context.set_wait_for_ready(true);
     context.set_deadline(std::chrono::system_clock::now() + deadline);
@@ -61,9 +72,10 @@ std::string call(Squares::Stub& stub, std::uint64_t number, std::chrono::seconds
     request.set_value(number);
     const grpc::Status status = stub.Square(&context, request, &reply);
     if (!status.ok())
-        return "code " + std::to_string(status.error_code()) + " " + status.error_message();
-    worker = worker_of(context);
-    return reply.value() == number * number && !worker.empty() ? "" : "a wrong answer";
+        return {"code " + std::to_string(status.error_code()) + " " + status.error_message()};
+    answer a{"", told(context, "worker-pid"), told(context, "attempts-before") != ""};
+    if (reply.value() != number * number || a.worker.empty()) a.wrong = "a wrong answer";
+    return a;
 }
 
 class load {
@@ -101,6 +113,7 @@ private:
         own.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
         own.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
         own.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000);  // for one attempt to connect
+        if (!o.no_retry) own.SetServiceConfigJSON(k_retry_policy);
         if (o.certificate.empty())
             return grpc::CreateCustomChannel(o.address, grpc::InsecureChannelCredentials(), own);
         std::ifstream file(o.certificate);
@@ -118,16 +131,16 @@ private:
             ++mine->begun;
             lock.unlock();
             const auto begun = clock_type::now();
-            std::string worker;
-            const std::string wrong = call(*stub, next_number_++, deadline_, worker);
+            const answer a = call(*stub, next_number_++, deadline_);
             const std::chrono::duration<double, std::milli> took = clock_type::now() - begun;
             lock.lock();
             ++mine->ended;
+            mine->repeated += a.repeated;
             mine->milliseconds.push_back(took.count());
-            if (wrong.empty())
-                mine->workers.insert(worker);
+            if (a.wrong.empty())
+                mine->workers.insert(a.worker);
             else
-                ++mine->failures[wrong];
+                ++mine->failures[a.wrong];
             changed_.notify_all();
         }
     }
@@ -157,8 +170,9 @@ void print(const std::string& name, phase p) {
     std::ostringstream line;
     line.precision(1);
     line << std::fixed << "phase " << name << ": " << p.ended << " calls, " << failed << " failed, "
-         << p.workers.size() << " workers, p50 " << percentile(0.5) << " ms, p99 "
-         << percentile(0.99) << " ms, max " << percentile(1) << " ms" << causes.str();
+         << p.repeated << " repeated, " << p.workers.size() << " workers, p50 " << percentile(0.5)
+         << " ms, p99 " << percentile(0.99) << " ms, max " << percentile(1) << " ms"
+         << causes.str();
     std::cout << line.str() << std::endl;
 }
 
@@ -171,6 +185,7 @@ int main(int argc, char** argv) {
     app.add_option("--tls", o.certificate, "the certificate to trust");
     app.add_option("--channels", o.channels, "connections")->check(CLI::Range(1, 1000));
     app.add_option("--callers", o.callers, "calls at a time on each")->check(CLI::Range(1, 1000));
+    app.add_flag("--no-retry", o.no_retry, "without a retry policy for UNAVAILABLE");
     app.add_option("--deadline", o.deadline, "of a call, seconds")->check(CLI::Range(1, 3600));
     CLI11_PARSE(app, argc, argv);
     load all(o);

@@ -39,7 +39,10 @@ class Squares(grpc.GenericRpcHandler):
             self.square, UInt64Value.FromString, UInt64Value.SerializeToString)
 
     def square(self, request, context):
-        context.send_initial_metadata((("worker-pid", str(os.getpid())),))
+        # Of a call that gRPC repeats: how often it was tried.
+        tried = [("attempts-before", value) for key, value in context.invocation_metadata()
+                 if key == "grpc-previous-rpc-attempts"]
+        context.send_initial_metadata((("worker-pid", str(os.getpid())), *tried))
         time.sleep(self.work)  # what a real one would compute or wait for
         return UInt64Value(value=request.value**2 % 2**64)
 

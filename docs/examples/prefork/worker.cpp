@@ -37,6 +37,11 @@ private:
     grpc::Status Square(grpc::ServerContext* context, const UInt64Value* request,
                         UInt64Value* reply) override {
         context->AddInitialMetadata("worker-pid", std::to_string(::getpid()));
+        // Of a call that gRPC repeats: how often it was tried.
+        const auto tried = context->client_metadata().find("grpc-previous-rpc-attempts");
+        if (tried != context->client_metadata().end())
+            context->AddInitialMetadata("attempts-before",
+                                        {tried->second.data(), tried->second.size()});
         std::this_thread::sleep_for(work_);  // what a real one would compute or wait for
         reply->set_value(request->value() * request->value());
         ++served_;
