@@ -11,7 +11,7 @@ import unittest
 
 import cleanfork
 import cleanfork.subprocess
-from support import (PYTHON, NothingLeft, hidden_threads, open_descriptors, run_python,
+from support import (DEADLINE, PYTHON, NothingLeft, hidden_threads, open_descriptors, run_python,
                      wait_readable)
 
 PIPE = -1
