@@ -1,0 +1,167 @@
+#include "tests/hazards/scene.hpp"
+
+#include <poll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cleanfork/template.hpp>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <system_error>
+
+namespace hazards {
+
+job::job(std::string name, int (*function)(const task&))
+    : name_(std::move(name)), function_(function) {
+    const cleanfork::entry entry(name_, [function](cleanfork::call& c) {
+        task t{.word = std::string(c.payload())};
+        for (const auto& [fd_name, fd] : c.descriptors()) t.fds.emplace(fd_name, fd);
+        return function(t);
+    });
+}
+
+std::string ending::text() const {
+    if (!hung) return status.to_string();
+    return "hung" + (where.empty() ? "" : " in " + where);
+}
+
+namespace {
+
+// The system call a process sleeps in, as far as it is one of those that wait.
+std::string system_call_of(pid_t pid) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/syscall");
+    long number = -1;
+    if (!(file >> number)) return "";
+    switch (number) {
+        case SYS_futex: return "futex";
+        case SYS_read: return "read";
+        case SYS_poll: return "poll";
+        case SYS_ppoll: return "ppoll";
+        case SYS_epoll_wait: return "epoll_wait";
+        case SYS_recvfrom: return "recv";
+        case SYS_accept: return "accept";
+        case SYS_clock_nanosleep: return "nanosleep";
+        default: return "system call " + std::to_string(number);
+    }
+}
+
+milliseconds left_until(std::chrono::steady_clock::time_point deadline) {
+    return std::max(
+        0ms, std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now()));
+}
+
+}  // namespace
+
+child::child(pid_t forked) : forked_(forked) {
+    pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, forked, 0)));
+}
+
+child::child(child&& other) noexcept
+    : forked_(std::exchange(other.forked_, 0)),
+      pidfd_(std::move(other.pidfd_)),
+      called_(std::move(other.called_)) {}
+
+child::~child() {
+    if (forked_ > 0 || called_.valid()) {
+        signal(SIGKILL);
+        reap();
+    }
+}
+
+void child::signal(int number) const {
+    boost::system::error_code ended;
+    if (forked_ > 0)
+        ::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0);
+    else
+        called_.signal(number, ended);
+}
+
+cleanfork::exit_status child::reap() {
+    if (const auto p = std::exchange(called_, {}); p.valid()) return p.wait();
+    const pid_t pid = std::exchange(forked_, 0);
+    int status = 0;
+    while (::waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR) return cleanfork::exit_status::unknown("somebody else has waited");
+    return cleanfork::exit_status::from_wait_status(status);
+}
+
+ending child::wait_until(std::chrono::steady_clock::time_point deadline) {
+    const int fd = forked_ > 0 ? pidfd_.get() : called_.native_handle();
+    ending e;
+    e.hung = !readable(fd, left_until(deadline));
+    if (e.hung) {
+        e.where = system_call_of(id());
+        signal(SIGKILL);
+    }
+    e.status = reap();
+    return e;
+}
+
+void scene::launch() {
+    forkserver_ = cleanfork::launch();
+    forkserver_.add_template("self", cleanfork::template_options::self());
+}
+
+child scene::start(const job& j, const task& t, leave how) const {
+    if (!forks()) {
+        cleanfork::call_options o{.fds = t.fds};
+        o.attributes.out = cleanfork::stdio::inherit{};
+        o.attributes.err = cleanfork::stdio::inherit{};
+        return child(forkserver_.call("self", j.name(), t.word, o, 30s));
+    }
+    const pid_t pid = ::fork();
+    if (pid < 0) throw std::system_error(errno, std::system_category(), "fork");
+    if (pid > 0) return child(pid);
+    int code = 70;
+    try {
+        code = j(t);
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "%s: %s\n", j.name().c_str(), e.what());
+    }
+    if (how == leave::with_exit) std::exit(code);
+    ::_exit(code);
+}
+
+void scene::tell(const verdict& v) const {
+    std::string text = v ? "damaged " + v->kind + ": " + v->evidence : "ok";
+    std::replace(text.begin(), text.end(), '\n', '|');
+    write_all(results_, text + "\n");
+}
+
+void scene::figure(const std::string& name, double value) const {
+    write_all(results_, "figure " + name + " " + std::to_string(value) + "\n");
+}
+
+void scene::all(const job& j, const task& t, unsigned at_once) const {
+    for (unsigned done = 0; done < tries_;) {
+        std::vector<child> batch;
+        for (; done < tries_ && batch.size() < at_once; ++done) batch.push_back(start(j, t));
+        const auto deadline = std::chrono::steady_clock::now() + k_hang;
+        for (child& c : batch) {
+            const ending e = c.wait_until(deadline);
+            if (e.success())
+                tell({});
+            else
+                tell(damage{e.hung ? "hung" : "failed", "the child: " + e.text()});
+        }
+    }
+}
+
+std::vector<hazard>& registration::all() {
+    static std::vector<hazard> hazards;
+    return hazards;
+}
+
+registration::registration(hazard h) { all().push_back(std::move(h)); }
+
+void spin(std::chrono::microseconds duration) {
+    const auto end = std::chrono::steady_clock::now() + duration;
+    while (std::chrono::steady_clock::now() < end) {
+    }
+}
+
+}  // namespace hazards
