@@ -91,7 +91,7 @@ void fork_while_flushing(const scene& s) {
     ::_exit(0);  // the threads are there for good
 }
 const registration by_list({3, "stdio-list", "fork() itself, while fflush(NULL) waits", 40, 200,
-                            &fork_while_flushing, true});
+                            &fork_while_flushing, 20});
 
 // ---- a mutex of the program
 
@@ -163,7 +163,7 @@ void fork_against_order(const scene& s) {
     ::_exit(0);
 }
 const registration by_order({3, "atfork-order", "at-fork handlers and a thread: lock order", 40,
-                             200, &fork_against_order, true});
+                             200, &fork_against_order, 20});
 
 }  // namespace
 

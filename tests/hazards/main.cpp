@@ -23,7 +23,6 @@ namespace {
 
 using namespace hazards;
 
-constexpr unsigned k_alone_at_once = 20;
 // A process of its own starts a forkserver first, beside nineteen others.
 constexpr milliseconds k_alone_bound = 3000ms;
 
@@ -97,18 +96,18 @@ attempt start_alone(const arguments& a) {
 void conclude(attempt& a, std::chrono::steady_clock::time_point deadline, int results) {
     const ending e = a.process.wait_until(deadline);
     const std::string told = read_all(a.output.get(), 100ms);
-    if (e.success() && !told.empty())
-        write_all(results, told);
+    const std::string line = told.substr(0, told.find('\n') + 1);
+    if (e.success() && !line.empty())
+        write_all(results, line);
     else
         write_all(results, "damaged parent " + std::string(e.hung ? "hung" : "crashed") +
                                ": the parent: " + e.text() + "\n");
 }
 
-void run_alone(const arguments& a, int results) {
+void run_alone(const arguments& a, unsigned at_once, int results) {
     for (unsigned done = 0; done < a.tries;) {
         std::vector<attempt> batch;
-        for (; done < a.tries && batch.size() < k_alone_at_once; ++done)
-            batch.push_back(start_alone(a));
+        for (; done < a.tries && batch.size() < at_once; ++done) batch.push_back(start_alone(a));
         const auto deadline = std::chrono::steady_clock::now() + k_alone_bound;
         for (attempt& each : batch) conclude(each, deadline, results);
     }
@@ -126,12 +125,12 @@ int run(int argc, char** argv) {
     const int results = ::fcntl(1, F_DUPFD_CLOEXEC, 100);
     ::dup2(2, 1);
     ::signal(SIGPIPE, SIG_IGN);
-    if (h.alone && !a.one) {
-        run_alone(a, results);
+    if (h.alone != 0 && !a.one) {
+        run_alone(a, h.alone, results);
     } else {
-        h.run(scene(way_of(a.with), h.alone ? 1 : a.tries, results));
+        h.run(scene(way_of(a.with), h.alone != 0 ? 1 : a.tries, results));
     }
-    if (!a.one) write_all(results, "done\n");
+    write_all(results, "done\n");
     return 0;
 }
 

@@ -32,7 +32,8 @@ GROUPS = {
 }
 SILENCE = 20  # seconds without a verdict: the parent itself hangs
 LIMIT = {"quick": 30, "full": 90}  # seconds for a case in one way; what is left is not tried
-RESTARTS = 5  # of a parent that hangs or crashes
+END = 5  # seconds for the end of a program that is done
+RESTARTS = 50  # of a parent that hangs or crashes
 
 
 class Case:
@@ -89,24 +90,31 @@ class Result:
                 "seconds": round(self.seconds, 2)}
 
 
-def lines_of(pipe, deadline):
-    """What is told until the end, SILENCE, or the deadline; None for the latter two."""
-    rest = b""
-    while True:
-        left = min(SILENCE, deadline - time.monotonic())
-        if left <= 0 or not select.select([pipe], [], [], left)[0]:
-            yield None
-            return
-        block = os.read(pipe.fileno(), 65536)
-        if not block:
-            return
-        *lines, rest = (rest + block).split(b"\n")
-        yield from (line.decode(errors="replace") for line in lines)
+def lines_of(process, deadline):
+    """What is told until the program ends; None after SILENCE, or at the deadline."""
+    pidfd, pipe, rest = os.pidfd_open(process.pid), process.stdout.fileno(), b""
+    try:
+        while True:
+            left = min(SILENCE, deadline - time.monotonic())
+            ready = select.select([pipe, pidfd], [], [], max(0, left))[0]
+            if not ready:
+                yield None
+                return
+            # Children that hang have the pipe too: there may be no end of it.
+            block = os.read(pipe, 65536) if pipe in ready else b""
+            if not block:
+                return
+            *lines, rest = (rest + block).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+    finally:
+        os.close(pidfd)
 
 
-def end_group(process):
-    """Kills what a case left in its process group, while its number cannot be another's."""
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+def end_group(process, bound):
+    """Waits, and kills what is left of the process group, while its number is not another's."""
+    pidfd = os.pidfd_open(process.pid)
+    select.select([pidfd], [], [], bound)
+    os.close(pidfd)
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -121,14 +129,14 @@ def run_once(command, result, deadline):
                                    stdin=subprocess.DEVNULL, start_new_session=True)
         done = hung = False
         with process.stdout:
-            for line in lines_of(process.stdout, deadline):
+            for line in lines_of(process, deadline):
                 if line is None:
                     hung = True
                     break
-                done = result.take(line) or done
-        if hung:
-            process.kill()
-        code = end_group(process)
+                if result.take(line):
+                    done = True
+                    break
+        code = end_group(process, 0 if hung else END)
         errors.seek(0)
         told = errors.read().decode(errors="replace").strip().splitlines()
     if done:

@@ -111,7 +111,9 @@ public:
         for (unsigned i = 0; i < tries_; ++i) tell(once(i));
     }
     // Many children at a time: those that hang only sleep.
-    void all(const job& j, const task& t, unsigned at_once = 50) const;
+    void all(const job& j, const task& t, unsigned at_once = 100) const;
+    // Ends this process as it is, when what is in it may not end by itself any more.
+    [[noreturn]] void end_here() const;
 
 private:
     void launch();
@@ -127,7 +129,8 @@ struct hazard {
     std::string name, title;
     unsigned quick, full;  // tries
     void (*run)(const scene&);
-    bool alone = false;  // each try in a process of its own, which may hang or crash
+    // Not 0: each try in a process of its own, which may hang or crash; so many at a time.
+    unsigned alone = 0;
 };
 
 class registration {
@@ -157,6 +160,9 @@ private:
     std::atomic<bool> stop_ = false;
     std::vector<std::jthread> threads_;
 };
+
+// What `function` returns, or nothing when it hangs: it then stays in a thread of its own.
+std::optional<std::string> bounded(std::function<std::string()> function, milliseconds bound);
 
 // Work that takes a moment and that no compiler leaves out.
 void spin(std::chrono::microseconds duration);
