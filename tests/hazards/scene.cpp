@@ -92,9 +92,8 @@ cleanfork::exit_status child::reap() {
 }
 
 ending child::wait_until(std::chrono::steady_clock::time_point deadline) {
-    const int fd = forked_ > 0 ? pidfd_.get() : called_.native_handle();
     ending e;
-    e.hung = !readable(fd, left_until(deadline));
+    e.hung = !readable(pidfd(), left_until(deadline));
     if (e.hung) {
         e.where = system_call_of(id());
         signal(SIGKILL);

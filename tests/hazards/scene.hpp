@@ -65,6 +65,9 @@ public:
     child& operator=(child&&) = delete;
     ~child();
 
+    [[nodiscard]] int pidfd() const noexcept {
+        return forked_ > 0 ? pidfd_.get() : called_.native_handle();
+    }
     [[nodiscard]] pid_t id() const noexcept { return forked_ > 0 ? forked_ : called_.id(); }
     void signal(int number) const;
     // One that has not ended by then is killed, and was hung.
