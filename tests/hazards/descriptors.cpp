@@ -117,7 +117,7 @@ void share_sealed(const scene& s) {
     });
     link_to_server.reset();
 }
-const registration sealed({4, "tls-like", "a TLS-like stream, ended by the child's exit()", 20, 100,
+const registration sealed({4, "tls-like", "a TLS-like stream, ended by the child", 20, 100,
                            &share_sealed});
 
 // ---- ends that leak
@@ -176,7 +176,7 @@ void leak_listener(const scene& s) {
         return damage{"taken", std::string("listening anew on the port: ") + std::strerror(error)};
     });
 }
-const registration leaked_listener({4, "listener", "a listening socket leaked: the port is taken",
+const registration leaked_listener({4, "listener", "a listening socket leaked: port is taken",
                                     40, 200, &leak_listener});
 
 // ---- epoll
@@ -221,7 +221,7 @@ void lose_watch(const scene& s) {
         return damage{"no event", "the parent's epoll is silent, its pipe has a byte"};
     });
 }
-const registration lost_watch({4, "epoll-lost", "an epoll set: the child's exit() ends a watch", 20,
+const registration lost_watch({4, "epoll-lost", "an epoll set: the child ends a watch", 20,
                                100, &lose_watch});
 
 void keep_watch(const scene& s) {

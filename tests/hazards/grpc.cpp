@@ -45,7 +45,7 @@ void serve_in_child(const scene& s) {
     s.all(use_own, {}, 20);
     check_parent(s, threads);
 }
-const registration own({6, "grpc-own", "a child with a server and a channel of its own", 20, 100,
+const registration own({6, "grpc-own", "a child with server and channel of its own", 20, 100,
                         &serve_in_child});
 
 void call_from_child(const scene& s) {

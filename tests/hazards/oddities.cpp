@@ -129,9 +129,9 @@ const job nothing_much("nothing_much", [](const task&) { return 0; });
 
 // The program takes its lock file away when it ends. So does a copy of it.
 void end_program(const scene& s) {
-    char name[] = "/tmp/hazard-XXXXXX";
-    const cleanfork::unique_fd made(::mkstemp(name));
-    lock_file = name;
+    const char* directory = std::getenv("TMPDIR");
+    lock_file = std::string(directory != nullptr ? directory : "/tmp") + "/hazard-XXXXXX";
+    const cleanfork::unique_fd made(::mkstemp(lock_file.data()));
     const pid_t self = ::getpid();
     std::atexit([] { ::unlink(lock_file.c_str()); });
     s.each([&](unsigned) -> verdict {

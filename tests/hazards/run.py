@@ -171,17 +171,14 @@ def run(case, way, form):
 # ---- the table
 
 
-HEAD = f"  {'hazard':46} {'':15} {'':6} {'':5} {'damaged with':>22}"
-ROW = "  {:46} {:15} {:6} {:>5} {:>12} {:>9}"
-
-
-def kinds_of(result):
-    return ", ".join(f"{kind} {count}" for kind, count in sorted(result.kinds.items()))
+ROW = "  {:43} {:20} {:6} {:>4} {:>10} {:>9}"
+HEAD = ROW.format("", "", "", "", "damaged", "damaged") + "\n" + ROW.format(
+    "hazard", "case", "", "runs", "with fork", "cleanfork")
 
 
 def print_case(case, plain, clean, verbose):
     broken = f"{plain.damaged} survives" if plain.damaged == 0 else str(plain.damaged)
-    print(ROW.format(case.title[:46], case.name, case.language, plain.runs, broken, clean.damaged),
+    print(ROW.format(case.title[:43], case.name, case.language, plain.runs, broken, clean.damaged),
           flush=True)
     for way, result in (("fork", plain), ("cleanfork", clean)):
         if result.complaint:
@@ -235,7 +232,6 @@ def main():
     begin, group, all_results = time.monotonic(), 0, []
     if not options.json:
         print(HEAD)
-        print(ROW.format("", "case", "", "runs", "fork", "cleanfork"))
     for case in chosen:
         if case.group != group and not options.json:
             group = case.group
