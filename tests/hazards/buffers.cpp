@@ -127,7 +127,7 @@ void end_by_signal(const scene& s) {
         const pipe_ends ready = make_pipe();
         child c =
             s.start(work_until_signal, {.fds = {{"ready", ready.write.get()}}}, leave::with_exit);
-        readable(ready.read.get(), k_hang);
+        readable(ready.read.get(), bound(k_hang));
         c.signal(SIGTERM);
         const ending e = c.wait(500ms);
         const std::string content = output.finish();

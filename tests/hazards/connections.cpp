@@ -102,7 +102,7 @@ void share_channel(const scene& s) {
     channel = std::make_unique<cleanfork::test::echo_caller>(server.address());
     channel->call(1);
     s.all(call_server, {.word = server.address()}, 20);
-    const auto wrong = bounded([] { return channel->call(2); }, k_hang);
+    const auto wrong = bounded([] { return channel->call(2); }, bound(k_hang));
     if (!wrong)
         s.tell(damage{"parent hung", "the parent's next call on the channel hung"});
     else if (!wrong->empty())

@@ -176,8 +176,8 @@ void leak_listener(const scene& s) {
         return damage{"taken", std::string("listening anew on the port: ") + std::strerror(error)};
     });
 }
-const registration leaked_listener({4, "listener", "a listening socket leaked: port is taken",
-                                    40, 200, &leak_listener});
+const registration leaked_listener({4, "listener", "a listening socket leaked: port is taken", 40,
+                                    200, &leak_listener});
 
 // ---- epoll
 
@@ -221,8 +221,8 @@ void lose_watch(const scene& s) {
         return damage{"no event", "the parent's epoll is silent, its pipe has a byte"};
     });
 }
-const registration lost_watch({4, "epoll-lost", "an epoll set: the child ends a watch", 20,
-                               100, &lose_watch});
+const registration lost_watch({4, "epoll-lost", "an epoll set: the child ends a watch", 20, 100,
+                               &lose_watch});
 
 void keep_watch(const scene& s) {
     s.each([&](unsigned) -> verdict {

@@ -53,8 +53,8 @@ std::string content_of(int file) {
     return content;
 }
 
-bool readable(int fd, milliseconds bound) {
-    const auto deadline = std::chrono::steady_clock::now() + bound;
+bool readable(int fd, milliseconds patience) {
+    const auto deadline = std::chrono::steady_clock::now() + patience;
     for (;;) {
         const auto left =
             std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now());
@@ -64,8 +64,8 @@ bool readable(int fd, milliseconds bound) {
     }
 }
 
-std::string read_all(int fd, milliseconds bound) {
-    const auto deadline = std::chrono::steady_clock::now() + bound;
+std::string read_all(int fd, milliseconds patience) {
+    const auto deadline = std::chrono::steady_clock::now() + patience;
     std::string content;
     char block[4096];
     for (;;) {

@@ -29,7 +29,7 @@ const job call_parent("call_parent", [](const task& t) {
 
 [[noreturn]] void check_parent(const scene& s, const busy_threads& threads) {
     const std::uint64_t calls = threads.calls();
-    const auto deadline = std::chrono::steady_clock::now() + k_hang;
+    const auto deadline = std::chrono::steady_clock::now() + bound(k_hang);
     while (threads.calls() < calls + 20 && threads.complaint().empty() &&
            std::chrono::steady_clock::now() < deadline)
         std::this_thread::yield();

@@ -31,7 +31,7 @@ void malloc_while_busy(const scene& s) {
     const busy threads(4, &allocate);
     s.all(use_malloc, {});
 }
-const registration by_malloc({3, "malloc", "malloc, used by busy threads", 200, 500,
+const registration by_malloc({3, "malloc", "malloc, used by busy threads", 100, 500,
                               &malloc_while_busy});
 
 // ---- stdio
@@ -53,7 +53,7 @@ void log_while_busy(const scene& s) {
     }
     std::fclose(std::exchange(log_file, nullptr));
 }
-const registration by_stdio({3, "stdio-lock", "stdio's lock, held by busy threads", 200, 500,
+const registration by_stdio({3, "stdio-lock", "stdio's lock, held by busy threads", 100, 500,
                              &log_while_busy});
 
 // fflush(nullptr) holds the list of streams while it waits for one that a thread
@@ -90,7 +90,7 @@ void fork_while_flushing(const scene& s) {
     s.tell(e.success() ? verdict() : damage{"hung", "the child: " + e.text()});
     ::_exit(0);  // the threads are there for good
 }
-const registration by_list({3, "stdio-list", "fork() itself, while fflush(NULL) waits", 40, 200,
+const registration by_list({3, "stdio-list", "fork() itself, while fflush(NULL) waits", 20, 200,
                             &fork_while_flushing, 20});
 
 // ---- a mutex of the program
@@ -117,7 +117,7 @@ void lock_while_busy(const scene& s) {
     const busy threads(2, &use_while_busy);
     s.all(use_registry, {});
 }
-const registration by_mutex({3, "mutex", "a std::mutex, held by busy threads", 200, 500,
+const registration by_mutex({3, "mutex", "a std::mutex, held by busy threads", 100, 500,
                              &lock_while_busy});
 
 // ---- at-fork handlers
@@ -134,7 +134,7 @@ void hook_while_busy(const scene& s) {
     s.all(nothing, {});
 }
 const registration by_child_hook({3, "atfork-child", "an at-fork handler that takes a busy lock",
-                                  200, 500, &hook_while_busy});
+                                  100, 500, &hook_while_busy});
 
 // Two libraries that do it by the book: each takes its lock before the fork and
 // lets go of it after. The later one's handler runs first, and another thread
@@ -162,7 +162,7 @@ void fork_against_order(const scene& s) {
     s.tell({});
     ::_exit(0);
 }
-const registration by_order({3, "atfork-order", "at-fork handlers and a thread: lock order", 40,
+const registration by_order({3, "atfork-order", "at-fork handlers and a thread: lock order", 20,
                              200, &fork_against_order, 20});
 
 }  // namespace

@@ -36,7 +36,8 @@ std::uint16_t port_of(int socket) {
 
 cleanfork::unique_fd connect_to(const std::string& port) {
     cleanfork::unique_fd s(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const timeval patience{.tv_sec = 0, .tv_usec = 1000 * k_patience.count()};
+    const auto limit = bound(500ms).count();
+    const timeval patience{.tv_sec = limit / 1000, .tv_usec = 1000 * (limit % 1000)};
     ::setsockopt(s.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     const sockaddr_in a = loopback(static_cast<std::uint16_t>(std::stoi(port)));
     if (::connect(s.get(), reinterpret_cast<const sockaddr*>(&a), sizeof a) != 0)

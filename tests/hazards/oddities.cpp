@@ -26,7 +26,7 @@ verdict exact(const ending& e) {
 void steal_status(const scene& s) {
     s.each([&](unsigned) {
         child c = s.start(exit_seven);
-        readable(c.pidfd(), k_hang);
+        readable(c.pidfd(), bound(k_hang));
         while (::waitpid(-1, nullptr, WNOHANG) > 0) {
         }
         return exact(c.wait());
@@ -55,8 +55,8 @@ void take_over_handler(const scene& s) {
         ::signal(SIGCHLD, &see_end);
         ::signal(SIGCHLD, [](int) {});  // the library
         child c = s.start(exit_seven);
-        const bool told =
-            s.forks() ? (readable(c.pidfd(), k_hang), ends_seen > 0) : readable(c.pidfd(), k_hang);
+        const bool told = s.forks() ? (readable(c.pidfd(), bound(k_hang)), ends_seen > 0)
+                                    : readable(c.pidfd(), bound(k_hang));
         ::signal(SIGCHLD, SIG_DFL);
         if (verdict v = exact(c.wait())) return v;
         if (told) return {};
@@ -80,8 +80,8 @@ bool is_zombie(pid_t pid) {
 void forget_children(const scene& s) {
     s.each([&](unsigned) -> verdict {
         child c = s.start(exit_seven);
-        readable(c.pidfd(), k_hang);
-        const auto deadline = std::chrono::steady_clock::now() + 100ms;
+        readable(c.pidfd(), bound(k_hang));
+        const auto deadline = std::chrono::steady_clock::now() + bound(100ms);
         while (is_zombie(c.id()) && std::chrono::steady_clock::now() < deadline)
             std::this_thread::yield();
         if (!is_zombie(c.id())) return {};
@@ -109,7 +109,7 @@ void end_thread(const scene& s) {
         std::thread([&] {
             c.emplace(s.start(live_with_parent, {.fds = {{"ready", ready.write.get()},
                                                          {"until", until.read.get()}}}));
-            readable(ready.read.get(), k_hang);
+            readable(ready.read.get(), bound(k_hang));
         }).join();
         const bool killed = readable(c->pidfd(), 20ms);
         write_all(until.write.get(), "x");

@@ -6,13 +6,14 @@ import os
 import threading
 import time
 
-from py_support import Damage, case, finish, main
+from py_support import Damage, bound, case, finish, main
 
 
 class Echo(http.server.BaseHTTPRequestHandler):
     """Answers with the path of the request."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one packet
 
     def do_GET(self):
         body = self.path.encode()
@@ -32,7 +33,7 @@ def get_many(port, who):
     """What went wrong, or nothing."""
     global connection
     if connection is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=0.5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=bound(0.5))
     for i in range(50):
         path = f"/{who}/{i}"
         try:
@@ -53,17 +54,17 @@ def send_outcome(pipe, port):
 def keep_alive(scene):
     def once(_):
         global connection
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=0.5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=bound(0.5))
         connection.connect()
         ours, theirs = scene.context.Pipe()
         process = scene.start(send_outcome, theirs, port)
         theirs.close()
         mine = get_many(port, "parent")
         try:
-            others = ours.recv() if ours.poll(2) else "no outcome"
+            others = ours.recv() if ours.poll(bound()) else "no outcome"
         except EOFError:
             others = "no outcome"
-        finish(process, time.monotonic() + 2)
+        finish(process, time.monotonic() + bound())
         ours.close()
         connection.close()
         connection = None

@@ -6,7 +6,7 @@ import socket
 import tempfile
 import time
 
-from py_support import Damage, case, finish, main
+from py_support import Damage, bound, case, finish, main
 
 # ---- the offset of a file
 
@@ -38,10 +38,10 @@ def offset(scene):
         theirs.close()
         mine = read_records(file.name)
         try:
-            others = ours.recv() if ours.poll(2) else "nothing"
+            others = ours.recv() if ours.poll(bound()) else "nothing"
         except EOFError:
             others = "nothing"
-        finish(process, time.monotonic() + 2)
+        finish(process, time.monotonic() + bound())
         ours.close()
         source.close()
         source = None
@@ -84,9 +84,9 @@ def pipe_end(scene):
         reader.close()
         writer.send_bytes(b"data")
         writer.close()
-        end = finish(consumer, time.monotonic() + 0.5)
+        end = finish(consumer, time.monotonic() + bound(0.5))
         tell.send_bytes(b"end")
-        finish(worker, time.monotonic() + 2)
+        finish(worker, time.monotonic() + bound())
         told.close()
         tell.close()
         if end.code == 0:
@@ -110,7 +110,7 @@ def listener(scene):
         except OSError as e:
             error = e.strerror
         tell.send_bytes(b"end")
-        finish(worker, time.monotonic() + 2)
+        finish(worker, time.monotonic() + bound())
         told.close()
         tell.close()
         return Damage("taken", f"listening anew on the port: {error}") if error else None

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 
-from py_support import HANG, Busy, Damage, case, main
+from py_support import Busy, Damage, bound, case, main
 
 CODE = 7  # of a child that was answered rightly
 
@@ -25,10 +25,10 @@ class Live:
         self.port = self.server.add_insecure_port("127.0.0.1:0")
         self.server.start()
         self.calls, self.failure = 0, ""
-        self.echo(timeout=30)  # the first takes a while
+        self.echo()
 
-    def echo(self, timeout=HANG):
-        echo_of(self.port)(b"x" * 100, timeout=timeout)
+    def echo(self):
+        echo_of(self.port)(b"x" * 100, timeout=bound(1.5))
 
     def call(self):
         try:
@@ -53,7 +53,7 @@ def echo_of(port):
 
 def call_over_kept(port):
     for i in range(5):
-        if echo_of(port)(b"%d" % i, timeout=1.5) != b"%d" % i:
+        if echo_of(port)(b"%d" % i, timeout=bound(1.5)) != b"%d" % i:
             os._exit(1)
     os._exit(CODE)
 
@@ -68,7 +68,7 @@ def start_all(scene, target, port, at_once=10):
     left = scene.tries
     while left > 0:
         batch = [scene.start(target, port) for _ in range(min(left, at_once))]
-        deadline = time.monotonic() + 2 * HANG
+        deadline = time.monotonic() + bound(2.5)
         for process in batch:
             process.join(max(0, deadline - time.monotonic()))
             code = process.exitcode
@@ -98,7 +98,7 @@ def run_with(scene, target, support, poll):
     live = Live()
     with Busy(2, live.call):
         start_all(scene, target, live.port)
-        calls, deadline = live.calls, time.monotonic() + HANG
+        calls, deadline = live.calls, time.monotonic() + bound()
         while live.calls < calls + 10 and not live.failure and time.monotonic() < deadline:
             time.sleep(0.01)
         if live.failure:

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 
-from py_support import HANG, Damage, case, finish, main, read_all
+from py_support import Damage, bound, case, finish, main, read_all
 
 CODE = 7
 
@@ -40,7 +40,7 @@ def stolen(scene):
                 pass
         except ChildProcessError:
             pass
-        return exact(p.wait(HANG))
+        return exact(p.wait(bound()))
 
     scene.each(once)
 
@@ -48,7 +48,7 @@ def stolen(scene):
 @case(8, "py-sigchld", "SIGCHLD ignored by a library: the same", 20, 100)
 def ignored(scene):
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    scene.each(lambda _: exact(exits_seven(scene).wait(HANG)))
+    scene.each(lambda _: exact(exits_seven(scene).wait(bound())))
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
@@ -70,9 +70,9 @@ def terminate(scene):
     def once(_):
         ours, theirs = scene.context.Pipe()
         process = scene.start(live_long, theirs)
-        ours.poll(HANG)
+        ours.poll(bound())
         process.terminate()
-        end = finish(process, time.monotonic() + 0.5)
+        end = finish(process, time.monotonic() + bound(0.5))
         ours.close()
         theirs.close()
         return None if end.code == -signal.SIGTERM else Damage(
@@ -111,7 +111,7 @@ def thread_ended(scene):
         # Its end of the pipe is closed when it was killed.
         killed = read_all(p.stdout.fileno(), 0.02) == b"" and p.poll() is not None
         p.stdin.close()
-        code = p.wait(HANG)
+        code = p.wait(bound())
         p.stdout.close()
         return Damage("killed", f"a thread ended, the parent lives, wait() returns {code}") \
             if killed or code != 0 else None

@@ -14,6 +14,15 @@ import threading
 import time
 
 HANG = 2.0  # seconds; a target here takes milliseconds
+OTHERWISE = 20.0
+impatient = False  # copied by a fork, and not otherwise
+
+
+def bound(short_one=HANG):
+    """How long to wait for what a fork may have made impossible: short there, and long
+    enough otherwise that a busy machine is not taken for a hang. In parent and child."""
+    return short_one if impatient else max(short_one, OTHERWISE)
+
 CASES = {}
 
 
@@ -57,25 +66,33 @@ def finish(process, deadline):
     return Ending(code)
 
 
+def nothing():
+    pass
+
+
 class Scene:
     def __init__(self, way, tries, results):
         self.way, self.tries, self._results = way, tries, results
         self.forks = way == "fork"
+        global impatient
+        impatient = self.forks
         if self.forks:
             self.context = multiprocessing.get_context("fork")
         else:
             import cleanfork
 
             self.context = cleanfork.get_context()
-            self.context.start()
+            # What multiprocessing starts once (its resource tracker) keeps the standard
+            # streams of that moment.
+            self.run(nothing)
 
     def start(self, target, *args, **options):
         process = self.context.Process(target=target, args=args, **options)
         process.start()
         return process
 
-    def run(self, target, *args, bound=HANG):
-        return finish(self.start(target, *args), time.monotonic() + bound)
+    def run(self, target, *args):
+        return finish(self.start(target, *args), time.monotonic() + bound())
 
     def fork(self, target, *args, leave="sys.exit"):
         """os.fork() and what most programs do then; by cleanfork a Process."""
@@ -109,12 +126,12 @@ class Scene:
         for i in range(self.tries):
             self.tell(once(i))
 
-    def all(self, target, *args, at_once=25, bound=HANG):
+    def all(self, target, *args):
         """Many at a time: those that hang only sleep."""
-        left = self.tries
+        left, at_once = self.tries, 100 if self.forks else 20
         while left > 0:
             batch = [self.start(target, *args) for _ in range(min(left, at_once))]
-            deadline = time.monotonic() + bound
+            deadline = time.monotonic() + bound()
             for process in batch:
                 end = finish(process, deadline)
                 self.tell(None if end.code == 0 else
@@ -122,9 +139,9 @@ class Scene:
             left -= len(batch)
 
 
-def wait_for(pid, bound=HANG):
+def wait_for(pid):
     pidfd = os.pidfd_open(pid)
-    hung = not select.select([pidfd], [], [], bound)[0]
+    hung = not select.select([pidfd], [], [], bound())[0]
     os.close(pidfd)
     if hung:
         os.kill(pid, signal.SIGKILL)
@@ -154,9 +171,9 @@ class Busy:
             thread.join()
 
 
-def read_all(fd, bound=HANG):
-    """What there is until the end, or until `bound` has passed."""
-    deadline, content = time.monotonic() + bound, b""
+def read_all(fd, limit=None):
+    """What there is until the end, or until the limit."""
+    deadline, content = time.monotonic() + (bound() if limit is None else limit), b""
     while select.select([fd], [], [], max(0, deadline - time.monotonic()))[0]:
         block = os.read(fd, 65536)
         if not block:

@@ -93,8 +93,7 @@ private:
 // A listening socket on a port of the loopback, 0: a free one; empty with errno on failure.
 cleanfork::unique_fd listen_on(std::uint16_t port);
 std::uint16_t port_of(int socket);
-// A connection that gives up reading after k_patience.
-constexpr milliseconds k_patience = 500ms;
+// A connection that gives up reading after bound(500ms).
 cleanfork::unique_fd connect_to(const std::string& port);
 
 }  // namespace hazards

@@ -30,8 +30,9 @@ GROUPS = {
     7: "fork in a process with a big heap",
     8: "process-wide oddities",
 }
-SILENCE = 20  # seconds without a verdict: the parent itself hangs
-LIMIT = {"quick": 30, "full": 90}  # seconds for a case in one way; what is left is not tried
+SILENCE = {"fork": 10}  # seconds without a verdict: the parent itself hangs
+SILENCE_OTHERWISE = 60
+LIMIT = {"quick": 60, "full": 120}  # seconds for a case in one way
 END = 5  # seconds for the end of a program that is done
 RESTARTS = 50  # of a parent that hangs or crashes
 
@@ -90,12 +91,12 @@ class Result:
                 "seconds": round(self.seconds, 2)}
 
 
-def lines_of(process, deadline):
-    """What is told until the program ends; None after SILENCE, or at the deadline."""
+def lines_of(process, silence, deadline):
+    """What is told until the program ends; None after `silence`, or at the deadline."""
     pidfd, pipe, rest = os.pidfd_open(process.pid), process.stdout.fileno(), b""
     try:
         while True:
-            left = min(SILENCE, deadline - time.monotonic())
+            left = min(silence, deadline - time.monotonic())
             ready = select.select([pipe, pidfd], [], [], max(0, left))[0]
             if not ready:
                 yield None
@@ -122,14 +123,14 @@ def end_group(process, bound):
     return process.wait()
 
 
-def run_once(command, result, deadline):
+def run_once(command, result, silence, deadline):
     """Runs the program; adds a verdict of its own if that hangs or crashes. True: it is done."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors,
                                    stdin=subprocess.DEVNULL, start_new_session=True)
         done = hung = False
         with process.stdout:
-            for line in lines_of(process, deadline):
+            for line in lines_of(process, silence, deadline):
                 if line is None:
                     hung = True
                     break
@@ -144,7 +145,7 @@ def run_once(command, result, deadline):
     if hung and time.monotonic() >= deadline:
         result.complaint = f"not done in time, after {result.runs} runs"
     elif hung:
-        result.damage("parent hung", f"the parent said nothing for {SILENCE} s")
+        result.damage("parent hung", f"the parent said nothing for {silence} s")
     elif code < 0:
         result.damage("parent crashed", f"the parent: {signal.Signals(-code).name}")
     else:
@@ -155,12 +156,13 @@ def run_once(command, result, deadline):
 def run(case, way, form):
     result, begin = Result(), time.monotonic()
     tries, deadline = case.tries[form], begin + LIMIT[form]
+    silence = SILENCE.get(way, SILENCE_OTHERWISE)
     for _ in range(RESTARTS):
         left = tries - result.runs
         if left <= 0:
             break
         command = [*case.command, case.name, "--with", way, "--tries", str(left)]
-        if run_once(command, result, deadline) or result.complaint:
+        if run_once(command, result, silence, deadline) or result.complaint:
             break
     if result.runs == 0 and not result.complaint:
         result.complaint = "nothing was tried"

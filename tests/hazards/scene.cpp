@@ -32,6 +32,18 @@ std::string ending::text() const {
 
 namespace {
 
+constexpr milliseconds k_patience_otherwise = 20s;
+bool impatient = false;  // copied by a fork, and not otherwise
+
+// True unless the process waits for something: a busy machine may keep it from running.
+bool is_running(pid_t pid) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+    std::string text;
+    std::getline(file, text);
+    const auto end = text.rfind(')');
+    return end != std::string::npos && text.at(end + 2) != 'S';
+}
+
 // The system call a process sleeps in, as far as it is one of those that wait.
 std::string system_call_of(pid_t pid) {
     std::ifstream file("/proc/" + std::to_string(pid) + "/syscall");
@@ -57,6 +69,10 @@ milliseconds left_until(std::chrono::steady_clock::time_point deadline) {
 }
 
 }  // namespace
+
+milliseconds bound(milliseconds short_one) {
+    return impatient ? short_one : std::max(short_one, k_patience_otherwise);
+}
 
 child::child(pid_t forked) : forked_(forked) {
     pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, forked, 0)));
@@ -94,6 +110,7 @@ cleanfork::exit_status child::reap() {
 ending child::wait_until(std::chrono::steady_clock::time_point deadline) {
     ending e;
     e.hung = !readable(pidfd(), left_until(deadline));
+    for (int i = 0; e.hung && i < 100 && is_running(id()); ++i) e.hung = !readable(pidfd(), 50ms);
     if (e.hung) {
         e.where = system_call_of(id());
         signal(SIGKILL);
@@ -102,7 +119,9 @@ ending child::wait_until(std::chrono::steady_clock::time_point deadline) {
     return e;
 }
 
-void scene::launch() {
+void scene::prepare() {
+    impatient = forks();
+    if (way_ != way::cleanfork) return;
     forkserver_ = cleanfork::launch();
     forkserver_.add_template("self", cleanfork::template_options::self());
 }
@@ -141,7 +160,7 @@ void scene::all(const job& j, const task& t, unsigned at_once) const {
     for (unsigned done = 0; done < tries_;) {
         std::vector<child> batch;
         for (; done < tries_ && batch.size() < at_once; ++done) batch.push_back(start(j, t));
-        const auto deadline = std::chrono::steady_clock::now() + k_hang;
+        const auto deadline = std::chrono::steady_clock::now() + bound(k_hang);
         for (child& c : batch) {
             const ending e = c.wait_until(deadline);
             if (e.success())
@@ -164,11 +183,11 @@ std::vector<hazard>& registration::all() {
 
 registration::registration(hazard h) { all().push_back(std::move(h)); }
 
-std::optional<std::string> bounded(std::function<std::string()> function, milliseconds bound) {
+std::optional<std::string> bounded(std::function<std::string()> function, milliseconds limit) {
     auto promise = std::make_shared<std::promise<std::string>>();
     std::future<std::string> answer = promise->get_future();
     std::thread([promise, f = std::move(function)] { promise->set_value(f()); }).detach();
-    if (answer.wait_for(bound) != std::future_status::ready) return {};
+    if (answer.wait_for(limit) != std::future_status::ready) return {};
     return answer.get();
 }
 

@@ -23,8 +23,12 @@ namespace hazards {
 using namespace std::chrono_literals;
 using milliseconds = std::chrono::milliseconds;
 
-// Longer than this is a hang. A job here takes milliseconds.
+// Longer than this, and asleep, is a hang. A job here takes milliseconds.
 constexpr milliseconds k_hang = 2000ms;
+
+// How long to wait for what a plain fork may have made impossible: `short_one` there, and
+// long enough otherwise that a busy machine is not taken for a hang. In parent and child.
+milliseconds bound(milliseconds short_one);
 
 // What a child gets: a word, and descriptors by name (those of the parent under plain fork).
 struct task {
@@ -72,8 +76,8 @@ public:
     void signal(int number) const;
     // One that has not ended by then is killed, and was hung.
     ending wait_until(std::chrono::steady_clock::time_point deadline);
-    ending wait(milliseconds bound = k_hang) {
-        return wait_until(std::chrono::steady_clock::now() + bound);
+    ending wait(milliseconds short_one = k_hang) {
+        return wait_until(std::chrono::steady_clock::now() + bound(short_one));
     }
 
 private:
@@ -97,7 +101,7 @@ using verdict = std::optional<damage>;
 class scene {
 public:
     scene(way w, unsigned tries, int results) : way_(w), tries_(tries), results_(results) {
-        if (w == way::cleanfork) launch();
+        prepare();
     }
 
     [[nodiscard]] way by() const noexcept { return way_; }
@@ -119,7 +123,7 @@ public:
     [[noreturn]] void end_here() const;
 
 private:
-    void launch();
+    void prepare();
 
     way way_;
     unsigned tries_;
@@ -165,7 +169,7 @@ private:
 };
 
 // What `function` returns, or nothing when it hangs: it then stays in a thread of its own.
-std::optional<std::string> bounded(std::function<std::string()> function, milliseconds bound);
+std::optional<std::string> bounded(std::function<std::string()> function, milliseconds limit);
 
 // Work that takes a moment and that no compiler leaves out.
 void spin(std::chrono::microseconds duration);
@@ -180,11 +184,11 @@ pipe_ends make_socket_pair();              // both ends can do both
 cleanfork::unique_fd make_file();          // has no name, and is gone with its last descriptor
 cleanfork::unique_fd opened_anew(int fd);  // the same file, with an offset of its own
 std::string content_of(int file);
-// What there is to read until the end, or until `bound` has passed.
-std::string read_all(int fd, milliseconds bound = k_hang);
+// What there is to read until the end, or until `patience` has passed.
+std::string read_all(int fd, milliseconds patience = bound(k_hang));
 bool read_exactly(int fd, void* to, std::size_t size);  // false at an end or an error
 void write_all(int fd, std::string_view text);
-bool readable(int fd, milliseconds bound);
+bool readable(int fd, milliseconds patience);
 std::size_t count(const std::string& text, const std::string& what);
 
 }  // namespace hazards

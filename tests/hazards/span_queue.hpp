@@ -70,6 +70,7 @@ private:
             export_all();
             changed_.notify_all();
         }
+        export_all();  // what came before the end was noticed
     }
     void export_all() {
         std::string lines;

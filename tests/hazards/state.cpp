@@ -137,7 +137,7 @@ const job flush_span("flush_span", [](const task& t) {
 });
 const job end_span("end_span", [](const task& t) {
     spans_of(t).end_span("child-1");
-    return spans_of(t).wait_until_exported(500ms) ? 0 : k_not_exported;
+    return spans_of(t).wait_until_exported(bound(500ms)) ? 0 : k_not_exported;
 });
 
 verdict exported_once(const ending& e, const std::string& collected) {
