@@ -158,7 +158,7 @@ void leak_write_end(const scene& s) {
         return damage{"no end", "the consumer " + e.text() + " though the parent had closed"};
     });
 }
-const registration leaked_end({4, "pipe-end", "a write end leaked: the reader sees no end", 10, 40,
+const registration leaked_end({4, "pipe-end", "a write end leaked: the reader sees no end", 6, 40,
                                &leak_write_end});
 
 void leak_listener(const scene& s) {

@@ -31,7 +31,7 @@ void malloc_while_busy(const scene& s) {
     const busy threads(4, &allocate);
     s.all(use_malloc, {});
 }
-const registration by_malloc({3, "malloc", "malloc, used by busy threads", 100, 500,
+const registration by_malloc({3, "malloc", "malloc, used by busy threads", 100, 300,
                               &malloc_while_busy});
 
 // ---- stdio
@@ -53,7 +53,7 @@ void log_while_busy(const scene& s) {
     }
     std::fclose(std::exchange(log_file, nullptr));
 }
-const registration by_stdio({3, "stdio-lock", "stdio's lock, held by busy threads", 100, 500,
+const registration by_stdio({3, "stdio-lock", "stdio's lock, held by busy threads", 100, 300,
                              &log_while_busy});
 
 // fflush(nullptr) holds the list of streams while it waits for one that a thread
@@ -117,7 +117,7 @@ void lock_while_busy(const scene& s) {
     const busy threads(2, &use_while_busy);
     s.all(use_registry, {});
 }
-const registration by_mutex({3, "mutex", "a std::mutex, held by busy threads", 100, 500,
+const registration by_mutex({3, "mutex", "a std::mutex, held by busy threads", 100, 300,
                              &lock_while_busy});
 
 // ---- at-fork handlers
@@ -134,7 +134,7 @@ void hook_while_busy(const scene& s) {
     s.all(nothing, {});
 }
 const registration by_child_hook({3, "atfork-child", "an at-fork handler that takes a busy lock",
-                                  100, 500, &hook_while_busy});
+                                  100, 300, &hook_while_busy});
 
 // Two libraries that do it by the book: each takes its lock before the fork and
 // lets go of it after. The later one's handler runs first, and another thread

@@ -24,7 +24,7 @@ namespace {
 using namespace hazards;
 
 // Longer than the waits in such a process.
-constexpr milliseconds k_alone_bound = 3000ms, k_alone_otherwise = 30s;
+constexpr milliseconds k_alone_bound = 2500ms, k_alone_otherwise = 30s;
 
 struct arguments {
     std::string name;

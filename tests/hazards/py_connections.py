@@ -50,7 +50,7 @@ def send_outcome(pipe, port):
     pipe.send(get_many(port, "child"))
 
 
-@case(5, "py-http", "a keep-alive HTTP connection, used by both", 10, 40)
+@case(5, "py-http", "a keep-alive HTTP connection, used by both", 5, 40)
 def keep_alive(scene):
     def once(_):
         global connection

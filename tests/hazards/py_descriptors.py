@@ -74,7 +74,7 @@ def wait_for_word(connection):
     connection.poll(None)
 
 
-@case(4, "py-pipe-end", "a write end leaked: the reader sees no end", 8, 40)
+@case(4, "py-pipe-end", "a write end leaked: the reader sees no end", 5, 40)
 def pipe_end(scene):
     def once(_):
         reader, writer = scene.context.Pipe(duplex=False)

@@ -28,7 +28,7 @@ class Live:
         self.echo()
 
     def echo(self):
-        echo_of(self.port)(b"x" * 100, timeout=bound(1.5))
+        echo_of(self.port)(b"x" * 100, timeout=bound(1.2))
 
     def call(self):
         try:
@@ -53,7 +53,7 @@ def echo_of(port):
 
 def call_over_kept(port):
     for i in range(5):
-        if echo_of(port)(b"%d" % i, timeout=bound(1.5)) != b"%d" % i:
+        if echo_of(port)(b"%d" % i, timeout=bound(1.2)) != b"%d" % i:
             os._exit(1)
     os._exit(CODE)
 
@@ -68,7 +68,7 @@ def start_all(scene, target, port, at_once=10):
     left = scene.tries
     while left > 0:
         batch = [scene.start(target, port) for _ in range(min(left, at_once))]
-        deadline = time.monotonic() + bound(2.5)
+        deadline = time.monotonic() + bound(2.0)
         for process in batch:
             process.join(max(0, deadline - time.monotonic()))
             code = process.exitcode

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import tempfile
@@ -35,8 +36,11 @@ def exact(code):
 def stolen(scene):
     def once(_):
         p = exits_seven(scene)
+        ended = os.pidfd_open(p.pid)
+        select.select([ended], [], [], bound())
+        os.close(ended)
         try:  # the library
-            while os.waitpid(-1, 0)[0]:
+            while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
             pass

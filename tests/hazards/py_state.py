@@ -179,7 +179,7 @@ def spans_never(scene):
     both_export(scene, end_and_wait)
 
 
-@case(2, "py-spans-hook", "span queue with an at-fork hook", 10, 30)
+@case(2, "py-spans-hook", "span queue with an at-fork hook", 6, 30)
 def spans_hook(scene):
     os.register_at_fork(after_in_child=lambda: spans and spans.restart())
     both_export(scene, end_and_wait)

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-HANG = 2.0  # seconds; a target here takes milliseconds
+HANG = 1.5  # seconds; a target here takes milliseconds
 OTHERWISE = 20.0
 impatient = False  # copied by a fork, and not otherwise
 

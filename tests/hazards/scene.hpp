@@ -24,7 +24,7 @@ using namespace std::chrono_literals;
 using milliseconds = std::chrono::milliseconds;
 
 // Longer than this, and asleep, is a hang. A job here takes milliseconds.
-constexpr milliseconds k_hang = 2000ms;
+constexpr milliseconds k_hang = 1500ms;
 
 // How long to wait for what a plain fork may have made impossible: `short_one` there, and
 // long enough otherwise that a busy machine is not taken for a hang. In parent and child.

@@ -190,7 +190,7 @@ void export_with_hook(const scene& s) {
     ::pthread_atfork(nullptr, nullptr, &hook);
     export_both(s, end_span);
 }
-const registration spans_hook({2, "spans-hook", "span queue with an at-fork hook", 20, 50,
+const registration spans_hook({2, "spans-hook", "span queue with an at-fork hook", 8, 50,
                                &export_with_hook});
 
 }  // namespace
