@@ -45,7 +45,7 @@ void serve_in_child(const scene& s) {
     s.all(use_own, {}, 20);
     check_parent(s, threads);
 }
-const registration own({6, "grpc-own", "a child with server and channel of its own", 20, 100,
+const registration own({6, "grpc-own", "a child with server and channel of its own", 20, 50,
                         &serve_in_child});
 
 void call_from_child(const scene& s) {
@@ -54,7 +54,7 @@ void call_from_child(const scene& s) {
     s.all(call_parent, {.word = server.address()}, 20);
     check_parent(s, threads);
 }
-const registration to_parent({6, "grpc-parent", "a child with a channel to its parent", 20, 100,
+const registration to_parent({6, "grpc-parent", "a child with a channel to its parent", 20, 50,
                               &call_from_child});
 
 // With GRPC_ENABLE_FORK_SUPPORT=1 it is the fork itself that has to get through

@@ -160,7 +160,7 @@ void pause_requests(const scene& s) {
     s.figure("p99_of_requests_without,_ms", quantile(all_quiet, 0.99));
     s.end_here();
 }
-const registration paused({7, "big-heap", "a gRPC server of 1 GiB: its requests wait", 4, 15,
+const registration paused({7, "big-heap", "a gRPC server of 1 GiB: its requests wait", 4, 8,
                            &pause_requests});
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 import http.client
 import http.server
-import os
 import threading
 import time
 
@@ -69,7 +68,8 @@ def keep_alive(scene):
         connection.close()
         connection = None
         if mine or others:
-            return Damage("mixed up", f"the parent: {mine or 'well'}; the child: {others or 'well'}")
+            return Damage("mixed up", f"the parent: {mine or 'well'}; "
+                                      f"the child: {others or 'well'}")
         return None
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)

@@ -1,6 +1,5 @@
 """Group 4 in Python: descriptors, which parent and child share with all there is behind them."""
 
-import os
 import selectors
 import socket
 import tempfile

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import os
-import threading
 import time
 
 from py_support import Busy, Damage, bound, case, main
@@ -116,7 +115,7 @@ def channel(scene):
 def add(support, poll):
     told = "unset" if support is None else support
 
-    @case(6, f"py-grpc-{told}-{poll}", f"grpcio, fork support {told}, poll by {poll}", 10, 40)
+    @case(6, f"py-grpc-{told}-{poll}", f"grpcio, fork support {told}, poll by {poll}", 10, 25)
     def live(scene):
         run_with(scene, call_over_own, support, poll)
 

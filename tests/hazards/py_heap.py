@@ -1,7 +1,6 @@
 """Group 7 in Python: the requests of a parent with a big heap, while it starts children."""
 
 import mmap
-import os
 import socket
 import statistics
 import subprocess
@@ -72,7 +71,7 @@ def starter(scene):
     return lambda: scene.run(nothing)
 
 
-@case(7, "py-big-heap", "a Python server of 1 GiB: its requests wait", 3, 15)
+@case(7, "py-big-heap", "a Python server of 1 GiB: its requests wait", 3, 8)
 def big_heap(scene):
     requests, start, every, quiet = Requests(), starter(scene), [], []
 

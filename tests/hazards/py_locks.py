@@ -26,7 +26,7 @@ def hold_lock():
     time.sleep(0.0002)
 
 
-@case(3, "py-lock", "a threading.Lock, held by a busy thread", 100, 300)
+@case(3, "py-lock", "a threading.Lock, held by a busy thread", 100, 200)
 def by_lock(scene):
     with Busy(1, hold_lock):
         scene.all(use_lock)
@@ -62,7 +62,7 @@ def log_while_busy(scene, prepare):
         scene.all(log_from_child, prepare)
 
 
-@case(3, "py-logging", "a logging handler, whose lock is renewed", 100, 300)
+@case(3, "py-logging", "a logging handler, whose lock is renewed", 100, 200)
 def by_handler(scene):
     log_while_busy(scene, to_handler)
 
@@ -81,7 +81,7 @@ def to_drained_queue():
         log.addHandler(DrainedHandler(queue.Queue()))
 
 
-@case(3, "py-logging-queue", "a logging QueueHandler", 100, 300)
+@case(3, "py-logging-queue", "a logging QueueHandler", 100, 200)
 def by_queue(scene):
     sys.setswitchinterval(1e-5)  # its lock is held for microseconds, hit in days of production
     log_while_busy(scene, to_drained_queue)
@@ -100,7 +100,7 @@ def write_line():
     file.flush()
 
 
-@case(3, "py-file", "a buffered file, written by busy threads", 100, 300)
+@case(3, "py-file", "a buffered file, written by busy threads", 100, 200)
 def by_file(scene):
     write_line()
     with Busy(2, write_line):
@@ -114,7 +114,7 @@ def nothing():
     pass
 
 
-@case(3, "py-atfork", "an at-fork hook that takes a busy lock", 100, 300)
+@case(3, "py-atfork", "an at-fork hook that takes a busy lock", 100, 200)
 def by_hook(scene):
     os.register_at_fork(after_in_child=use_lock)
     with Busy(1, hold_lock):

@@ -36,7 +36,7 @@ def exact(code):
 def stolen(scene):
     def once(_):
         p = exits_seven(scene)
-        ended = os.pidfd_open(p.pid)
+        ended = os.pidfd_open(p.pid) if scene.forks else os.dup(p.pidfd)
         select.select([ended], [], [], bound())
         os.close(ended)
         try:  # the library
@@ -102,7 +102,8 @@ def thread_ended(scene):
         started = []
 
         def start():
-            p = module(scene).Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+            p = module(scene).Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                    **options)
             p.stdin.write(b"x")
             p.stdin.flush()
             p.stdout.read(1)  # it runs

@@ -52,7 +52,9 @@ class Ending:
     def __str__(self):
         if self.hung:
             return "hung"
-        return f"killed by {signal.Signals(-self.code).name}" if self.code < 0 else f"exited {self.code}"
+        if self.code < 0:
+            return f"killed by {signal.Signals(-self.code).name}"
+        return f"exited {self.code}"
 
 
 def finish(process, deadline):
