@@ -14,8 +14,10 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr milliseconds k_sweep{100};
-// Long enough that a burst of calls is over, short enough for the next one.
-constexpr milliseconds k_idle{1};
+// Pools are filled when a child has ended, or this long after one began: a template that
+// forks tells of no end, and most calls that are waited for are shorter.
+constexpr milliseconds k_idle{4};
+constexpr milliseconds k_between{1};  // calls pass from one fork of a pool to the next
 constexpr milliseconds k_first_delay{100};
 constexpr milliseconds k_longest_delay{30'000};
 // A generation that lived so long was well: the next failure starts from the first delay.
@@ -119,6 +121,7 @@ void template_table::call_refused(queued_spawn q, const failure& why) {
 
 void template_table::on_ended(std::uint64_t id, int wait_status, const rusage& usage,
                               std::string error) {
+    child_has_ended_ = true;
     if (child* c = children_.find(id)) {
         c->generation = 0;
         children_.ended(*c, wait_status, usage, std::move(error));
@@ -189,17 +192,23 @@ void template_table::chores() {
         wanting |= e.spec->warm != 0;
     }
     arm_sweep();
-    if (!wanting || refilling_) return;
-    refilling_ = true;
-    refill_.expires_after(k_idle);
+    const bool at_once = std::exchange(child_has_ended_, false);
+    if (wanting) arm_refill(at_once ? milliseconds(0) : k_idle);
+}
+
+void template_table::arm_refill(milliseconds pause) {
+    const auto due = generation::clock::now() + pause;
+    if (refill_due_ && *refill_due_ <= due) return;
+    refill_due_ = due;
+    refill_.expires_at(due);
     refill_.async_wait([this](boost::system::error_code ec) {
-        refilling_ = false;
         if (ec || closed_) return;
+        refill_due_.reset();
         // One at a time: a call that comes meanwhile waits for one fork at most.
         bool more = false;
         for (auto& [name, e] : entries_)
             if (e.current && e.waiting.empty()) more |= e.current->refill();
-        if (more) later();
+        if (more) arm_refill(k_between);
     });
 }
 

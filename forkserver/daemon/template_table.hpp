@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -118,6 +119,7 @@ private:
     void later();
     void chores();
     void arm_sweep();
+    void arm_refill(std::chrono::milliseconds pause);
 
     boost::asio::io_context& io_;
     spawn::launcher& launcher_;
@@ -132,7 +134,8 @@ private:
     boost::asio::steady_timer refill_;
     bool sweeping_ = false;
     bool chores_due_ = false;
-    bool refilling_ = false;
+    std::optional<generation::clock::time_point> refill_due_;
+    bool child_has_ended_ = false;  // since pools were looked at
     bool closed_ = false;
 };
 

@@ -9,6 +9,7 @@ import json
 import mmap
 import multiprocessing
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -113,10 +114,15 @@ def fork_and_tell(path):
 
 
 def alternate(contenders, rounds):
-    """(name, function that returns seconds[, every so many rounds]): a turn each."""
+    """(name, function that returns seconds[, every so many rounds]): a turn each.
+
+    In another order each round: one leaves the processor's caches to the next.
+    """
     times = {name: [] for name, *_ in contenders}
+    order = list(contenders)
     for turn in range(-2, rounds):  # the first two warm everything up
-        for name, function, *every in contenders:
+        random.shuffle(order)
+        for name, function, *every in order:
             if turn % (every[0] if every else 1) == 0 or turn < 0:
                 took = function()
                 if turn >= 0:
