@@ -70,6 +70,10 @@ received receiver::receive(int socket) {
         fds.size() > k_max_descriptors) {
         r.status = receive_status::malformed;
         r.error_number = (message.msg_flags & MSG_CTRUNC) != 0 ? EMFILE : EMSGSIZE;
+        const bool only_cut_by_our_limit = (message.msg_flags & MSG_TRUNC) == 0 &&
+                                           size <= k_max_inline_body &&
+                                           fds.size() <= k_max_descriptors;
+        if (only_cut_by_our_limit) r.body = {buffer_.get(), size};
         return r;
     }
     r.status = receive_status::packet;

@@ -22,7 +22,8 @@ enum class receive_status {
 struct received {
     receive_status status = receive_status::would_block;
     int error_number = 0;
-    std::string_view body;  // in the receiver's buffer, until its next receive()
+    std::string_view
+        body;  // the receiver's, until its next receive(); also when only descriptors were cut
     std::vector<unique_fd> descriptors;
 };
 

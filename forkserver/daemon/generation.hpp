@@ -186,8 +186,8 @@ private:
     unique_fd group_;
     bool group_is_shared_ = false;
     std::map<std::uint64_t, slot> slots_;
-    std::deque<std::uint64_t>
-        warm_children_;          // sequences, the oldest first; stale ones are skipped
+    // Sequences, the oldest first. Stale ones are skipped.
+    std::deque<std::uint64_t> warm_children_;
     std::size_t unstarted_ = 0;  // slots in ordered or asked
     std::size_t warm_ = 0;       // slots that are or will be parked
     clock::time_point refill_from_{};

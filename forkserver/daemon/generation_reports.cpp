@@ -132,6 +132,7 @@ void generation::on_child_failed(const v1::ChildFailed& f) {
     if (s.waits()) --unstarted_;
     if (s.warm) {
         --warm_;
+        std::erase(warm_children_, f.sequence());
         refill_from_ = clock::now() + k_refill_pause;
     }
     s.warm = false;
@@ -154,6 +155,7 @@ void generation::on_child_ended(const v1::ChildEnded& e) {
     if (s.waits()) --unstarted_;
     if (s.warm) {
         --warm_;
+        std::erase(warm_children_, e.sequence());
         if (s.at == slot::stage::ordered) refill_from_ = clock::now() + k_refill_pause;
     }
     if (s.call) {

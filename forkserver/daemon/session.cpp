@@ -47,6 +47,7 @@ void session::read_turn() {
             end(ipc::fail(step::none, 0, {}, "the client has closed"));
             break;
         }
+        if (packet.status == ipc::receive_status::malformed && refuse(packet.body)) continue;
         if (packet.status != ipc::receive_status::packet) {
             end(ipc::fail(step::protocol, packet.error_number, "packet",
                           "the packet or its descriptors were cut, or too many"));
@@ -61,6 +62,20 @@ void session::read_turn() {
     }
     owner_.on_turn_end();
     read();
+}
+
+// The kernel has cut a request's descriptors because this process may have no more. It is
+// not the client's fault, who may have nobody else to ask.
+bool session::refuse(std::string_view body) {
+    v1::ClientMessage m;
+    if (body.empty() || !m.ParseFromArray(body.data(), static_cast<int>(body.size())) ||
+        m.request_id() == 0)
+        return false;
+    send_failure(m.request_id(),
+                 ipc::fail(step::quota, EMFILE, "descriptors",
+                           "RESOURCE_EXHAUSTED: the forkserver may have no more, and the request's "
+                           "were cut: raise its RLIMIT_NOFILE"));
+    return true;
 }
 
 void session::send(const v1::ServerMessage& message, std::span<const int> descriptors) {

@@ -76,6 +76,7 @@ private:
 
     void read();
     void read_turn();
+    bool refuse(std::string_view body);
     void await_room();
     void write_turn();
     bool flush_queue();

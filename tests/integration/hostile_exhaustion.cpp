@@ -111,7 +111,8 @@ TEST_CASE("a session whose children use up the descriptors is refused more, not 
     run_true(neighbour);
 }
 
-TEST_CASE("descriptors cut near the daemon's limit end that session and leave none behind") {
+TEST_CASE(
+    "a request whose descriptors are cut near the daemon's limit is refused, and leaves none") {
     test_daemon daemon({.descriptors = 64});
     raw_session neighbour(daemon);
     run_true(neighbour);
@@ -121,10 +122,11 @@ TEST_CASE("descriptors cut near the daemon's limit end that session and leave no
     for (int i = 0; i < 64; ++i) map_descriptor(r, static_cast<std::uint32_t>(i) + 1, 10 + i);
     for (int round = 0; round < 20; ++round) {
         raw_session s(daemon);
-        s.post_spawn(r, std::vector<int>(64, null.get()));
-        CHECK(s.ends());
-        CHECK(s.last_failure.step == step::protocol);
-        CHECK(s.last_failure.error_number == EMFILE);
+        const failure why =
+            failure_in(s.reply_to(s.post_spawn(r, std::vector<int>(64, null.get()))));
+        CHECK(why.step == step::quota);
+        CHECK(why.error_number == EMFILE);
+        run_true(s);
         run_true(neighbour);
     }
     before.expect_again();
