@@ -38,7 +38,7 @@ def get_many(port, who):
         try:
             connection.request("GET", path)
             body = connection.getresponse().read().decode()
-        except (OSError, http.client.HTTPException) as e:
+        except (OSError, ValueError, http.client.HTTPException) as e:
             return f"{path} gave {type(e).__name__}"
         if body != path:
             return f"{path} gave {body}"

@@ -123,7 +123,7 @@ def end_group(process, bound):
     return process.wait()
 
 
-def run_once(command, result, silence, deadline):
+def run_once(command, way, result, silence, deadline):
     """Runs the program; adds a verdict of its own if that hangs or crashes. True: it is done."""
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors,
@@ -148,6 +148,9 @@ def run_once(command, result, silence, deadline):
         result.damage("parent hung", f"the parent said nothing for {silence} s")
     elif code < 0:
         result.damage("parent crashed", f"the parent: {signal.Signals(-code).name}")
+    elif way == "fork":
+        # The same program through cleanfork must not fail: it is no fault of the case.
+        result.damage("parent failed", f"the parent: exited {code}, {' '.join(told[-1:])}")
     else:
         result.complaint = f"ended with {code}: {' '.join(told[-3:])}"
     return False
@@ -162,7 +165,7 @@ def run(case, way, form):
         if left <= 0:
             break
         command = [*case.command, case.name, "--with", way, "--tries", str(left)]
-        if run_once(command, result, silence, deadline) or result.complaint:
+        if run_once(command, way, result, silence, deadline) or result.complaint:
             break
     if result.runs == 0 and not result.complaint:
         result.complaint = "nothing was tried"
