@@ -77,15 +77,7 @@ void share_http(const scene& s) {
     loopback_server server(&serve_http);
     s.each([&](unsigned) -> verdict {
         http = std::make_unique<http_client>(server.port());
-        pipe_ends out = make_pipe();
-        child c = s.start(get_pages, {.word = server.port(), .fds = {{"out", out.write.get()}}});
-        const std::string mine = get_many(server.port(), "parent");
-        const ending e = c.wait();
-        out.write.reset();
-        const std::string others = e.success() ? read_all(out.read.get()) : e.text();
-        if (mine.empty() && others.empty()) return {};
-        return damage{"mixed up", "the parent: " + (mine.empty() ? "well" : mine) +
-                                      "; the child: " + (others.empty() ? "well" : others)};
+        return both_ask(s, get_pages, server.port(), &get_many, "mixed up");
     });
     http.reset();
 }

@@ -86,15 +86,7 @@ void share_protocol(const scene& s) {
     s.each([&](unsigned) -> verdict {
         link_to_server.reset();
         link_to_server = std::make_unique<record_link>(connect_to(server.port()), false);
-        pipe_ends out = make_pipe();
-        child c = s.start(ask_server, {.word = server.port(), .fds = {{"out", out.write.get()}}});
-        const std::string mine = ask_many(server.port(), "parent");
-        const ending e = c.wait();
-        out.write.reset();
-        const std::string others = e.success() ? read_all(out.read.get()) : e.text();
-        if (mine.empty() && others.empty()) return {};
-        return damage{"desynchronized", "the parent: " + (mine.empty() ? "well" : mine) +
-                                            "; the child: " + (others.empty() ? "well" : others)};
+        return both_ask(s, ask_server, server.port(), &ask_many, "desynchronized");
     });
     link_to_server.reset();
 }

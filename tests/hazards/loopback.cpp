@@ -77,4 +77,18 @@ void loopback_server::accept_all() {
     }
 }
 
+verdict both_ask(const scene& s, const job& asks, const std::string& port,
+                 std::string (*ask)(const std::string&, const std::string&),
+                 const std::string& kind) {
+    pipe_ends out = make_pipe();
+    child c = s.start(asks, {.word = port, .fds = {{"out", out.write.get()}}});
+    const std::string mine = ask(port, "parent");
+    const ending e = c.wait();
+    out.write.reset();
+    const std::string others = e.success() ? read_all(out.read.get()) : e.text();
+    if (mine.empty() && others.empty()) return {};
+    return damage{kind, "the parent: " + (mine.empty() ? "well" : mine) +
+                            "; the child: " + (others.empty() ? "well" : others)};
+}
+
 }  // namespace hazards

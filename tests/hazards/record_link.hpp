@@ -96,4 +96,10 @@ std::uint16_t port_of(int socket);
 // A connection that gives up reading after bound(500ms).
 cleanfork::unique_fd connect_to(const std::string& port);
 
+// A child that does `asks`, told the port and given a pipe "out" for what went wrong, and
+// the parent by `ask` (port, who), at the same time.
+verdict both_ask(const scene& s, const job& asks, const std::string& port,
+                 std::string (*ask)(const std::string&, const std::string&),
+                 const std::string& kind);
+
 }  // namespace hazards
