@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/cleanfork)
 
 install(TARGETS cleanforkd cleanfork RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/ipc/include/cleanfork
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/ipc/base/include/cleanfork
                   ${PROJECT_SOURCE_DIR}/client/include/cleanfork
                   ${PROJECT_SOURCE_DIR}/forkserver/template/include/cleanfork
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")

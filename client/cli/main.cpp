@@ -6,10 +6,10 @@
 #include <exception>
 #include <string_view>
 
-#include "client/cli/arguments.hpp"
-#include "client/cli/commands.hpp"
-#include "client/cli/exit_codes.hpp"
-#include "client/cli/spawn_request.hpp"
+#include "client/cli/commands/commands.hpp"
+#include "client/cli/options/arguments.hpp"
+#include "client/cli/options/exit_codes.hpp"
+#include "client/cli/options/spawn_request.hpp"
 
 namespace cleanfork::cli {
 

@@ -1,9 +1,9 @@
 #include <cleanfork/client.hpp>
 
-#include "client/src/async_run.hpp"
-#include "client/src/run.hpp"
-#include "client/src/simple_request.hpp"
-#include "ipc/socket_path.hpp"
+#include "client/src/requests/simple_request.hpp"
+#include "client/src/run/async_run.hpp"
+#include "client/src/run/run.hpp"
+#include "ipc/wire/socket_path.hpp"
 
 namespace cleanfork {
 

@@ -1,7 +1,7 @@
 // The members of client that are about templates and their entries.
-#include "client/src/async_run.hpp"
-#include "client/src/simple_request.hpp"
-#include "client/src/template_request.hpp"
+#include "client/src/requests/simple_request.hpp"
+#include "client/src/requests/template_request.hpp"
+#include "client/src/run/async_run.hpp"
 
 namespace cleanfork {
 

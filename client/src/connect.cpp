@@ -5,9 +5,9 @@
 
 #include <cleanfork/client.hpp>
 
-#include "client/src/handshake.hpp"
-#include "ipc/socket_path.hpp"
-#include "ipc/sys.hpp"
+#include "client/src/requests/handshake.hpp"
+#include "ipc/base/sys.hpp"
+#include "ipc/wire/socket_path.hpp"
 
 namespace cleanfork {
 

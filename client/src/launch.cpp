@@ -11,10 +11,10 @@
 #include <cleanfork/client.hpp>
 #include <csignal>
 
-#include "client/src/handshake.hpp"
-#include "ipc/find_daemon.hpp"
-#include "ipc/pidfd.hpp"
-#include "ipc/sys.hpp"
+#include "client/src/requests/handshake.hpp"
+#include "ipc/base/find_daemon.hpp"
+#include "ipc/base/pidfd.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork {
 

@@ -2,8 +2,8 @@
 
 #include <cleanfork/process.hpp>
 
-#include "client/src/operations.hpp"
-#include "ipc/pidfd.hpp"
+#include "client/src/requests/operations.hpp"
+#include "ipc/base/pidfd.hpp"
 
 namespace cleanfork {
 

@@ -4,8 +4,8 @@
 #include <csignal>
 
 #include "forkserver/daemon/server.hpp"
-#include "ipc/pidfd.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/pidfd.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
 

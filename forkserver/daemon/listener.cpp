@@ -12,9 +12,9 @@
 #include <cstring>
 #include <string_view>
 
-#include "ipc/message.hpp"
-#include "ipc/socket_path.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
+#include "ipc/wire/message.hpp"
+#include "ipc/wire/socket_path.hpp"
 
 namespace cleanfork::daemon {
 

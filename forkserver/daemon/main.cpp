@@ -20,9 +20,9 @@
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/options.hpp"
 #include "forkserver/daemon/server.hpp"
-#include "ipc/message.hpp"
-#include "ipc/socket_path.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
+#include "ipc/wire/message.hpp"
+#include "ipc/wire/socket_path.hpp"
 
 namespace cleanfork::daemon {
 

@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "forkserver/daemon/server.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
 

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
 

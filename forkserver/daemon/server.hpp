@@ -12,16 +12,16 @@
 #include <unordered_map>
 #include <vector>
 
-#include "forkserver/daemon/children.hpp"
-#include "forkserver/daemon/lifetimes.hpp"
+#include "forkserver/daemon/children/child_table.hpp"
+#include "forkserver/daemon/children/lifetimes.hpp"
+#include "forkserver/daemon/children/orphans.hpp"
 #include "forkserver/daemon/log.hpp"
-#include "forkserver/daemon/orphans.hpp"
-#include "forkserver/daemon/session.hpp"
-#include "forkserver/daemon/spawn_queue.hpp"
-#include "forkserver/daemon/template_table.hpp"
+#include "forkserver/daemon/sessions/session.hpp"
+#include "forkserver/daemon/sessions/spawn_queue.hpp"
+#include "forkserver/daemon/templates/template_table.hpp"
 #include "forkserver/spawn/launcher.hpp"
-#include "ipc/features.hpp"
-#include "ipc/limits.hpp"
+#include "ipc/base/features.hpp"
+#include "ipc/wire/limits.hpp"
 
 namespace cleanfork::daemon {
 

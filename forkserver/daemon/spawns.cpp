@@ -3,7 +3,7 @@
 #include <csignal>
 
 #include "forkserver/daemon/server.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
 

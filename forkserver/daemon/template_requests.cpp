@@ -1,6 +1,6 @@
 // What the server does for each kind of request about templates.
 #include "forkserver/daemon/server.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
 

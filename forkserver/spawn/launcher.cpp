@@ -11,8 +11,8 @@
 #include <algorithm>
 #include <csignal>
 
-#include "forkserver/spawn/child.hpp"
-#include "ipc/sys.hpp"
+#include "forkserver/spawn/steps.hpp"
+#include "ipc/base/sys.hpp"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3

@@ -12,7 +12,7 @@
 #include <cleanfork/unique_fd.hpp>
 
 #include "forkserver/spawn/plan.hpp"
-#include "ipc/features.hpp"
+#include "ipc/base/features.hpp"
 
 namespace cleanfork::spawn {
 

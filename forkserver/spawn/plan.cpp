@@ -6,8 +6,8 @@
 #include <csignal>
 
 #include "forkserver/spawn/planner.hpp"
-#include "ipc/limits.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
+#include "ipc/wire/limits.hpp"
 
 namespace cleanfork::spawn {
 

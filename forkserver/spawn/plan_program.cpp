@@ -3,8 +3,8 @@
 #include <unordered_map>
 
 #include "forkserver/spawn/planner.hpp"
-#include "ipc/limits.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
+#include "ipc/wire/limits.hpp"
 
 namespace cleanfork::spawn {
 

@@ -5,9 +5,9 @@
 
 #include <exception>
 
-#include "ipc/message.hpp"
-#include "ipc/pidfd.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/pidfd.hpp"
+#include "ipc/base/sys.hpp"
+#include "ipc/wire/message.hpp"
 
 namespace cleanfork::templates {
 

@@ -19,9 +19,9 @@
 
 #include "forkserver/template/loop.hpp"
 #include "forkserver/template/program.hpp"
-#include "ipc/audit.hpp"
-#include "ipc/find_daemon.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/audit/audit.hpp"
+#include "ipc/base/find_daemon.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork {
 

@@ -16,11 +16,11 @@
 #include <unordered_map>
 
 #include "forkserver/template/channel.hpp"
-#include "forkserver/template/child.hpp"
+#include "forkserver/template/forked_child.hpp"
 #include "forkserver/template/notes.hpp"
 #include "forkserver/template/order.hpp"
-#include "ipc/sys.hpp"
-#include "ipc/usage.hpp"
+#include "ipc/base/sys.hpp"
+#include "ipc/wire/usage.hpp"
 
 namespace cleanfork::templates {
 

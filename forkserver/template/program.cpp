@@ -20,7 +20,7 @@
 #include "forkserver/template/host.hpp"
 #include "forkserver/template/loop.hpp"
 #include "forkserver/template/order.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork {
 

@@ -2,9 +2,9 @@
 // message is the same after another trip; no descriptor is lost.
 #include <fcntl.h>
 
-#include "ipc/limits.hpp"
-#include "ipc/message.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
+#include "ipc/wire/limits.hpp"
+#include "ipc/wire/message.hpp"
 #include "tests/fuzz/seeds.hpp"
 
 using namespace cleanfork;

@@ -6,8 +6,8 @@
 #include <set>
 
 #include "forkserver/spawn/plan.hpp"
-#include "ipc/limits.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
+#include "ipc/wire/limits.hpp"
 #include "tests/fuzz/seeds.hpp"
 
 using namespace cleanfork;

@@ -14,8 +14,8 @@
 #include <set>
 
 #include "forkserver/daemon/server.hpp"
-#include "ipc/pidfd.hpp"
-#include "ipc/sys.hpp"
+#include "ipc/base/pidfd.hpp"
+#include "ipc/base/sys.hpp"
 #include "tests/fuzz/seeds.hpp"
 
 using namespace cleanfork;

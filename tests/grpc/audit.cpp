@@ -1,5 +1,5 @@
 // The audit of this very process while it serves gRPC.
-#include "ipc/audit.hpp"
+#include "ipc/audit/audit.hpp"
 
 #include <doctest/doctest.h>
 #include <unistd.h>

@@ -7,7 +7,7 @@
 #include <cleanfork/client.hpp>
 #include <thread>
 
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
 #include "tests/grpc/echo.hpp"
 
 using namespace cleanfork;

@@ -12,7 +12,7 @@
 #include <fstream>
 #include <future>
 
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
 #include "tests/grpc/busy_threads.hpp"
 
 using namespace cleanfork;

@@ -77,10 +77,10 @@ def _build() -> Path:
 def _files(package: Path, scratch: Path) -> Iterator[tuple[str, bytes, bool]]:
     """Name, content and whether it is a program, of each file of the package."""
     strip = shutil.which("strip")
-    for path in sorted((package / "cleanfork").iterdir()):
-        if path.is_dir():
-            continue  # __pycache__
-        name, program = f"cleanfork/{path.name}", path.name == "cleanforkd"
+    for path in sorted((package / "cleanfork").rglob("*")):
+        if path.is_dir() or path.parent.name == "__pycache__":
+            continue
+        name, program = str(path.relative_to(package)), path.name == "cleanforkd"
         if strip and (program or path.suffix == ".so"):
             stripped = scratch / path.name
             shutil.copy(path, stripped)

@@ -17,7 +17,7 @@ import types
 from importlib.machinery import SourceFileLoader
 from typing import Any
 
-from cleanfork import _mp_popen
+from cleanfork._mp import popen as _mp_popen
 from cleanfork.multiprocessing import _registered, install
 
 

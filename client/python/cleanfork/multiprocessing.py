@@ -52,7 +52,7 @@ class CleanforkProcess(_process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from cleanfork._mp_popen import Popen
+        from cleanfork._mp.popen import Popen
 
         return Popen(process_obj)
 
@@ -121,13 +121,13 @@ class CleanforkContext(_context.BaseContext):
 
     def start(self) -> None:
         """Starts the template now: a preload that fails is told here."""
-        from cleanfork._mp_template import ensure_template
+        from cleanfork._mp.templates import ensure_template
 
         ensure_template(self)
 
     def reload(self) -> None:
         """Imports everything anew, in a new template; processes that run are left alone."""
-        from cleanfork._mp_template import reload_template
+        from cleanfork._mp.templates import reload_template
 
         reload_template(self)
 
@@ -167,7 +167,7 @@ def register() -> None:
 
 def install() -> None:
     """From now on the start method "forkserver" is served by cleanfork."""
-    from cleanfork import _mp_popen
+    from cleanfork._mp import popen as _mp_popen
 
     register()
     _mp_popen.install()

@@ -115,8 +115,8 @@ class Host:
         import multiprocessing.resource_tracker
         import multiprocessing.spawn  # noqa: F401
 
-        import cleanfork._mp_child
-        import cleanfork._mp_popen
+        import cleanfork._mp.child
+        import cleanfork._mp.popen
         import cleanfork.multiprocessing
 
         cleanfork.multiprocessing.register()
@@ -136,7 +136,7 @@ class Host:
 
     def rehearse(self) -> None:
         """Everything a child does for an empty target: see hot_pages.hpp."""
-        from cleanfork import _mp_child
+        from cleanfork._mp import child as _mp_child
 
         self.in_child()
         _mp_child.rehearse()
@@ -154,7 +154,7 @@ class Host:
 
     def run(self, entry: str, payload: memoryview, arguments: list[bytes],
             descriptors: dict[str, int], result_fd: int) -> int:
-        from cleanfork import _mp_child
+        from cleanfork._mp import child as _mp_child
 
         return _mp_child.run(payload, descriptors)
 

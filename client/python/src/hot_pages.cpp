@@ -13,7 +13,7 @@
 #include <cstdio>
 #include <memory>
 
-#include "ipc/sys.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork::python {
 

@@ -5,8 +5,8 @@
 // (KeyboardInterrupt) ends the call: a spawn that nobody waits for is taken back.
 #pragma once
 
-#include "client/python/src/errors.hpp"
-#include "client/src/operations.hpp"
+#include "client/python/src/bind_errors.hpp"
+#include "client/src/requests/operations.hpp"
 
 namespace cleanfork::python {
 

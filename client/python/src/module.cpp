@@ -1,9 +1,9 @@
 // cleanfork._cleanfork: the client library, with the GIL and Python's errors seen to.
 //
 // Thin on purpose: what can be said in Python is said there.
-#include "client/python/src/client.hpp"
-#include "client/python/src/errors.hpp"
-#include "client/python/src/options.hpp"
+#include "client/python/src/bind_client.hpp"
+#include "client/python/src/bind_errors.hpp"
+#include "client/python/src/bind_options.hpp"
 #include "client/python/src/template_host.hpp"
 
 PYBIND11_MODULE(_cleanfork, m) {

@@ -1,0 +1,54 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+
+#include "client/cli/commands/commands.hpp"
+#include "client/cli/commands/servers.hpp"
+#include "client/cli/options/arguments.hpp"
+#include "client/cli/options/exit_codes.hpp"
+
+namespace cleanfork::cli {
+
+namespace {
+
+void print_help() {
+    std::fputs(
+        "Usage: cleanfork serve [OPTION]...\n"
+        "Runs a forkserver in the foreground until SIGTERM, SIGINT or `cleanfork shutdown`.\n"
+        "It becomes cleanforkd, which takes the options below; see cleanforkd(8).\n"
+        "\nExamples:\n"
+        "  cleanfork serve\n"
+        "  cleanfork serve --socket \"$XDG_RUNTIME_DIR/build/socket\" --log-level debug\n"
+        "\n",
+        stdout);
+    std::fflush(stdout);
+}
+
+}  // namespace
+
+// Replaces this process, so that a service manager sees the daemon itself.
+int serve_command(const words& args) {
+    if (std::any_of(args.begin(), args.end(),
+                    [](const std::string& a) { return a == "-h" || a == "--help"; }))
+        print_help();
+    std::string daemon = find_daemon();
+    if (daemon.empty()) {
+        say("cleanforkd was not found beside this program nor in PATH: set CLEANFORK_DAEMON to it");
+        return k_exit_error;
+    }
+    std::vector<char*> argv{daemon.data()};
+    words copies = args;
+    for (std::string& a : copies) argv.push_back(a.data());
+    argv.push_back(nullptr);
+    // Ignored signals survive an exec; the daemon is to start as from a shell.
+    std::signal(SIGPIPE, SIG_DFL);
+    ::execv(daemon.c_str(), argv.data());
+    say(daemon + " cannot be run: " + std::strerror(errno));
+    return k_exit_error;
+}
+
+}  // namespace cleanfork::cli

@@ -1,0 +1,121 @@
+// stats and shutdown: about a forkserver as a whole.
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cleanfork/client.hpp>
+#include <cstdio>
+#include <fstream>
+
+#include "client/cli/commands/commands.hpp"
+#include "client/cli/commands/servers.hpp"
+#include "client/cli/options/arguments.hpp"
+#include "client/cli/options/exit_codes.hpp"
+#include "client/cli/options/values.hpp"
+#include "client/cli/reports/json_forms.hpp"
+#include "client/cli/reports/text_table.hpp"
+
+namespace cleanfork::cli {
+
+namespace {
+
+std::vector<row> stats_rows(const server_stats& s) {
+    const auto mean = s.spawned_total != 0
+                          ? s.spawn_time_total / static_cast<std::int64_t>(s.spawned_total)
+                          : std::chrono::nanoseconds(0);
+    const auto n = [](std::uint64_t number) { return std::to_string(number); };
+    return {{"pid", std::to_string(s.pid)},
+            {"version", printable(s.version)},
+            {"instance", printable(s.instance)},
+            {"uptime", show_age(s.uptime)},
+            {"sessions", n(s.sessions)},
+            {"sessions in all", n(s.sessions_total)},
+            {"children", n(s.children)},
+            {"statuses kept", n(s.statuses)},
+            {"spawns queued", n(s.queued)},
+            {"spawned in all", n(s.spawned_total)},
+            {"failed in all", n(s.failed_total)},
+            {"exited in all", n(s.exited_total)},
+            {"protocol errors", n(s.protocol_errors_total)},
+            {"quota refusals", n(s.quota_refusals_total)},
+            {"descriptors", n(s.descriptors)},
+            {"resident memory", n(s.rss_kib) + " KiB"},
+            {"mean spawn time", show_duration(mean)},
+            {"longest spawn time", show_duration(s.spawn_time_max)}};
+}
+
+// A pidfd of the forkserver, or nothing when `pid` means another process here,
+// as in another pid namespace.
+unique_fd watch_daemon(pid_t pid) {
+    unique_fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    std::ifstream comm("/proc/" + std::to_string(pid) + "/comm");
+    std::string name;
+    std::getline(comm, name);
+    return name == "cleanforkd" ? std::move(pidfd) : unique_fd();
+}
+
+void await_end(const unique_fd& pidfd) {
+    if (!pidfd) return;
+    pollfd watched{pidfd.get(), POLLIN, 0};
+    while (::poll(&watched, 1, -1) < 0 && errno == EINTR) {
+    }
+}
+
+}  // namespace
+
+int stats_command(const words& args) {
+    arguments form({.command = "stats",
+                    .usage = "[OPTION]...",
+                    .description = "Shows the figures of a forkserver.",
+                    .examples = "  cleanfork stats\n  cleanfork stats --json | jq .children\n",
+                    .usage_exit = k_exit_usage});
+    server_arguments server;
+    server.add_to(form);
+    if (const auto code = form.parse(args)) return *code;
+    try {
+        const server_stats stats = join_server(server.socket).stats();
+        if (server.json)
+            print(to_line(stats_json(stats)));
+        else
+            std::fputs(table(stats_rows(stats), {}, output_width()).c_str(), stdout);
+        return k_exit_ok;
+    } catch (const spawn_error& e) {
+        say(explain(e, server.socket));
+        return k_exit_error;
+    }
+}
+
+int shutdown_command(const words& args) {
+    arguments form({.command = "shutdown",
+                    .usage = "[OPTION]...",
+                    .description =
+                        "Ends a forkserver. Each child meets its lifetime: it is kept, or gets its "
+                        "signal and,\nafter its grace, SIGKILL. Returns when the forkserver has "
+                        "ended.",
+                    .examples = "  cleanfork shutdown\n  cleanfork shutdown --no-wait\n",
+                    .usage_exit = k_exit_usage});
+    server_arguments server;
+    bool no_wait = false;
+    form.flag("--no-wait", no_wait, "Return once the forkserver has agreed to end");
+    server.add_to(form);
+    if (const auto code = form.parse(args)) return *code;
+    try {
+        unique_fd pidfd;
+        pid_t pid = 0;
+        {
+            const client joined = join_server(server.socket);
+            pid = joined.server().pid;
+            // Before it is asked to end: afterwards the number may be another's.
+            if (!no_wait) pidfd = watch_daemon(pid);
+            joined.shutdown();
+        }
+        await_end(pidfd);
+        if (server.json) print(to_line({{"pid", pid}, {"ended", static_cast<bool>(pidfd)}}));
+        return k_exit_ok;
+    } catch (const spawn_error& e) {
+        say(explain(e, server.socket));
+        return k_exit_error;
+    }
+}
+
+}  // namespace cleanfork::cli

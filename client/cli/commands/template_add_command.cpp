@@ -1,0 +1,154 @@
+// template add: a program, or a child of another template, becomes a template.
+#include <cstdio>
+#include <variant>
+
+#include "client/cli/commands/call_files.hpp"
+#include "client/cli/commands/servers.hpp"
+#include "client/cli/commands/template_commands.hpp"
+#include "client/cli/options/arguments.hpp"
+#include "client/cli/options/exit_codes.hpp"
+#include "client/cli/options/spawn_arguments.hpp"
+#include "client/cli/reports/json_forms.hpp"
+#include "client/cli/reports/template_report.hpp"
+#include "client/cli/reports/text_table.hpp"
+
+namespace cleanfork::cli {
+
+namespace {
+
+constexpr int k_most_warm = 4096;
+constexpr int k_most_descriptor = 1'048'576;
+
+struct add_line {
+    server_arguments server;
+    std::string name;
+    template_options options;
+    payload_source payload;
+    std::vector<unique_fd> opened;
+};
+
+manual add_manual() {
+    return {.command = "template add",
+            .usage =
+                "NAME [OPTION]... [--] PROGRAM [ARG]...\n"
+                "       cleanfork template add NAME --from BASE --init ENTRY [OPTION]... "
+                "[--] [ARG]...",
+            .description =
+                "Starts a template and waits until it is ready: PROGRAM, which calls "
+                "template_main(), or\na child of the template BASE in which its initializer ENTRY "
+                "loads further. A NAME that\nis taken gets its next generation.",
+            .examples =
+                "  cleanfork template add thumbnails --warm 4 -- ./thumbnailer\n"
+                "  cleanfork template add models --huge-pages --rlimit as=8G -- ./predict\n"
+                "  cleanfork template add german --from models --init load --payload-file de.bin\n",
+            .usage_exit = k_exit_usage};
+}
+
+void add_template_options(arguments& form, template_options& o) {
+    form.heading("Template");
+    form.value(
+        "--warm", "N", integer(0, k_most_warm), [&o](int n) { o.warm = static_cast<unsigned>(n); },
+        "Children forked ahead of time");
+    form.value(
+        "--start-timeout", "DURATION", parse_duration,
+        [&o](auto t) { o.start_timeout = std::chrono::ceil<std::chrono::milliseconds>(t); },
+        "For its initialization (default: 1m)");
+    form.value(
+        "--call-timeout", "DURATION", parse_duration,
+        [&o](auto t) { o.call_timeout = std::chrono::ceil<std::chrono::milliseconds>(t); },
+        "For a child to take its call (default: 10s)");
+    form.flag("--huge-pages", o.huge_pages, "Its heap in huge pages: cheaper to fork");
+    form.values(
+        "--allow-fd", "N", integer(0, k_most_descriptor),
+        [&o](int fd) { o.allowed_descriptors.push_back(fd); },
+        "A descriptor of its own that is harmless to share");
+    form.flag("--tolerate-unclean", o.tolerate_unclean, "Tell what is unclean, do not refuse it");
+}
+
+std::string check(const template_options& o, const std::vector<std::string>& command,
+                  bool payload_given, bool named_fds) {
+    if (o.from.empty()) {
+        if (!o.initializer.empty() || payload_given || named_fds)
+            return "--init, --payload-file and --fd NAME=... are of a derived template: --from "
+                   "names its base";
+        if (command.empty() || command.front().empty()) return "PROGRAM is missing";
+        return {};
+    }
+    if (o.initializer.empty()) return "--from needs --init, an initializer of the base";
+    if (o.huge_pages) return "--huge-pages: a derived template has the heap of its base";
+    if (o.process.argv0) return "--argv0: a derived template is no program";
+    return {};
+}
+
+// It outlives this command, and what it writes is for the forkserver to keep.
+spawn_options process_of(spawn_options&& o) {
+    for (stdio_option* stream : {&o.in, &o.out, &o.err})
+        if (!std::holds_alternative<stdio::descriptor>(*stream)) *stream = stdio::null{};
+    o.lifetime = {};
+    return std::move(o);
+}
+
+std::variant<add_line, int> parse_add(const words& args, const closed_streams& streams) {
+    arguments form(add_manual());
+    form.app().prefix_command();
+    spawn_arguments a;
+    add_line line;
+    template_options& o = line.options;
+    std::optional<std::string> base, initializer, payload_file;
+    bool no_wait = false;
+    add_template_options(form, o);
+    form.value(
+            "NAME", "", as_is, [&line](std::string name) { line.name = std::move(name); },
+            "What calls know it by")
+        ->required();
+    form.text("--from", "BASE", base, "Derive it from this template");
+    form.text("--init", "ENTRY", initializer, "The initializer that runs in the child of BASE");
+    form.text("--payload-file", "FILE", payload_file, "What that works on (-: standard input)");
+    form.flag("--no-wait", no_wait, "Return when its start was asked for");
+    a.add_to(form, subject::template_process);
+    form.heading("Forkserver");
+    line.server.add_to(form);
+    if (const auto code = form.parse(args)) return *code;
+    const auto command = form.command_words();
+    if (!command) return form.refuse(command.error().why);
+    if (const std::string why = a.settle(streams); !why.empty()) return form.refuse(why);
+
+    o.process = process_of(std::move(a.request.options));
+    o.from = base.value_or("");
+    o.initializer = initializer.value_or("");
+    o.wait = !no_wait;
+    o.initializer_fds = std::move(a.request.named_fds);
+    line.opened = std::move(a.request.opened);
+    if (const std::string why =
+            check(o, *command, payload_file.has_value(), !o.initializer_fds.empty());
+        !why.empty())
+        return form.refuse(why);
+    if (o.from.empty()) {
+        o.process.program = command->front();
+        o.process.args.assign(command->begin() + 1, command->end());
+    } else {
+        o.initializer_args = *command;
+    }
+    auto source = payload_source::open({}, payload_file);
+    if (!source) {
+        say(source.error().why);
+        return k_exit_error;
+    }
+    line.payload = std::move(*source);
+    if (payload_file) o.initializer_payload = stdio::descriptor{line.payload.file()};
+    return line;
+}
+
+}  // namespace
+
+int template_add_command(const words& args, const closed_streams& streams) {
+    const auto parsed_line = parse_add(args, streams);
+    if (const int* code = std::get_if<int>(&parsed_line)) return *code;
+    const auto& line = std::get<add_line>(parsed_line);
+    return with_server(line.server, [&](const client& joined) {
+        return tell_built(joined, line.server, line.name,
+                          joined.try_add_template(line.name, line.options));
+    });
+}
+
+}  // namespace cleanfork::cli

@@ -1,0 +1,97 @@
+// One subcommand's options: CLI11 underneath, help and usage errors in one form.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/cli/options/values.hpp"
+
+namespace cleanfork::cli {
+
+// "cleanfork: LINE" on standard error.
+void say(const std::string& line);
+// A line of output, flushed, so that it is out before a child writes.
+void print(const std::string& line);
+
+struct manual {
+    std::string command;  // "spawn"
+    std::string usage;    // what follows "cleanfork spawn "
+    std::string description;
+    std::string examples;
+    int usage_exit;  // what a usage error ends with
+};
+
+class arguments {
+public:
+    explicit arguments(manual m);
+
+    CLI::App& app() noexcept { return app_; }
+
+    // Parses. Empty: go on. Else help or one line about the error was printed,
+    // and this is the code to exit with.
+    std::optional<int> parse(std::vector<std::string> args);
+
+    // After parse() of an app with prefix_command(): the words that follow the options.
+    parsed<std::vector<std::string>> command_words() const;
+
+    // What parse() does with an error; for what only shows after it.
+    int refuse(const std::string& why) const;
+
+    // Begins a heading of the help: options added from here on are below it.
+    arguments& heading(std::string name);
+
+    CLI::Option* flag(const std::string& names, bool& value, const std::string& help);
+    CLI::Option* text(const std::string& names, const std::string& type,
+                      std::optional<std::string>& value, const std::string& help);
+
+    // A value that `read` understands and `store` takes. The last one given counts.
+    template <class Read, class Store>
+    CLI::Option* value(const std::string& names, const std::string& type, Read read, Store store,
+                       const std::string& help) {
+        return add(names, type, checked(names, read, store), help)->take_last();
+    }
+
+    // The same, for an option that may be given many times.
+    template <class Read, class Store>
+    CLI::Option* values(const std::string& names, const std::string& type, Read read, Store store,
+                        const std::string& help) {
+        // Without allow_extra_args(false) it would swallow COMMAND.
+        return add(names, type, checked(names, read, store), help)
+            ->expected(1, CLI::detail::expected_max_vector_size)
+            ->allow_extra_args(false);
+    }
+
+private:
+    using results = std::vector<std::string>;
+
+    CLI::Option* add(const std::string& names, const std::string& type,
+                     std::function<void(const results&)> take, const std::string& help);
+
+    template <class Read, class Store>
+    static std::function<void(const results&)> checked(const std::string& names, Read read,
+                                                       Store store) {
+        return [name = names.substr(names.find('-') == 0 ? names.find("--") : 0), read,
+                store](const results& texts) {
+            for (const std::string& t : texts) {
+                auto parsed_value = read(t);
+                if (!parsed_value) throw CLI::ValidationError(name, parsed_value.error().why);
+                store(std::move(*parsed_value));
+            }
+        };
+    }
+
+    manual manual_;
+    std::string heading_ = "Options";
+    CLI::App app_;
+};
+
+// --socket PATH of every command that needs a running forkserver, and --json.
+struct server_arguments {
+    std::optional<std::string> socket;
+    bool json = false;
+    void add_to(arguments& a);
+};
+
+}  // namespace cleanfork::cli

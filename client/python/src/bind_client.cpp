@@ -1,0 +1,362 @@
+#include "client/python/src/bind_client.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <limits>
+
+#include "client/python/src/bind_options.hpp"
+#include "client/python/src/bind_reports.hpp"
+#include "client/python/src/interruptible.hpp"
+#include "client/src/requests/call.hpp"
+#include "client/src/requests/spawn.hpp"
+#include "client/src/requests/template_request.hpp"
+#include "ipc/base/pidfd.hpp"
+
+namespace cleanfork::python {
+
+using detail::deadline_after;
+using detail::outgoing;
+
+namespace {
+
+using seconds = std::optional<double>;
+
+// One request without more than a body, in `fill`.
+template <class Conversion>
+typename Conversion::value ask(detail::connection& c, outgoing& m, const seconds& t,
+                               Conversion convert = {}) {
+    return value_or_raise(python::call(c, m, std::move(convert), deadline_after(to_timeout(t))));
+}
+
+// Borrows the bytes of a buffer, or the descriptor of a memfd or file.
+struct borrowed_payload {
+    explicit borrowed_payload(py::handle h) {
+        if (h.is_none()) return;
+        if (PyLong_Check(h.ptr()) || py::hasattr(h, "fileno")) {
+            value = payload(stdio::descriptor{descriptor_of(h)});
+            return;
+        }
+        if (PyObject_GetBuffer(h.ptr(), &view, PyBUF_SIMPLE) != 0) throw py::error_already_set();
+        held = true;
+        value = payload(std::string_view(static_cast<const char*>(view.buf),
+                                         static_cast<std::size_t>(view.len)));
+    }
+    borrowed_payload(const borrowed_payload&) = delete;
+    borrowed_payload& operator=(const borrowed_payload&) = delete;
+    ~borrowed_payload() {
+        if (held) PyBuffer_Release(&view);
+    }
+
+    payload value;
+    Py_buffer view{};
+    bool held = false;
+};
+
+path_or_fd program_of(py::handle h) {
+    if (PyLong_Check(h.ptr()) || py::hasattr(h, "fileno")) return descriptor_of(h);
+    return bytes_of(h);
+}
+
+template <class Connect>
+std::unique_ptr<py_client> connected(const Connect& connect,
+                                     const std::optional<caller_state>& launched = {}) {
+    client c;
+    std::optional<base_state> base(std::in_place);
+    {
+        const py::gil_scoped_release others_run;
+        c = connect();
+    }
+    // Another thread may have changed them before or after they were sent.
+    if (*base != base_state()) base.reset();
+    return std::make_unique<py_client>(std::move(c), launched, std::move(base));
+}
+
+std::chrono::nanoseconds nanoseconds_of(double t) {
+    return to_timeout(t).value_or(std::chrono::hours(24 * 365));
+}
+
+std::unique_ptr<py_client> launch_client(py::handle daemon, const std::vector<std::string>& args,
+                                         int log_fd, double t) {
+    launch_options o{.daemon = daemon.is_none() ? "" : bytes_of(daemon),
+                     .daemon_args = args,
+                     .log_fd = log_fd,
+                     .share_session = true,
+                     .timeout = nanoseconds_of(t)};
+    return connected([&] { return launch(o); }, caller_state());
+}
+
+std::unique_ptr<py_client> connect_client(py::handle path, double t) {
+    const connect_options o{.path = path.is_none() ? "" : bytes_of(path),
+                            .timeout = nanoseconds_of(t)};
+    return connected([&] { return connect(o); });
+}
+
+std::unique_ptr<py_client> attach_client(int fd, double t, const py::bytes& launched) {
+    return connected([&] { return attach(unique_fd(fd), nanoseconds_of(t)); },
+                     caller_state::unpacked(std::string_view(launched)));
+}
+
+// One right to run, held by the child and here: who takes it decides. So a call whose reply
+// did not come is not run later, or is known to have begun. An eventfd: 1 is the right; a
+// child that has taken it leaves its pid, which is never 1.
+class claim {
+public:
+    explicit claim(bool wanted) : fd_(wanted ? ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK) : -1) {
+        if (wanted && !fd_)
+            raise({.step = step::prepare, .error_number = errno, .object = "eventfd"});
+    }
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    // nullopt: it is ours, and the call will never run. Else the pid of the child, 0 if it
+    // has not told.
+    [[nodiscard]] std::optional<pid_t> taker() const {
+        std::uint64_t count = take();
+        if (count == 1) return std::nullopt;
+        const py::gil_scoped_release others_run;
+        pollfd p{fd_.get(), POLLIN, 0};
+        if (count == 0 && ::poll(&p, 1, k_patience_ms) == 1) count = take();
+        return static_cast<pid_t>(count);
+    }
+
+private:
+    static constexpr int k_patience_ms = 1000;
+
+    [[nodiscard]] std::uint64_t take() const {
+        std::uint64_t count = 0;
+        return ::read(fd_.get(), &count, sizeof count) == sizeof count ? count : 0;
+    }
+
+    unique_fd fd_;
+};
+
+// It has ended and was reaped, and its status went with the forkserver. Like a pidfd it is
+// hung up; no signal reaches anybody through it.
+unique_fd of_ended_process() {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) return {};
+    ::close(ends[1]);
+    return unique_fd(ends[0]);
+}
+
+// The child that took its claim when the forkserver was lost before it told.
+std::optional<process> process_of(detail::connection& c, pid_t pid) {
+    if (pid <= 0) return std::nullopt;
+    std::vector<unique_fd> pidfd;
+    pidfd.push_back(ipc::pidfd_open(pid));
+    if (!pidfd.front() && errno == ESRCH) pidfd.front() = of_ended_process();
+    if (!pidfd.front()) return std::nullopt;
+    v1::SpawnReply reply;
+    v1::Spawned& s = *reply.mutable_spawned();
+    s.set_child(std::numeric_limits<std::uint64_t>::max());  // what a lost forkserver called it
+    s.set_pid(pid);
+    s.set_pidfd_descriptor(1);
+    auto p = c.adopt(reply, pidfd, {});
+    return p ? std::optional<process>(std::move(*p)) : std::nullopt;
+}
+
+py::bytes read_answer(int fd) { return py::bytes(read_result(fd)); }
+
+}  // namespace
+
+py_client::py_client(client c, const std::optional<caller_state>& launched,
+                     std::optional<base_state> base)
+    : client_(std::move(c)),
+      socket_(std::make_unique<parent_only_socket>(
+          detail::connection::of(*client_.get())->native_handle())),
+      launched_(launched),
+      base_(std::move(base)) {}
+
+void py_client::close() noexcept {
+    socket_.reset();
+    client_.reset();
+}
+
+detail::connection& py_client::connection() const {
+    if (client_.foreign())
+        raise({.step = step::connect,
+               .error_number = ENOTCONN,
+               .object = "client",
+               .detail = "it was made before a fork and belongs to the parent process: "
+                         "cleanfork.client() gives this process its own"});
+    if (client_.get() == nullptr) raise(detail::not_connected());
+    return *detail::connection::of(*client_.get());
+}
+
+child_attributes py_client::attributes(const py::kwargs& keywords, spawn_options start) const {
+    return attributes_of(keywords, base_ && *base_ == base_state(), std::move(start));
+}
+
+void py_client::make_like_caller(spawn_options& o) const {
+    o.umask = current_umask();
+    if (launched_) caller_state().add_changes(*launched_, o);
+    // A process can join a group of its own session only.
+    if (::getsid(client_.get()->server().pid) == ::getsid(0))
+        o.group = {.how = process_group::kind::join, .id = ::getpgrp()};
+}
+
+bool py_client::connected() const {
+    if (client_.foreign() || client_.get() == nullptr || !client_.get()->connected()) return false;
+    pollfd p{socket_->get(), 0, 0};
+    return ::poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0;
+}
+
+int py_client::fileno() const { return connection().native_handle(); }
+
+py_process py_client::spawn(py::handle program, py::handle args, bool like_caller, const seconds& t,
+                            const py::kwargs& keywords) const {
+    detail::connection& c = connection();
+    spawn_options start{.program = program_of(program), .args = list_of_bytes(args)};
+    if (like_caller) make_like_caller(start);
+    child_attributes a = attributes(keywords, std::move(start));
+    const auto d = deadline_after(to_timeout(t));
+    outgoing m;
+    auto convert = value_or_raise(detail::prepare_spawn(m, a.options, d));
+    return py_process(value_or_raise(python::call(c, m, std::move(convert), d)));
+}
+
+py_process py_client::call(std::string_view template_name, std::string_view entry,
+                           py::handle payload, py::handle args,
+                           std::map<std::string, int> named_fds, const std::string& session_name,
+                           const std::string& claim_name, bool result, bool like_caller,
+                           const seconds& t, const py::kwargs& keywords) const {
+    detail::connection& c = connection();
+    spawn_options start;
+    if (like_caller) make_like_caller(start);
+    child_attributes a = attributes(keywords, std::move(start));
+    // These two are no ints of Python's, which an interrupt could make it forget.
+    const claim right_to_run(!claim_name.empty());
+    if (!claim_name.empty()) named_fds[claim_name] = right_to_run.fd();
+    const unique_fd session(session_name.empty() ? -1 : open_session());
+    if (session) named_fds[session_name] = session.get();
+    call_options o{.args = list_of_bytes(args),
+                   .fds = std::move(named_fds),
+                   .result = result,
+                   .attributes = std::move(a.options)};
+    const borrowed_payload p(payload);
+    const auto d = deadline_after(to_timeout(t));
+    outgoing m;
+    auto convert = value_or_raise(detail::prepare_call(m, {template_name, entry, p.value, o}, d));
+    bool lost = false;
+    try {
+        auto called = python::call(c, m, std::move(convert), d);
+        lost = !called && called.error().step == step::connect;
+        return py_process(value_or_raise(std::move(called)));
+    } catch (py::error_already_set& e) {
+        const auto taker = claim_name.empty() ? std::nullopt : right_to_run.taker();
+        if (!taker) throw;
+        if (auto begun = lost ? process_of(c, *taker) : std::nullopt)
+            return py_process(std::move(*begun));
+        e.value().attr("began") = true;
+        throw;
+    }
+}
+
+py::dict py_client::add_template(std::string_view name, py::handle program, py::handle args,
+                                 const seconds& t, py::kwargs keywords) const {
+    detail::connection& c = connection();
+    template_options o;
+    take_template_keywords(keywords, o);
+    spawn_options start;
+    if (!program.is_none()) start.program = program_of(program);
+    start.args = list_of_bytes(args);
+    child_attributes a = attributes(keywords, std::move(start));
+    o.process = std::move(a.options);
+    outgoing m;
+    value_or_raise(detail::translate_template(name, o, *m->mutable_add_template(), m.descriptors));
+    return dict_of(ask<detail::to_template>(c, m, t));
+}
+
+py::list py_client::templates(const seconds& t) const {
+    outgoing m;
+    m->mutable_list_templates();
+    py::list all;
+    for (const auto& each : ask<detail::to_templates>(connection(), m, t))
+        all.append(dict_of(each));
+    return all;
+}
+
+py::dict py_client::template_info(std::string_view name, const seconds& t) const {
+    outgoing m;
+    m->mutable_list_templates()->set_name(name.data(), name.size());
+    return dict_of(ask(connection(), m, t, detail::to_template_info{std::string(name)}));
+}
+
+py::dict py_client::reload_template(std::string_view name, bool wait, const seconds& t) const {
+    outgoing m;
+    auto& r = *m->mutable_reload_template();
+    r.set_name(name.data(), name.size());
+    r.set_no_wait(!wait);
+    return dict_of(ask<detail::to_template>(connection(), m, t));
+}
+
+void py_client::remove_template(std::string_view name, const seconds& t) const {
+    outgoing m;
+    m->mutable_remove_template()->set_name(name.data(), name.size());
+    ask<detail::to_nothing>(connection(), m, t);
+}
+
+py::dict py_client::server() const { return dict_of(connection().server); }
+
+py::bytes py_client::launched() const { return launched_ ? launched_->packed() : std::string(); }
+
+py::dict py_client::stats(const seconds& t) const {
+    outgoing m;
+    m->mutable_stats();
+    return dict_of(ask<detail::to_stats>(connection(), m, t));
+}
+
+int py_client::open_session() const {
+    return value_or_raise(detail::open_session(connection())).release();
+}
+
+py::list py_client::list(const seconds& t) const {
+    outgoing m;
+    m->mutable_list();
+    py::list all;
+    for (const auto& each : ask<detail::to_children>(connection(), m, t)) all.append(dict_of(each));
+    return all;
+}
+
+void bind_client(py::module_& m) {
+    const auto no_timeout = py::arg("timeout") = py::none();
+    const auto no_args = py::arg("args") = py::tuple();
+    py::class_<py_client>(m, "Client", "A session with a forkserver.")
+        .def("close", &py_client::close)
+        .def("fileno", &py_client::fileno)
+        .def_property_readonly("connected", &py_client::connected)
+        .def_property_readonly("server", &py_client::server)
+        .def_property_readonly("launched", &py_client::launched)
+        .def("spawn", &py_client::spawn, py::arg("program"), no_args, py::kw_only(),
+             py::arg("like_caller") = false, no_timeout)
+        .def("call", &py_client::call, py::arg("template_name"), py::arg("entry"),
+             py::arg("payload") = py::none(), py::kw_only(), no_args,
+             py::arg("named_fds") = py::dict(), py::arg("session_name") = "",
+             py::arg("claim_name") = "", py::arg("result") = false, py::arg("like_caller") = false,
+             no_timeout)
+        .def("add_template", &py_client::add_template, py::arg("name"),
+             py::arg("program") = py::none(), no_args, py::kw_only(), no_timeout)
+        .def("templates", &py_client::templates, no_timeout)
+        .def("template_info", &py_client::template_info, py::arg("name"), no_timeout)
+        .def("reload_template", &py_client::reload_template, py::arg("name"),
+             py::arg("wait") = true, no_timeout)
+        .def("remove_template", &py_client::remove_template, py::arg("name"), no_timeout)
+        .def("stats", &py_client::stats, no_timeout)
+        .def("list", &py_client::list, no_timeout)
+        .def("open_session", &py_client::open_session);
+
+    constexpr double k_usual = 10;
+    m.def("launch", &launch_client, py::arg("daemon") = py::none(), py::kw_only(),
+          py::arg("daemon_args") = py::tuple(), py::arg("log_fd") = -1,
+          py::arg("timeout") = k_usual);
+    m.def("connect", &connect_client, py::arg("path") = py::none(), py::kw_only(),
+          py::arg("timeout") = k_usual);
+    m.def("attach", &attach_client, py::arg("fd"), py::kw_only(), py::arg("timeout") = k_usual,
+          py::arg("launched") = py::bytes());
+    m.def("read_result", &read_answer, py::arg("fd"));
+}
+
+}  // namespace cleanfork::python

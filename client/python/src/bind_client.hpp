@@ -1,0 +1,68 @@
+// A client, as Python sees it.
+#pragma once
+
+#include <cleanfork/client.hpp>
+#include <memory>
+
+#include "client/python/src/bind_options.hpp"
+#include "client/python/src/bind_process.hpp"
+#include "client/python/src/caller.hpp"
+#include "client/python/src/forks.hpp"
+
+namespace cleanfork::python {
+
+class py_client {
+public:
+    // `launched`: what the forkserver has of this program. `base`: what the session has.
+    py_client(client c, const std::optional<caller_state>& launched,
+              std::optional<base_state> base);
+
+    // Ends the session. Python's handles of children stay usable.
+    void close() noexcept;
+    // False once the forkserver is lost; finds out without a request.
+    [[nodiscard]] bool connected() const;
+    // The socket, borrowed.
+    [[nodiscard]] int fileno() const;
+
+    // `like_caller`: with the umask, limits, priority, processors and process group of this
+    // program; with a group of its own when the forkserver is in another session.
+    py_process spawn(py::handle program, py::handle args, bool like_caller,
+                     const std::optional<double>& seconds, const py::kwargs& keywords) const;
+    py_process call(std::string_view template_name, std::string_view entry, py::handle payload,
+                    py::handle args, std::map<std::string, int> named_fds,
+                    const std::string& session_name, const std::string& claim_name, bool result,
+                    bool like_caller, const std::optional<double>& seconds,
+                    const py::kwargs& keywords) const;
+
+    py::dict add_template(std::string_view name, py::handle program, py::handle args,
+                          const std::optional<double>& seconds, py::kwargs keywords) const;
+    [[nodiscard]] py::list templates(const std::optional<double>& seconds) const;
+    [[nodiscard]] py::dict template_info(std::string_view name,
+                                         const std::optional<double>& seconds) const;
+    [[nodiscard]] py::dict reload_template(std::string_view name, bool wait,
+                                           const std::optional<double>& seconds) const;
+    void remove_template(std::string_view name, const std::optional<double>& seconds) const;
+
+    [[nodiscard]] py::dict server() const;
+    [[nodiscard]] py::bytes launched() const;  // empty: nothing is known
+    [[nodiscard]] py::dict stats(const std::optional<double>& seconds) const;
+    [[nodiscard]] py::list list(const std::optional<double>& seconds) const;
+    [[nodiscard]] int open_session() const;
+
+private:
+    [[nodiscard]] detail::connection& connection() const;
+    [[nodiscard]] child_attributes attributes(const py::kwargs& keywords,
+                                              spawn_options start = {}) const;
+    void make_like_caller(spawn_options& o) const;
+
+    not_for_children<client> client_;
+    // Destroyed before the client: a socket that is about to be closed is not registered any more.
+    std::unique_ptr<parent_only_socket> socket_;
+    std::optional<caller_state> launched_;
+    std::optional<base_state> base_;
+};
+
+// Adds Client, launch(), connect() and attach() to the module.
+void bind_client(py::module_& m);
+
+}  // namespace cleanfork::python

@@ -1,0 +1,97 @@
+#include "client/python/src/bind_reports.hpp"
+
+namespace cleanfork::python {
+
+namespace {
+
+template <class Duration>
+double seconds(Duration d) {
+    return std::chrono::duration<double>(d).count();
+}
+
+py::dict dict_of(const generation_info& g) {
+    py::dict d;
+    d["generation"] = g.generation;
+    d["state"] = std::string(to_string(g.state));
+    d["pid"] = g.pid;
+    d["age"] = seconds(g.age);
+    d["initialization"] = seconds(g.initialization);
+    d["threads"] = g.threads;
+    d["children"] = g.children;
+    d["warm_pids"] = g.warm_pids;
+    d["unclean"] = text_of(g.unclean);
+    d["stderr_tail"] = text_of(g.stderr_tail);
+    return d;
+}
+
+}  // namespace
+
+py::dict dict_of(const server_info& s) {
+    py::dict d;
+    d["instance"] = s.instance;
+    d["version"] = s.version;
+    d["pid"] = s.pid;
+    d["session"] = s.session;
+    d["features"] = s.features;
+    return d;
+}
+
+py::dict dict_of(const server_stats& s) {
+    py::dict d;
+    d["pid"] = s.pid;
+    d["version"] = s.version;
+    d["instance"] = s.instance;
+    d["uptime"] = seconds(s.uptime);
+    d["sessions"] = s.sessions;
+    d["sessions_total"] = s.sessions_total;
+    d["children"] = s.children;
+    d["statuses"] = s.statuses;
+    d["queued"] = s.queued;
+    d["spawned_total"] = s.spawned_total;
+    d["failed_total"] = s.failed_total;
+    d["exited_total"] = s.exited_total;
+    d["protocol_errors_total"] = s.protocol_errors_total;
+    d["quota_refusals_total"] = s.quota_refusals_total;
+    d["descriptors"] = s.descriptors;
+    d["rss_kib"] = s.rss_kib;
+    d["spawn_time_total"] = seconds(s.spawn_time_total);
+    d["spawn_time_max"] = seconds(s.spawn_time_max);
+    return d;
+}
+
+py::dict dict_of(const child_info& c) {
+    py::dict d;
+    d["child"] = c.child;
+    d["pid"] = c.pid;
+    d["session"] = c.session;
+    d["command"] = text_of(c.command);
+    d["template_name"] = text_of(c.template_name);
+    d["age"] = seconds(c.age);
+    d["keep"] = c.keep;
+    d["status"] = c.status ? py::cast(*c.status) : py::none();
+    d["wall"] = seconds(c.wall);
+    d["error"] = text_of(c.error);
+    return d;
+}
+
+py::dict dict_of(const template_info& t) {
+    py::dict d;
+    d["name"] = text_of(t.name);
+    d["command"] = text_of(t.command);
+    d["base"] = text_of(t.from);
+    d["state"] = std::string(to_string(t.state));
+    d["generation"] = t.generation;
+    d["warm"] = t.warm_wanted;
+    d["last_error"] = t.last_error ? text_of(t.last_error->message()) : py::none();
+    d["stderr_tail"] = text_of(t.stderr_tail);
+    d["restarts"] = t.restarts;
+    d["calls_total"] = t.calls_total;
+    d["waiting"] = t.waiting;
+    d["retry_in"] = seconds(t.retry_in);
+    py::list generations;
+    for (const generation_info& g : t.generations) generations.append(dict_of(g));
+    d["generations"] = generations;
+    return d;
+}
+
+}  // namespace cleanfork::python

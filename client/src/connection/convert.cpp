@@ -1,0 +1,153 @@
+#include "client/src/connection/convert.hpp"
+
+#include "ipc/base/features.hpp"
+#include "ipc/wire/message.hpp"
+
+namespace cleanfork::detail {
+
+exit_status status_of(const v1::Exit& e) {
+    switch (e.how_case()) {
+        case v1::Exit::kCode: return exit_status::exited(static_cast<int>(e.code()));
+        case v1::Exit::kSignal: return exit_status::signaled(e.signal(), e.core_dumped());
+        case v1::Exit::kUnknown: return exit_status::unknown(e.unknown());
+        case v1::Exit::HOW_NOT_SET: break;
+    }
+    return exit_status::unknown("the forkserver did not say");
+}
+
+namespace {
+
+resource_usage usage_of(const v1::Exit& e) {
+    const v1::Usage& u = e.usage();
+    resource_usage out;
+    out.user = std::chrono::microseconds(u.user_us());
+    out.system = std::chrono::microseconds(u.system_us());
+    out.max_rss_kib = u.max_rss_kib();
+    out.minor_faults = u.minor_faults();
+    out.major_faults = u.major_faults();
+    out.blocks_in = u.blocks_in();
+    out.blocks_out = u.blocks_out();
+    out.voluntary_switches = u.voluntary_switches();
+    out.involuntary_switches = u.involuntary_switches();
+    return out;
+}
+
+template_state state_of(v1::TemplateState s) noexcept {
+    switch (s) {
+        case v1::TEMPLATE_STATE_STARTING: return template_state::starting;
+        case v1::TEMPLATE_STATE_READY: return template_state::ready;
+        case v1::TEMPLATE_STATE_REFUSED: return template_state::refused;
+        case v1::TEMPLATE_STATE_FAILED: return template_state::failed;
+        case v1::TEMPLATE_STATE_DRAINING: return template_state::draining;
+        default: return template_state::unknown;  // also what a later version has
+    }
+}
+
+generation_info generation_of(const v1::GenerationInfo& g) {
+    generation_info out;
+    out.generation = g.generation();
+    out.state = state_of(g.state());
+    out.pid = g.pid();
+    out.age = std::chrono::nanoseconds(g.age_ns());
+    out.initialization = std::chrono::nanoseconds(g.initialization_ns());
+    out.threads = g.threads();
+    out.children = g.children();
+    out.warm_pids.assign(g.warm_pids().begin(), g.warm_pids().end());
+    out.declared_descriptors.assign(g.declared_descriptors().begin(),
+                                    g.declared_descriptors().end());
+    out.unclean = g.unclean();
+    out.stderr_tail = g.stderr_tail();
+    return out;
+}
+
+}  // namespace
+
+wait_result end_of(const v1::Exit& e) {
+    return {status_of(e), usage_of(e), std::chrono::nanoseconds(e.wall_ns()), e.error()};
+}
+
+std::vector<child_info> children_of(const v1::ListReply& r) {
+    std::vector<child_info> all;
+    all.reserve(static_cast<std::size_t>(r.children_size()));
+    for (const v1::ChildInfo& c : r.children()) {
+        child_info& out = all.emplace_back();
+        out.child = c.child();
+        out.pid = c.pid();
+        out.session = c.session();
+        out.command = c.command();
+        out.template_name = c.template_name();
+        out.age = std::chrono::nanoseconds(c.age_ns());
+        out.keep = c.keep();
+        if (!c.has_exit()) continue;
+        wait_result end = end_of(c.exit());
+        out.status = std::move(end.status);
+        out.usage = end.usage;
+        out.wall = end.wall;
+        out.error = std::move(end.error);
+    }
+    return all;
+}
+
+server_stats stats_of(const v1::StatsReply& r) {
+    server_stats s;
+    s.pid = r.pid();
+    s.version = r.version();
+    s.instance = r.instance();
+    s.uptime = std::chrono::nanoseconds(r.uptime_ns());
+    s.sessions = r.sessions();
+    s.sessions_total = r.sessions_total();
+    s.children = r.children();
+    s.statuses = r.statuses();
+    s.queued = r.queued();
+    s.spawned_total = r.spawned_total();
+    s.failed_total = r.failed_total();
+    s.exited_total = r.exited_total();
+    s.protocol_errors_total = r.protocol_errors_total();
+    s.quota_refusals_total = r.quota_refusals_total();
+    s.descriptors = r.descriptors();
+    s.rss_kib = r.rss_kib();
+    s.spawn_time_total = std::chrono::nanoseconds(r.spawn_ns_total());
+    s.spawn_time_max = std::chrono::nanoseconds(r.spawn_ns_max());
+    return s;
+}
+
+server_info server_of(const v1::HelloReply& r) {
+    server_info s;
+    s.instance = r.instance();
+    s.version = r.version();
+    s.pid = r.pid();
+    s.session = r.session();
+    for (const ipc::feature f : ipc::k_all_features)
+        for (const int named : r.features())
+            if (named == static_cast<int>(f)) s.features.emplace_back(ipc::describe(f).name);
+    return s;
+}
+
+template_info template_of(const v1::TemplateInfo& t) {
+    template_info out;
+    out.name = t.name();
+    out.command = t.command();
+    out.from = t.from();
+    out.state = state_of(t.state());
+    out.generation = t.generation();
+    out.warm_wanted = t.warm_wanted();
+    if (t.has_last_error()) out.last_error = ipc::from_wire(t.last_error());
+    out.stderr_tail = t.stderr_tail();
+    out.restarts = t.restarts();
+    out.calls_total = t.calls_total();
+    out.waiting = t.waiting();
+    out.retry_in = std::chrono::milliseconds(t.retry_in_ms());
+    for (const v1::GenerationInfo& g : t.generations()) out.generations.push_back(generation_of(g));
+    return out;
+}
+
+v1::SignalTarget to_wire(signal_target t) noexcept {
+    switch (t) {
+        case signal_target::process: return v1::SIGNAL_TARGET_PROCESS;
+        case signal_target::group: return v1::SIGNAL_TARGET_GROUP;
+        case signal_target::cgroup: return v1::SIGNAL_TARGET_CGROUP;
+    }
+    return v1::SIGNAL_TARGET_UNSPECIFIED;
+}
+
+}  // namespace cleanfork::detail

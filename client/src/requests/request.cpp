@@ -1,0 +1,280 @@
+#include "client/src/requests/request.hpp"
+
+#include <fcntl.h>
+#include <limits.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "client/src/connection/convert.hpp"
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::detail {
+
+std::uint32_t descriptor_list::add(int fd, v1::DescriptorPurpose purpose) {
+    for (std::size_t i = 0; i < count_; ++i)
+        if (numbers_[i] == fd && purposes_[i] == purpose) return static_cast<std::uint32_t>(i + 1);
+    if (count_ == numbers_.size()) {
+        ++refused_;
+        return 0;
+    }
+    numbers_[count_] = fd;
+    purposes_[count_] = purpose;
+    return static_cast<std::uint32_t>(++count_);
+}
+
+std::uint32_t descriptor_list::add_owned(unique_fd fd, v1::DescriptorPurpose purpose) {
+    owned_.push_back(std::move(fd));
+    return add(owned_.back().get(), purpose);
+}
+
+result<void> descriptor_list::check() const {
+    for (const int fd : numbers())
+        if (fd < 0) return ipc::fail(step::request, EBADF, std::to_string(fd));
+    if (refused_ == 0) return {};
+    return ipc::fail(step::request, E2BIG, std::to_string(count_ + refused_) + " descriptors",
+                     "one request carries at most " + std::to_string(numbers_.size()));
+}
+
+void descriptor_list::state_in(v1::ClientMessage& m) const {
+    for (std::size_t i = 0; i < count_; ++i) m.add_descriptors(purposes_[i]);
+}
+
+namespace {
+
+struct translator {
+    const spawn_options& options;
+    v1::SpawnRequest& request;
+    descriptor_list& descriptors;
+    parent_ends& ends;
+
+    void map(std::uint32_t source, int target) const {
+        v1::DescriptorMapping& m = *request.add_descriptors();
+        m.set_source_descriptor(source);
+        m.set_target(target);
+    }
+    [[nodiscard]] std::uint32_t child(int fd) const {
+        return descriptors.add(fd, v1::DESCRIPTOR_PURPOSE_CHILD);
+    }
+
+    void program() const;
+    [[nodiscard]] result<void> streams() const;
+    // The place of the descriptor for `target`; 0: /dev/null.
+    [[nodiscard]] result<std::uint32_t> stream(const stdio_option& o, int target,
+                                               std::uint32_t out) const;
+    [[nodiscard]] result<std::uint32_t> pipe(int target) const;
+    [[nodiscard]] result<std::uint32_t> file(const stdio::file& f, int target) const;
+    void descriptor_map() const;
+    void environment() const;
+    void places() const;
+    void limits() const;
+    void credentials() const;
+    void life() const;
+};
+
+// The file a descriptor refers to is the name a program would expect as its own.
+std::string path_of(int fd) {
+    char path[PATH_MAX];
+    const ssize_t n =
+        ::readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), path, sizeof path);
+    return n > 0 ? std::string(path, static_cast<std::size_t>(n)) : "program";
+}
+
+void translator::program() const {
+    v1::ExecTarget& exec = *request.mutable_exec();
+    if (const int* fd = std::get_if<int>(&options.program)) {
+        exec.set_program_descriptor(descriptors.add(*fd, v1::DESCRIPTOR_PURPOSE_EXECUTABLE));
+        exec.add_argv(options.argv0 ? *options.argv0 : path_of(*fd));
+    } else {
+        const auto& name = std::get<std::string>(options.program);
+        if (name.find('/') == std::string::npos)
+            exec.set_search(name);
+        else
+            exec.set_path(name);
+        exec.add_argv(options.argv0 ? *options.argv0 : name);
+    }
+    for (const std::string& argument : options.args) exec.add_argv(argument);
+}
+
+result<std::uint32_t> translator::pipe(int target) const {
+    int fds[2];
+    if (::pipe2(fds, O_CLOEXEC) != 0)
+        return ipc::fail(step::request, errno, "pipe", "could not create a pipe for the child");
+    unique_fd read_end(fds[0]), write_end(fds[1]);
+    unique_fd& ours = target == 0 ? ends.in : target == 1 ? ends.out : ends.err;
+    ours = std::move(target == 0 ? write_end : read_end);
+    return descriptors.add_owned(std::move(target == 0 ? read_end : write_end),
+                                 v1::DESCRIPTOR_PURPOSE_CHILD);
+}
+
+result<std::uint32_t> translator::file(const stdio::file& f, int target) const {
+    const int how = target == 0 ? O_RDONLY : O_WRONLY | O_CREAT | (f.append ? O_APPEND : O_TRUNC);
+    unique_fd fd(
+        ipc::retry([&] { return ::open(f.path.c_str(), how | O_CLOEXEC | O_NOCTTY, 0666); }));
+    if (!fd) {
+        const int error = errno;
+        return ipc::fail(step::request, error, f.path,
+                         target == 0   ? "could not open the file for standard input"
+                         : target == 1 ? "could not open the file for standard output"
+                                       : "could not open the file for standard error");
+    }
+    return descriptors.add_owned(std::move(fd), v1::DESCRIPTOR_PURPOSE_CHILD);
+}
+
+result<std::uint32_t> translator::stream(const stdio_option& o, int target,
+                                         std::uint32_t out) const {
+    if (std::holds_alternative<stdio::inherit>(o)) return child(target);
+    if (std::holds_alternative<stdio::pipe>(o)) return pipe(target);
+    if (const auto* d = std::get_if<stdio::descriptor>(&o)) return child(d->fd);
+    if (const auto* f = std::get_if<stdio::file>(&o)) return file(*f, target);
+    if (std::holds_alternative<stdio::to_stdout>(o)) {
+        if (target != 2)
+            return ipc::fail(step::request, EINVAL, "stdio::to_stdout",
+                             "only standard error can go where standard output goes");
+        return out;
+    }
+    return 0U;
+}
+
+result<void> translator::streams() const {
+    std::uint32_t out = 0;
+    const stdio_option* const all[] = {&options.in, &options.out, &options.err};
+    for (int target = 0; target < 3; ++target) {
+        auto place = stream(*all[target], target, out);
+        if (!place) return place.error();
+        if (target == 1) out = *place;
+        if (*place != 0) map(*place, target);
+    }
+    return {};
+}
+
+void translator::descriptor_map() const {
+    for (const fd_mapping& m : options.fds) map(child(m.source), m.target);
+    for (const listen_fd& l : options.listen_fds) {
+        v1::ListenDescriptor& d = *request.add_listen_descriptors();
+        d.set_source_descriptor(child(l.source));
+        d.set_name(l.name);
+    }
+}
+
+void translator::environment() const {
+    const cleanfork::environment& env = options.env;
+    if (!env.clear && env.unset.empty() && env.set.empty()) return;
+    v1::Environment& out = *request.mutable_environment();
+    out.set_clear(env.clear);
+    for (const std::string& name : env.unset) out.add_unset(name);
+    for (const auto& [name, value] : env.set) {
+        std::string& entry = *out.add_set();
+        entry.reserve(name.size() + value.size() + 1);
+        entry.append(name).append("=").append(value);
+    }
+}
+
+void translator::places() const {
+    if (options.cwd) {
+        if (const int* fd = std::get_if<int>(&*options.cwd))
+            request.set_cwd_descriptor(descriptors.add(*fd, v1::DESCRIPTOR_PURPOSE_CWD));
+        else
+            request.set_cwd_path(std::get<std::string>(*options.cwd));
+    }
+    if (options.cgroup) {
+        if (const int* fd = std::get_if<int>(&*options.cgroup))
+            request.set_cgroup_descriptor(descriptors.add(*fd, v1::DESCRIPTOR_PURPOSE_CGROUP));
+        else
+            request.set_cgroup_path(std::get<std::string>(*options.cgroup));
+    }
+    switch (options.group.how) {
+        case process_group::kind::own: break;
+        case process_group::kind::join:
+            request.set_process_group(v1::PROCESS_GROUP_JOIN);
+            request.set_process_group_id(options.group.id);
+            break;
+        case process_group::kind::session:
+            request.set_process_group(v1::PROCESS_GROUP_SESSION);
+            break;
+    }
+    if (options.controlling_terminal)
+        request.set_controlling_terminal(*options.controlling_terminal);
+}
+
+void translator::limits() const {
+    constexpr mode_t k_default_umask = 022;
+    if (options.umask != k_default_umask) request.set_umask(options.umask);
+    for (const rlimit_option& l : options.rlimits) {
+        v1::Rlimit& out = *request.add_rlimits();
+        out.set_resource(static_cast<std::uint32_t>(l.resource) + 1);
+        out.set_soft(l.soft);
+        out.set_hard(l.hard);
+    }
+    if (options.nice) request.set_nice(*options.nice);
+    for (const unsigned cpu : options.cpus) request.add_cpus(cpu);
+    if (options.sched) {
+        request.mutable_scheduling()->set_policy(static_cast<std::uint32_t>(options.sched->policy) +
+                                                 1);
+        request.mutable_scheduling()->set_priority(options.sched->priority);
+    }
+    if (options.oom_score_adj) request.set_oom_score_adj(*options.oom_score_adj);
+}
+
+void translator::credentials() const {
+    if (options.uid) request.set_uid(*options.uid);
+    if (options.gid) request.set_gid(*options.gid);
+    if (options.groups) {
+        v1::Groups& groups = *request.mutable_groups();
+        for (const gid_t g : *options.groups) groups.add_gid(g);
+    }
+    if (options.no_new_privs) request.set_no_new_privs(true);
+    if (options.parent_death_signal != 0)
+        request.set_parent_death_signal(options.parent_death_signal);
+}
+
+void translator::life() const {
+    const cleanfork::lifetime& l = options.lifetime;
+    const cleanfork::lifetime usual{};
+    if (l.keep || l.signal != usual.signal || l.grace != usual.grace || l.target != usual.target) {
+        v1::Lifetime& out = *request.mutable_lifetime();
+        out.set_keep(l.keep);
+        out.set_signal(l.signal);
+        out.set_grace_ms(static_cast<std::uint32_t>(std::clamp<std::int64_t>(
+            l.grace.count(), 0, std::numeric_limits<std::uint32_t>::max())));
+        out.set_target(to_wire(l.target));
+    }
+    if (options.queue_timeout)
+        request.set_deadline_ns(
+            ipc::monotonic_ns() +
+            static_cast<std::uint64_t>(std::max<std::int64_t>(options.queue_timeout->count(), 0)));
+}
+
+}  // namespace
+
+result<void> translate(const spawn_options& options, v1::SpawnRequest& request,
+                       descriptor_list& descriptors, parent_ends& ends) {
+    translator{options, request, descriptors, ends}.program();
+    return translate_attributes(options, request, descriptors, ends);
+}
+
+result<void> translate_attributes(const spawn_options& options, v1::SpawnRequest& request,
+                                  descriptor_list& descriptors, parent_ends& ends) {
+    const translator t{options, request, descriptors, ends};
+    if (auto r = t.streams(); !r) return r.error();
+    t.descriptor_map();
+    t.environment();
+    t.places();
+    t.limits();
+    t.credentials();
+    t.life();
+    return descriptors.check();
+}
+
+void fill_base(v1::SessionBase& base, descriptor_list& descriptors) {
+    for (char** e = environ; e != nullptr && *e != nullptr; ++e) {
+        // Entries without a name are no variables; the forkserver refuses them.
+        if (const char* equals = std::strchr(*e, '='); equals != nullptr && equals != *e)
+            base.add_environment(*e);
+    }
+    if (unique_fd cwd(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)); cwd)
+        base.set_cwd_descriptor(descriptors.add_owned(std::move(cwd), v1::DESCRIPTOR_PURPOSE_CWD));
+}
+
+}  // namespace cleanfork::detail

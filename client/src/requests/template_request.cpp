@@ -1,0 +1,135 @@
+#include "client/src/requests/template_request.hpp"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+
+#include "client/src/requests/call.hpp"
+
+namespace cleanfork {
+
+template_options template_options::self() {
+    template_options o;
+    o.own_program = true;
+    o.process.argv0 = program_invocation_name;
+    return o;
+}
+
+template_options template_options::derived(std::string base, std::string initializer,
+                                           std::variant<std::string, stdio::descriptor> payload) {
+    template_options o;
+    o.from = std::move(base);
+    o.initializer = std::move(initializer);
+    o.initializer_payload = std::move(payload);
+    return o;
+}
+
+namespace detail {
+
+namespace {
+
+constexpr std::string_view k_tunables = "GLIBC_TUNABLES";
+constexpr std::string_view k_huge_pages = "glibc.malloc.hugetlb=";
+
+failure refused(std::string field, std::string why) {
+    return ipc::fail(step::request, EINVAL, std::move(field), std::move(why));
+}
+
+bool names_program(const spawn_options& o) {
+    const auto* path = std::get_if<std::string>(&o.program);
+    return path == nullptr || !path->empty();
+}
+
+std::uint32_t to_wire(std::chrono::milliseconds t) {
+    return static_cast<std::uint32_t>(
+        std::clamp<std::int64_t>(t.count(), 0, std::numeric_limits<std::uint32_t>::max()));
+}
+
+result<void> check(const template_options& o) {
+    for (const stdio_option* stream : {&o.process.in, &o.process.out, &o.process.err})
+        if (std::holds_alternative<stdio::pipe>(*stream))
+            return refused("stdio::pipe", "a template has no owner who could hold the other end");
+    const bool derived = !o.from.empty();
+    if (o.own_program && (derived || names_program(o.process)))
+        return refused("own_program", "the template is something else as well");
+    if (derived && o.huge_pages)
+        return refused("huge_pages", "a derived template has the heap of its base");
+    if (!derived && !o.own_program && !names_program(o.process))
+        return refused("program", "a template is a program, or derived from another template");
+    if (!derived && !o.initializer.empty())
+        return refused("initializer", "only a derived template has one: from names its base");
+    if (derived && o.initializer.empty())
+        return refused("initializer", "a derived template needs an entry of its base to run");
+    return {};
+}
+
+result<void> translate_derived(const template_options& o, v1::SpawnRequest& request,
+                               descriptor_list& descriptors, parent_ends& ends) {
+    const call_options call{
+        .args = o.initializer_args, .fds = o.initializer_fds, .attributes = o.process};
+    const payload content =
+        std::visit([](const auto& p) { return payload(p); }, o.initializer_payload);
+    return translate_call({o.from, o.initializer, content, call}, request, descriptors, ends);
+}
+
+result<void> translate_program(const template_options& o, v1::SpawnRequest& request,
+                               descriptor_list& descriptors, parent_ends& ends) {
+    spawn_options process = o.process;
+    if (o.huge_pages) request_huge_pages(process.env);
+    unique_fd own;
+    if (o.own_program) {
+        own.reset(::open("/proc/self/exe", O_PATH | O_CLOEXEC));
+        if (!own) return ipc::fail(step::request, errno, "/proc/self/exe");
+        process.program = own.get();
+    }
+    if (auto r = translate(process, request, descriptors, ends); !r) return r;
+    // Borrowed until it is sent: the list keeps it.
+    if (own) descriptors.keep(std::move(own));
+    return {};
+}
+
+}  // namespace
+
+void request_huge_pages(environment& env) {
+    const std::string name(k_tunables);
+    std::string all;
+    if (const auto set = env.set.find(name); set != env.set.end()) {
+        all = set->second;
+    } else if (!env.clear &&
+               std::find(env.unset.begin(), env.unset.end(), name) == env.unset.end()) {
+        const char* const own = ::getenv(name.c_str());
+        all = own != nullptr ? own : "";
+    }
+    // Colons separate them; one of the same name gives way.
+    std::string merged;
+    for (std::string_view rest = all; !rest.empty();) {
+        const std::size_t end = std::min(rest.find(':'), rest.size());
+        const std::string_view tunable = rest.substr(0, end);
+        rest.remove_prefix(std::min(end + 1, rest.size()));
+        if (tunable.empty() || tunable.starts_with(k_huge_pages)) continue;
+        merged.append(tunable).append(":");
+    }
+    env.set[name] = merged.append(k_huge_pages).append("1");
+}
+
+result<void> translate_template(std::string_view name, const template_options& o,
+                                v1::AddTemplateRequest& request, descriptor_list& descriptors) {
+    if (auto r = check(o); !r) return r;
+    request.set_name(name.data(), name.size());
+    request.set_from(o.from);
+    request.set_warm(o.warm);
+    request.set_start_timeout_ms(to_wire(o.start_timeout));
+    request.set_call_timeout_ms(to_wire(o.call_timeout));
+    request.set_no_wait(!o.wait);
+    for (const int fd : o.allowed_descriptors) request.add_allowed_descriptors(fd);
+    request.set_tolerate_unclean(o.tolerate_unclean);
+    parent_ends none;
+    v1::SpawnRequest& process = *request.mutable_process();
+    return o.from.empty() ? translate_program(o, process, descriptors, none)
+                          : translate_derived(o, process, descriptors, none);
+}
+
+}  // namespace detail
+}  // namespace cleanfork

@@ -1,0 +1,107 @@
+// Signals to a child, its process group or its cgroup; declared in children.hpp.
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <memory>
+#include <string>
+
+#include "forkserver/daemon/children/child_table.hpp"
+#include "ipc/base/pidfd.hpp"
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::daemon {
+
+namespace {
+
+// A cgroup whose members fork while they are killed needs more than one look.
+constexpr int k_cgroup_passes = 64;
+constexpr int k_cgroup_depth = 32;
+
+std::string read_all(int directory, const char* name) {
+    std::string text;
+    const unique_fd fd(::openat(directory, name, O_RDONLY | O_CLOEXEC));
+    if (!fd) return text;
+    char part[4096];
+    for (;;) {
+        const ssize_t n = ipc::retry([&] { return ::read(fd.get(), part, sizeof part); });
+        if (n <= 0) return text;
+        text.append(part, static_cast<std::size_t>(n));
+    }
+}
+
+// Signals each process of the cgroup and those below it; returns how many there were.
+std::size_t signal_members(int directory, int signal, int depth) {
+    std::size_t members = 0;
+    const std::string list = read_all(directory, "cgroup.procs");
+    for (const char* at = list.data(); at < list.data() + list.size();) {
+        int pid = 0;
+        const auto [end, error] = std::from_chars(at, list.data() + list.size(), pid);
+        if (error == std::errc() && pid > 0) {
+            ++members;
+            // Through a pidfd opened now: the number was just read, and may be old.
+            const unique_fd pidfd = ipc::pidfd_open(pid);
+            if (pidfd && signal != 0) ipc::pidfd_signal(pidfd.get(), signal);
+        }
+        at = end + 1;
+    }
+    if (depth == 0) return members;
+    const int copy = ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const std::unique_ptr<DIR, int (*)(DIR*)> dir(copy >= 0 ? ::fdopendir(copy) : nullptr,
+                                                  &::closedir);
+    while (const dirent* e = dir ? ::readdir(dir.get()) : nullptr) {
+        if (e->d_type != DT_DIR || e->d_name[0] == '.') continue;
+        const unique_fd below(::openat(directory, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (below) members += signal_members(below.get(), signal, depth - 1);
+    }
+    return members;
+}
+
+int signal_cgroup(const child& c, int signal, bool cgroup_kill) {
+    if (!c.cgroup) return EINVAL;
+    if (signal == SIGKILL && cgroup_kill) {
+        const unique_fd kill(::openat(c.cgroup.get(), "cgroup.kill", O_WRONLY | O_CLOEXEC));
+        if (kill && ::write(kill.get(), "1", 1) == 1) return 0;
+    }
+    const std::size_t members = signal_members(c.cgroup.get(), signal, k_cgroup_depth);
+    if (signal == SIGKILL)
+        for (int pass = 1; pass < k_cgroup_passes; ++pass)
+            if (signal_members(c.cgroup.get(), signal, k_cgroup_depth) == 0) break;
+    return members != 0 ? 0 : ESRCH;
+}
+
+int signal_group(const child& c, int signal, bool by_pidfd) {
+    if (!c.leads_group) return EINVAL;
+    if (by_pidfd) return ipc::pidfd_signal_group(c.pidfd.get(), signal);
+    // The number is the group's for sure only while the leader is unreaped.
+    if (c.exit) return ESRCH;
+    return ::kill(-c.pid, signal) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+int signal_child(const child& c, int signal, signal_target target, bool by_pidfd,
+                 bool cgroup_kill) {
+    switch (target) {
+        case signal_target::group: return signal_group(c, signal, by_pidfd);
+        case signal_target::cgroup: return signal_cgroup(c, signal, cgroup_kill);
+        case signal_target::process: break;
+    }
+    return c.exit ? ESRCH : ipc::pidfd_signal(c.pidfd.get(), signal);
+}
+
+bool anyone_left(const child& c, bool by_pidfd) {
+    switch (c.lifetime.target) {
+        case signal_target::group: return signal_group(c, 0, by_pidfd) == 0;
+        case signal_target::cgroup:
+            return c.cgroup && signal_members(c.cgroup.get(), 0, k_cgroup_depth) != 0;
+        case signal_target::process: break;
+    }
+    return !c.exit;
+}
+
+}  // namespace cleanfork::daemon

@@ -1,0 +1,103 @@
+// One client's connection: packets in, packets out, never waiting for the peer.
+#pragma once
+
+#include <cleanfork/v1/cleanfork.pb.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cleanfork/unique_fd.hpp>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "forkserver/spawn/plan.hpp"
+#include "ipc/wire/message.hpp"
+#include "ipc/wire/packet.hpp"
+
+namespace cleanfork::daemon {
+
+class session;
+
+// What a session tells its owner. The session is alive during each call.
+class session_owner {
+public:
+    virtual void on_message(session& s, ipc::decoded<v1::ClientMessage> message) = 0;
+    // After the packets that were at hand: the time to do what they asked for.
+    virtual void on_turn_end() = 0;
+    // The session will call no more; `why` is for the log.
+    virtual void on_end(session& s, const failure& why) = 0;
+
+protected:
+    ~session_owner() = default;
+};
+
+class session : public std::enable_shared_from_this<session> {
+public:
+    session(boost::asio::io_context& io, unique_fd socket, std::uint64_t id, session_owner& owner);
+
+    void start() { read(); }
+
+    [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+    [[nodiscard]] bool ended() const noexcept { return ended_; }
+
+    // Sends now, or queues (with copies of the borrowed descriptors) when the
+    // client does not read; while too much is queued, nothing more is read from it.
+    void send(const v1::ServerMessage& message, std::span<const int> descriptors = {});
+    void send_failure(std::uint64_t request, const failure& f);
+
+    // Exit events are gathered and sent by flush_exits(), many in a packet.
+    void add_exit(v1::Exit exit) { exits_.push_back(std::move(exit)); }
+    void flush_exits();
+
+    // Tells the client why (if it can), closes, and reports to the owner.
+    void end(const failure& why);
+
+    // Set by hello.
+    bool greeted = false;
+    std::shared_ptr<const spawn::session_base> base;
+    // Children alive, or ended and not yet acknowledged.
+    std::size_t children = 0;
+    // Calls that no child runs yet: they count like queued spawns.
+    std::size_t calls = 0, call_bytes = 0, call_descriptors = 0;
+    // Wait requests not yet answered.
+    std::size_t waits = 0;
+    // Of a base that no queued spawn has been charged with: each may hold one alive.
+    std::size_t uncharged_base_bytes = 0;
+
+private:
+    struct outgoing {
+        ipc::encoded message;
+        std::vector<unique_fd> descriptors;
+    };
+
+    void read();
+    void read_turn();
+    bool refuse(std::string_view body);
+    void await_room();
+    void write_turn();
+    bool flush_queue();
+    bool send_exits();
+    // True when the packet is out of our hands: sent, or the session is about to end over it.
+    bool transmit(const ipc::encoded& e, std::span<const int> descriptors);
+    void end_later(failure why);
+    [[nodiscard]] bool congested() const noexcept;
+
+    boost::asio::posix::stream_descriptor socket_;
+    boost::asio::steady_timer retry_;
+    std::uint64_t id_;
+    session_owner& owner_;
+    ipc::receiver receiver_;
+    std::deque<outgoing> queue_;
+    std::deque<v1::Exit> exits_;
+    bool awaiting_room_ = false;
+    bool room_is_announced_ = true;  // false: the kernel is short, ask again later
+    bool reading_ = false;
+    bool failing_ = false;  // a packet could not be sent: it ends as soon as the owner is done
+    bool ended_ = false;
+};
+
+}  // namespace cleanfork::daemon

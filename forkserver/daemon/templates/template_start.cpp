@@ -1,0 +1,147 @@
+// How a generation of a template comes to be; see template_table.hpp.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "forkserver/daemon/templates/template_table.hpp"
+#include "forkserver/template/order.hpp"
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::daemon {
+
+namespace {
+
+struct ends {
+    unique_fd control, messages;                  // ours
+    unique_fd template_control, template_output;  // the template's
+};
+
+result<ends> make_ends() {
+    ends e;
+    auto pair = ipc::seqpacket_pair();
+    if (!pair) return pair.error();
+    e.control = std::move(pair->first);
+    e.template_control = std::move(pair->second);
+    int fds[2];
+    if (::pipe2(fds, O_CLOEXEC) != 0) return ipc::fail(step::template_start, errno, "pipe");
+    e.messages = unique_fd(fds[0]);
+    e.template_output = unique_fd(fds[1]);
+    ::fcntl(e.messages.get(), F_SETFL, O_NONBLOCK);
+    return e;
+}
+
+bool maps(const v1::SpawnRequest& r, int target) {
+    for (const auto& m : r.descriptors())
+        if (m.target() == target) return true;
+    return false;
+}
+
+// The descriptors of the specification, copied, with the two that every template has.
+result<queued_spawn> request_of(const template_spec& spec, ends& e) {
+    queued_spawn q;
+    q.request = std::make_unique<v1::SpawnRequest>(spec.process);
+    q.purposes = spec.purposes;
+    q.base = spec.base;
+    auto fds = std::make_shared<std::vector<unique_fd>>();
+    for (const unique_fd& fd : *spec.descriptors) {
+        fds->emplace_back(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+        if (!fds->back()) return ipc::fail(step::prepare, errno, "descriptors");
+    }
+    const auto add = [&](unique_fd fd) {
+        fds->push_back(std::move(fd));
+        q.purposes.push_back(v1::DESCRIPTOR_PURPOSE_CHILD);
+        return static_cast<std::uint32_t>(fds->size());
+    };
+    const auto map = [&](std::uint32_t source, int target) {
+        v1::DescriptorMapping& m = *q.request->add_descriptors();
+        m.set_source_descriptor(source);
+        m.set_target(target);
+        return &m;
+    };
+    // The lowest free number: 3, unless the specification has a use for that.
+    int target = templates::k_control_target;
+    while (maps(*q.request, target)) ++target;
+    map(add(std::move(e.template_control)), target)->set_name(templates::k_control_name);
+    const std::uint32_t output = add(std::move(e.template_output));
+    for (const int fd : {STDOUT_FILENO, STDERR_FILENO})
+        if (!maps(*q.request, fd)) map(output, fd);
+    if (q.request->has_exec()) {
+        auto& set = *q.request->mutable_environment()->mutable_set();
+        set.Add(std::string(templates::k_control_variable) + "=" + std::to_string(target));
+        // Else each child would look up anew every function that its template has
+        // not called (ld.so(8)), and copy the pages the results are written to.
+        const bool said = std::any_of(set.begin(), set.end(), [](const std::string& v) {
+            return v.starts_with("LD_BIND_NOW=");
+        });
+        if (!said) set.Add("LD_BIND_NOW=1");
+    }
+    q.descriptors = std::move(fds);
+    return q;
+}
+
+}  // namespace
+
+// Starts the next generation; one that was starting already is dropped for it.
+void template_table::start(entry& e) {
+    e.restart_at = {};
+    if (e.next) {
+        e.old.push_back(std::move(e.next));
+        e.old.back()->retire();
+    }
+    if (auto r = start_process(e); !r) {
+        log_.warning("template_failed", {{"template", e.spec->name}, {"why", r.error().message()}});
+        e.last_error = r.error();
+        e.last_messages.clear();
+        e.state = generation::state::failed;
+        if (!e.current) {
+            fail_waiting(e, r.error());
+            if (e.was_ready) schedule_restart(e);
+        }
+        settled(e, r.error());
+    }
+    arm_sweep();
+}
+
+result<void> template_table::start_process(entry& e) {
+    auto made = make_ends();
+    if (!made) return made.error();
+    auto q = request_of(*e.spec, *made);
+    if (!q) return q.error();
+    auto g = std::make_unique<generation>(io_, launcher_, static_cast<generation_owner&>(*this),
+                                          e.spec, next_id_++, ++e.number, std::move(made->control),
+                                          std::move(made->messages));
+    if (e.spec->from.empty()) {
+        if (auto launched = launch(*g, std::move(*q)); !launched) return launched;
+        e.next = std::move(g);
+        return {};
+    }
+    const auto base = entries_.find(e.spec->from);
+    if (base == entries_.end()) return unknown(e.spec->from);
+    q->becomes = g->id();
+    q->request->mutable_call()->set_template_name(e.spec->from);
+    e.next = std::move(g);
+    call_now(base->second, std::move(*q));
+    return {};
+}
+
+result<void> template_table::launch(generation& g, queued_spawn q) {
+    auto p =
+        spawn::prepare(std::move(q.request), q.purposes, q.descriptors, q.base, launcher_.self());
+    if (!p) return p.error();
+    child c;
+    c.command = spawn::command_of((*p)->request());
+    auto made = launcher_.launch(**p);
+    if (!made) return made.error();
+    c.pid = made->pid;
+    c.pidfd = std::move(made->pidfd);
+    c.started_ns = made->started_ns;
+    c.process_of = g.id();
+    auto added = children_.add(std::move(c));
+    if (!added) return added.error();
+    g.process_began((*added)->id, (*added)->pid, (*added)->pidfd.get());
+    return {};
+}
+
+}  // namespace cleanfork::daemon

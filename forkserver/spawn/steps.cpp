@@ -1,0 +1,305 @@
+#include "forkserver/spawn/steps.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+
+// Raw system calls where libc's wrapper would do more than the call: setxid
+// broadcasts to threads, which must not happen in memory shared with the parent.
+
+namespace cleanfork::spawn {
+
+namespace {
+
+constexpr unsigned k_close_range_unshare = 1U << 1;
+constexpr unsigned k_close_range_cloexec = 1U << 2;
+
+// errno of a call that gave `r`, 0 when it worked.
+int error_of(long r) noexcept { return r < 0 ? errno : 0; }
+
+// Decimal digits of `value`, with a NUL; `out` has room for 12 bytes.
+std::size_t write_decimal(char* out, long value) noexcept {
+    char digits[24];
+    std::size_t n = 0;
+    const bool negative = value < 0;
+    unsigned long v =
+        negative ? 0UL - static_cast<unsigned long>(value) : static_cast<unsigned long>(value);
+    do digits[n++] = static_cast<char>('0' + v % 10);
+    while ((v /= 10) != 0);
+    std::size_t size = 0;
+    if (negative) out[size++] = '-';
+    while (n != 0) out[size++] = digits[--n];
+    out[size] = '\0';
+    return size;
+}
+
+int write_file(int directory, const char* path, const char* text, std::size_t size) noexcept {
+    const int fd = ::openat(directory, path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return errno;
+    const int e = error_of(::write(fd, text, size));
+    ::close(fd);
+    return e;
+}
+
+int join_cgroup(const plan& p) noexcept {
+    if (!p.join_cgroup) return 0;
+    return write_file(p.cgroup_fd, "cgroup.procs", "0", 1);
+}
+
+// With a shared table this also takes a private copy of what is below
+// close_from; nothing above was ever copied. What is left of others' below is
+// CLOEXEC, as every descriptor of the forkserver is from its birth.
+int close_descriptors(const child_context& c) noexcept {
+    const unsigned flags = c.shares_table ? k_close_range_unshare : k_close_range_cloexec;
+    const long r = ::syscall(SYS_close_range, static_cast<unsigned>(c.p->close_from), ~0U, flags);
+    // Without close_range (before Linux 5.9) CLOEXEC at birth does it alone.
+    if (r < 0 && !c.shares_table && (errno == ENOSYS || errno == EINVAL)) return 0;
+    return error_of(r);
+}
+
+int move_away(int& fd, int highest_target) noexcept {
+    const int moved = ::fcntl(fd, F_DUPFD_CLOEXEC, highest_target + 1);
+    if (moved < 0) return errno;
+    fd = moved;
+    return 0;
+}
+
+// Sources whose number is a target go above all targets first, so that swaps
+// and cycles work; then each is put in its place.
+int place_descriptors(plan& p, int& index) noexcept {
+    for (std::size_t i = 0; i < p.move_count; ++i) {
+        index = static_cast<int>(i);
+        descriptor_move& m = p.moves[i];
+        if (!m.collides) continue;
+        if (const int e = move_away(m.source, p.highest_target)) return e;
+    }
+    for (std::size_t i = 0; i < p.move_count; ++i) {
+        index = static_cast<int>(i);
+        const descriptor_move& m = p.moves[i];
+        const long r =
+            m.source == m.target ? ::fcntl(m.target, F_SETFD, 0) : ::dup2(m.source, m.target);
+        if (const int e = error_of(r)) return e;
+    }
+    return 0;
+}
+
+// The descriptors the later steps use are no one's target after this.
+int keep_tools(plan& p) noexcept {
+    for (int* fd : {&p.cwd_fd, &p.program_fd})
+        for (std::size_t i = 0; *fd >= 0 && i < p.move_count; ++i)
+            if (p.moves[i].target == *fd) {
+                if (const int e = move_away(*fd, p.highest_target)) return e;
+                break;
+            }
+    return 0;
+}
+
+int descriptors(plan& p, int& index) noexcept {
+    if (const int e = keep_tools(p)) return e;
+    return place_descriptors(p, index);
+}
+
+int session(const plan& p) noexcept { return p.new_session ? error_of(::setsid()) : 0; }
+
+int process_group(const plan& p) noexcept {
+    if (p.new_session || !p.set_process_group) return 0;
+    return error_of(::setpgid(0, p.process_group));
+}
+
+int controlling_terminal(const plan& p) noexcept {
+    if (p.controlling_terminal < 0) return 0;
+    return error_of(::ioctl(p.controlling_terminal, TIOCSCTTY, 0));
+}
+
+// The forkserver is not dumpable, which makes /proc/self root's: for one that
+// is not root the flag of the shared memory is lifted for this one write.
+int oom_score_adj(const plan& p) noexcept {
+    if (!p.set_oom_score_adj) return 0;
+    char text[12];
+    const std::size_t size = write_decimal(text, p.oom_score_adj);
+    int e = write_file(AT_FDCWD, "/proc/self/oom_score_adj", text, size);
+    if (e == EACCES && ::prctl(PR_GET_DUMPABLE) == 0) {
+        ::prctl(PR_SET_DUMPABLE, 1);
+        e = write_file(AT_FDCWD, "/proc/self/oom_score_adj", text, size);
+        ::prctl(PR_SET_DUMPABLE, 0);
+    }
+    return e;
+}
+
+int nice_value(const plan& p) noexcept {
+    return p.set_nice ? error_of(::setpriority(PRIO_PROCESS, 0, p.nice)) : 0;
+}
+
+int scheduler(const plan& p) noexcept {
+    if (!p.set_scheduler) return 0;
+    sched_param parameter{};
+    parameter.sched_priority = p.scheduler_priority;
+    return error_of(::sched_setscheduler(0, p.scheduler_policy, &parameter));
+}
+
+int affinity(const plan& p) noexcept {
+    return p.cpus != nullptr ? error_of(::sched_setaffinity(0, p.cpus_size, p.cpus)) : 0;
+}
+
+int limits(const plan& p, int& index) noexcept {
+    for (std::size_t i = 0; i < p.limit_count; ++i) {
+        index = static_cast<int>(i);
+        const limit_entry& l = p.limits[i];
+        if (::setrlimit(static_cast<__rlimit_resource_t>(l.resource), &l.value) != 0) return errno;
+    }
+    return 0;
+}
+
+int groups(const plan& p) noexcept {
+    return p.set_groups ? error_of(::syscall(SYS_setgroups, p.group_count, p.groups)) : 0;
+}
+
+int gid(const plan& p) noexcept {
+    return p.set_gid ? error_of(::syscall(SYS_setresgid, p.gid, p.gid, p.gid)) : 0;
+}
+
+int uid(const plan& p) noexcept {
+    return p.set_uid ? error_of(::syscall(SYS_setresuid, p.uid, p.uid, p.uid)) : 0;
+}
+
+int no_new_privs(const plan& p) noexcept {
+    return p.no_new_privs ? error_of(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) : 0;
+}
+
+// After the credentials: the child's user must be able to enter it.
+int change_directory(const plan& p) noexcept {
+    if (p.cwd_fd >= 0 && ::fchdir(p.cwd_fd) != 0) return errno;
+    return p.cwd_path != nullptr ? error_of(::chdir(p.cwd_path)) : 0;
+}
+
+// After the credentials too, since changing them clears it. The parent may have
+// died before the call: then nobody would send the signal.
+int parent_death_signal(const plan& p) noexcept {
+    if (p.parent_death_signal == 0) return 0;
+    if (::prctl(PR_SET_PDEATHSIG, p.parent_death_signal) != 0) return errno;
+    return ::getppid() == p.parent ? 0 : ESRCH;
+}
+
+// Last before exec: a signal that was waiting is for the program to die of.
+int signal_mask() noexcept {
+    const std::uint64_t none = 0;
+    return error_of(::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof none));
+}
+
+// As execvp(3): what a later directory may still cure goes on, and a program
+// found but not permitted is told as that.
+int execute(const plan& p) noexcept {
+    if (p.program_fd >= 0) {
+        ::syscall(SYS_execveat, p.program_fd, "", p.argv, p.envp, AT_EMPTY_PATH);
+        return errno;
+    }
+    int refused = 0;
+    for (const char* const* c = p.candidates; *c != nullptr; ++c) {
+        ::execve(*c, p.argv, p.envp);
+        switch (errno) {
+            case EACCES: refused = EACCES; break;
+            case ENOENT:
+            case ENOTDIR:
+            case ESTALE:
+            case ENODEV:
+            case ETIMEDOUT: break;
+            default: return errno;
+        }
+        if (p.candidates[1] == nullptr) return errno;  // a path, not a search
+    }
+    return refused != 0 ? refused : ENOENT;
+}
+
+}  // namespace
+
+bool apply_steps(const child_context& c) noexcept {
+    plan& p = *c.p;
+    int index = -1;
+    const auto failed = [&](step s, int e) noexcept {
+        if (e == 0) {
+            index = -1;
+            return false;
+        }
+        *c.report = {static_cast<std::uint32_t>(s), e, index};
+        return true;
+    };
+    if (failed(step::cgroup, join_cgroup(p))) return false;
+    if (c.execs && failed(step::close_descriptors, close_descriptors(c))) return false;
+    if (failed(step::descriptors, descriptors(p, index))) return false;
+    if (failed(step::session, session(p))) return false;
+    if (failed(step::process_group, process_group(p))) return false;
+    if (failed(step::controlling_terminal, controlling_terminal(p))) return false;
+    if (failed(step::oom_score_adj, oom_score_adj(p))) return false;
+    if (failed(step::nice, nice_value(p))) return false;
+    if (failed(step::scheduler, scheduler(p))) return false;
+    if (failed(step::affinity, affinity(p))) return false;
+    if (failed(step::rlimit, limits(p, index))) return false;
+    if (p.set_umask) ::umask(p.umask);  // cannot fail
+    if (failed(step::groups, groups(p))) return false;
+    if (failed(step::gid, gid(p))) return false;
+    if (failed(step::uid, uid(p))) return false;
+    if (failed(step::no_new_privs, no_new_privs(p))) return false;
+    if (failed(step::chdir, change_directory(p))) return false;
+    if (failed(step::parent_death_signal, parent_death_signal(p))) return false;
+    return !failed(step::signal_mask, signal_mask());
+}
+
+namespace {
+
+int close_from_to(unsigned first, unsigned last) noexcept {
+    if (first > last || ::syscall(SYS_close_range, first, last, 0U) == 0) return 0;
+    if (errno != ENOSYS) return errno;
+    // Before Linux 5.9. fs.nr_open is no higher there unless somebody raised it.
+    constexpr rlim_t k_most = 1U << 20;
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    for (rlim_t fd = first; fd <= last && fd < std::min(limit.rlim_max, k_most); ++fd)
+        ::close(static_cast<int>(fd));
+    return 0;
+}
+
+}  // namespace
+
+int close_unmapped(plan& p, std::span<const int> kept) noexcept {
+    std::sort(
+        p.moves, p.moves + p.move_count,
+        [](const descriptor_move& a, const descriptor_move& b) { return a.target < b.target; });
+    unsigned next = 0;
+    std::size_t at = 0;
+    for (;;) {
+        // The lowest of what stays, from `next` on.
+        unsigned stays = ~0U;
+        while (at < p.move_count && static_cast<unsigned>(p.moves[at].target) < next) ++at;
+        if (at < p.move_count) stays = static_cast<unsigned>(p.moves[at].target);
+        for (const int fd : kept)
+            if (fd >= 0 && static_cast<unsigned>(fd) >= next)
+                stays = std::min(stays, static_cast<unsigned>(fd));
+        if (stays == ~0U) return close_from_to(next, ~0U);
+        if (stays > next)
+            if (const int e = close_from_to(next, stays - 1)) return e;
+        next = stays + 1;
+    }
+}
+
+// Not for ASan: it would look for the stack of the thread, and this is none.
+[[gnu::no_sanitize_address]] int run_child(void* context) noexcept {
+    auto& c = *static_cast<child_context*>(context);
+    if (apply_steps(c)) {
+        if (c.p->listen_pid != nullptr) write_decimal(c.p->listen_pid, ::getpid());
+        const int e = execute(*c.p);
+        *c.report = {static_cast<std::uint32_t>(step::exec), e, -1};
+    }
+    ::_exit(127);
+}
+
+}  // namespace cleanfork::spawn

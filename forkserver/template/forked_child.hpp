@@ -1,0 +1,30 @@
+// A child of a template: from the fork to its entry.
+#pragma once
+
+#include <cleanfork/unique_fd.hpp>
+#include <cstdint>
+
+#include "forkserver/template/host.hpp"
+#include "forkserver/template/notes.hpp"
+#include "ipc/wire/packet.hpp"
+
+namespace cleanfork::templates {
+
+// Made in the template, before the fork, so that the child finds it ready.
+struct child_start {
+    std::uint64_t sequence = 0;
+    bool warm = false;
+    int channel = -1;  // where the request comes from
+    int control = -1;  // where it is told that the entry runs
+    int null_fd = -1;
+    std::uint64_t soft_descriptor_limit = 0;  // as the template got it
+    int parent = 0;                           // the template
+};
+
+// Takes the request from the channel, makes this process what it asks for with
+// the same steps as an exec, reports, and runs the entry. A request that cannot
+// be met is reported with its step, and the process ends; so it does when the
+// channel closes without a request (a warm child that nobody needs any more).
+[[noreturn]] void run_child(const child_start& start, host& h, notes& n, ipc::receiver& receiver);
+
+}  // namespace cleanfork::templates

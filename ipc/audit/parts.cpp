@@ -1,0 +1,100 @@
+#include "ipc/audit/parts.hpp"
+
+#include <fcntl.h>
+
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::ipc::audit_parts {
+
+failure failed(pid_t pid, int error_number, std::string_view file) {
+    std::string object = "/proc/" + std::to_string(pid);
+    if (!file.empty()) object += "/" + std::string(file);
+    if (error_number == ENOENT || error_number == ESRCH)
+        return fail(k_audit_step, ESRCH, std::move(object), "no such process, or it has ended");
+    if (error_number == EACCES || error_number == EPERM)
+        return fail(
+            k_audit_step, error_number, std::move(object),
+            "this needs the user of the process and all of its capabilities, see ptrace(2)");
+    return fail(k_audit_step, error_number, std::move(object));
+}
+
+std::optional<std::string> read_file(int dir, const std::string& path) {
+    const unique_fd file(::openat(dir, path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) return std::nullopt;
+    constexpr std::size_t k_piece = 16'384;
+    std::string text;
+    for (;;) {
+        const std::size_t done = text.size();
+        text.resize(done + k_piece);
+        const ssize_t n = retry([&] { return ::read(file.get(), &text[done], k_piece); });
+        text.resize(done + static_cast<std::size_t>(n > 0 ? n : 0));
+        if (n < 0) return std::nullopt;
+        if (n == 0) return text;
+    }
+}
+
+std::string read_line(int dir, const std::string& path) {
+    std::string text = read_file(dir, path).value_or("");
+    if (text.ends_with('\n')) text.pop_back();
+    return text;
+}
+
+std::string read_link(int dir, const std::string& path) {
+    std::string link(4096, '\0');
+    const ssize_t size = ::readlinkat(dir, path.c_str(), link.data(), link.size());
+    link.resize(static_cast<std::size_t>(size > 0 ? size : 0));
+    return link;
+}
+
+std::string_view field(std::string_view text, std::string_view key) {
+    for (std::size_t at = 0; at < text.size();) {
+        const std::size_t end = std::min(text.find('\n', at), text.size());
+        std::string_view line = text.substr(at, end - at);
+        at = end + 1;
+        if (!line.starts_with(key)) continue;
+        line.remove_prefix(key.size());
+        line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
+        return line;
+    }
+    return {};
+}
+
+bool is_alive(std::string_view status) {
+    const std::string_view state = field(status, "State:");
+    const bool ended = state.empty() || state.starts_with('Z') || state.starts_with('X');
+    return !ended || to_number(field(status, "Threads:")) > 1;
+}
+
+void add_pending_signals(audit_report& report, std::string_view status) {
+    const auto mask = [&](std::string_view key) {
+        return to_number<std::uint64_t>(field(status, key), 16);
+    };
+    // One that is not blocked is on its way this moment: a SIGKILL, of a process that ends.
+    const std::uint64_t pending = (mask("SigPnd:") | mask("ShdPnd:")) & mask("SigBlk:");
+    if (pending == 0) return;
+    for (int signal = 1; signal <= 64; ++signal) {
+        if ((pending >> (signal - 1) & 1U) == 0) continue;
+        std::string name = signal_text(signal);
+        report.findings.push_back({hazard::pending_signal, signal, name, name});
+    }
+}
+
+int add_threads(audit_report& report, int tasks) {
+    const unique_fd dir(::openat(tasks, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!dir) return errno;
+    report.threads = 0;
+    return each_number(dir.get(), [&](const char* name, int number) {
+        ++report.threads;
+        if (number == report.pid) return;
+        const std::string comm = read_line(dir.get(), std::string(name) + "/comm");
+        // A thread that has ended meanwhile, and is no hazard any more.
+        if (comm.empty() && ::faccessat(dir.get(), name, F_OK, 0) != 0) {
+            --report.threads;
+            return;
+        }
+        report.findings.push_back(
+            {hazard::thread, number, comm, comm + " (" + std::string(name) + ")"});
+    });
+}
+
+}  // namespace cleanfork::ipc::audit_parts

@@ -1,0 +1,58 @@
+#include "ipc/base/pidfd.hpp"
+
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+
+#include <cstdint>
+
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::ipc {
+
+namespace {
+
+// From include/uapi/linux/pidfd.h of Linux 6.15: Debian 12's headers are older.
+struct pidfd_info_v0 {
+    std::uint64_t mask;
+    std::uint64_t cgroupid;
+    std::uint32_t pid, tgid, ppid;
+    std::uint32_t ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+    std::int32_t exit_code;
+};
+static_assert(sizeof(pidfd_info_v0) == 64);
+constexpr std::uint64_t k_pidfd_info_exit = 1U << 3;
+constexpr unsigned long k_pidfd_get_info = _IOWR(0xFF, 11, pidfd_info_v0);
+constexpr unsigned k_pidfd_signal_process_group = 1U << 2;
+
+int send(int pidfd, int signal, unsigned flags) noexcept {
+    return ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, flags) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+int pidfd_signal(int pidfd, int signal) noexcept { return send(pidfd, signal, 0); }
+int pidfd_signal_group(int pidfd, int signal) noexcept {
+    return send(pidfd, signal, k_pidfd_signal_process_group);
+}
+
+unique_fd pidfd_open(int pid) noexcept {
+    return unique_fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+}
+
+std::optional<int> pidfd_exit_status(int pidfd) noexcept {
+    pidfd_info_v0 info{};
+    info.mask = k_pidfd_info_exit;
+    if (::ioctl(pidfd, k_pidfd_get_info, &info) != 0) return std::nullopt;
+    if ((info.mask & k_pidfd_info_exit) == 0) return std::nullopt;
+    return info.exit_code;
+}
+
+bool pidfd_wait(int pidfd, bool reaped, int timeout_ms) noexcept {
+    // POLLHUP is always reported; asking for POLLIN too would return at the exit.
+    pollfd p{pidfd, static_cast<short>(reaped ? 0 : POLLIN), 0};
+    const int n = retry([&] { return ::poll(&p, 1, timeout_ms); });
+    return n > 0 && (p.revents & (reaped ? POLLHUP : (POLLIN | POLLHUP))) != 0;
+}
+
+}  // namespace cleanfork::ipc

@@ -1,0 +1,26 @@
+// Very many children at once on one daemon.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tests/integration/hostile/hostile_session.hpp"
+
+namespace cleanfork::testing {
+
+struct scale_figures {
+    double rate_few = 0;   // spawns a second with 10 children alive
+    double rate_many = 0;  // with all of them alive
+    std::uint64_t rss_kib = 0;
+    std::size_t statuses = 0;
+};
+
+// Spawns `count` children that stay, measures, kills all together and gathers their statuses.
+// Fails the test where a status is missing or wrong, or the daemon does not come back to rest.
+scale_figures run_at_scale(std::size_t count);
+
+// The same, until the rate with many is `ratio` of the rate with few, three times at most: others
+// may use the machine in one half of a run, and not in the other.
+scale_figures run_at_scale(std::size_t count, double ratio);
+
+}  // namespace cleanfork::testing
