@@ -13,7 +13,7 @@
 
 #include "client/src/requests/handshake.hpp"
 #include "ipc/base/find_daemon.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork {

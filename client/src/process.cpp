@@ -3,7 +3,7 @@
 #include <cleanfork/process.hpp>
 
 #include "client/src/requests/operations.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 
 namespace cleanfork {
 

@@ -4,7 +4,7 @@
 #include <csignal>
 
 #include "forkserver/daemon/server.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
@@ -52,20 +52,18 @@ void server::run_call(queued_spawn q) {
     templates_.call(std::move(q));
 }
 
-std::uint64_t server::call_started(queued_spawn q, std::uint64_t generation, int pid,
-                                   unique_fd pidfd) {
+child_id server::call_started(queued_spawn q, generation_id generation, ipc::process_ref process) {
     discharge(q);
     session* s = find(q.session);
     if (s == nullptr) {
-        ipc::pidfd_signal(pidfd.get(), SIGKILL);
-        return 0;
+        process.signal(SIGKILL);
+        return {};
     }
     child c = child_of(q);
     c.command = spawn::command_of(*q.request);
     c.template_name = q.request->call().template_name();
     c.cgroup = launcher_.own_descriptor(cgroup_of(q));
-    c.pid = pid;
-    c.pidfd = launcher_.own_descriptor(std::move(pidfd));
+    c.process = launcher_.own_process(std::move(process));
     c.started_ns = q.began_ns;
     c.generation = generation;
     child* added = children_.add_of_template(std::move(c));
@@ -74,7 +72,7 @@ std::uint64_t server::call_started(queued_spawn q, std::uint64_t generation, int
     const std::uint64_t took = ipc::monotonic_ns() - q.began_ns;
     spawn_ns_total_ += took;
     spawn_ns_max_ = std::max(spawn_ns_max_, took);
-    const std::uint64_t id = added->id;
+    const child_id id = added->id;
     finish(std::move(q), added);
     return id;
 }

@@ -22,8 +22,8 @@ std::uint64_t rss_kib() {
     return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 1024;
 }
 
-failure no_such_child(step s, std::uint64_t id) {
-    return ipc::fail(s, ESRCH, "child " + std::to_string(id));
+failure no_such_child(step s, child_id id) {
+    return ipc::fail(s, ESRCH, "child " + std::to_string(id.value()));
 }
 
 void add_features(const ipc::feature_set& set, v1::HelloReply& out) {
@@ -34,11 +34,11 @@ void add_features(const ipc::feature_set& set, v1::HelloReply& out) {
 }  // namespace
 
 void server::on_message(session& s, ipc::decoded<v1::ClientMessage> m) {
-    const std::uint64_t request = m.message.request_id();
+    const request_id request(m.message.request_id());
     const auto refuse = [&](const char* why) {
         s.end(ipc::fail(step::protocol, EBADMSG, "packet", why));
     };
-    if (request == 0) return refuse("a request without an id");
+    if (!request) return refuse("a request without an id");
     if (!s.greeted && !m.message.has_hello()) return refuse("hello comes first");
     acknowledge(s, m.message);
     switch (m.message.body_case()) {
@@ -63,7 +63,7 @@ void server::on_message(session& s, ipc::decoded<v1::ClientMessage> m) {
         case v1::ClientMessage::kAcknowledge: return;
         case v1::ClientMessage::kShutdown: {
             v1::ServerMessage reply;
-            reply.set_request_id(request);
+            reply.set_request_id(request.value());
             reply.mutable_shutdown();
             s.send(reply);
             return shut_down("a client asked for it");
@@ -90,7 +90,7 @@ void server::hello(session& s, ipc::decoded<v1::ClientMessage>& m) {
     add_features(config_.features, r);
     r.set_instance(instance_);
     r.set_pid(::getpid());
-    r.set_session(s.id());
+    r.set_session(s.id().value());
     s.send(reply);
 }
 
@@ -124,7 +124,7 @@ void server::open_session(session& s, ipc::decoded<v1::ClientMessage>& m) {
     if (m.descriptors.size() != 1 || m.message.descriptors(0) != v1::DESCRIPTOR_PURPOSE_SESSION)
         return s.end(ipc::fail(step::protocol, EBADMSG, "packet",
                                "a session is opened over one descriptor, its socket"));
-    const std::uint64_t request = m.message.request_id();
+    const request_id request(m.message.request_id());
     const unique_fd& socket = m.descriptors.front();
     int type = 0;
     socklen_t size = sizeof type;
@@ -134,33 +134,34 @@ void server::open_session(session& s, ipc::decoded<v1::ClientMessage>& m) {
                                                  "its descriptor is no SOCK_SEQPACKET socket"));
     ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) | O_NONBLOCK);
     v1::ServerMessage reply;
-    reply.set_request_id(request);
+    reply.set_request_id(request.value());
     reply.mutable_open_session();
     s.send(reply);
     add_session(std::move(m.descriptors.front()));
 }
 
 void server::update_base(session& s, ipc::decoded<v1::ClientMessage>& m) {
-    const std::uint64_t request = m.message.request_id();
+    const request_id request(m.message.request_id());
     const std::size_t bytes = m.message.ByteSizeLong();
     const failure f = set_base(s, *m.message.mutable_update_base()->mutable_base(), m);
     if (f.step == step::protocol) return s.end(f);
     if (f.step != step::none) return s.send_failure(request, f);
     s.uncharged_base_bytes = bytes;
     v1::ServerMessage reply;
-    reply.set_request_id(request);
+    reply.set_request_id(request.value());
     reply.mutable_update_base();
     s.send(reply);
 }
 
-void server::signal(session& s, std::uint64_t request, const v1::SignalRequest& r) {
+void server::signal(session& s, request_id request, const v1::SignalRequest& r) {
     const std::string object = "child " + std::to_string(r.child());
     if (r.signal() < 0 || r.signal() > SIGRTMAX || r.target() < 0 ||
         r.target() > v1::SIGNAL_TARGET_CGROUP)
         return s.send_failure(request,
                               ipc::fail(step::signal, EINVAL, object, "no such signal or target"));
-    const child* c = children_.find(r.child());
-    if (c == nullptr) return s.send_failure(request, no_such_child(step::signal, r.child()));
+    const child* c = children_.find(child_id(r.child()));
+    if (c == nullptr)
+        return s.send_failure(request, no_such_child(step::signal, child_id(r.child())));
     const auto target = r.target() == v1::SIGNAL_TARGET_GROUP    ? signal_target::group
                         : r.target() == v1::SIGNAL_TARGET_CGROUP ? signal_target::cgroup
                                                                  : signal_target::process;
@@ -173,14 +174,15 @@ void server::signal(session& s, std::uint64_t request, const v1::SignalRequest& 
     if (const int e = lifetimes_.signal(*c, r.signal(), target))
         return s.send_failure(request, ipc::fail(step::signal, e, object));
     v1::ServerMessage reply;
-    reply.set_request_id(request);
+    reply.set_request_id(request.value());
     reply.mutable_signal();
     s.send(reply);
 }
 
-void server::wait(session& s, std::uint64_t request, const v1::WaitRequest& r) {
-    child* c = children_.find(r.child());
-    if (c == nullptr) return s.send_failure(request, no_such_child(step::wait, r.child()));
+void server::wait(session& s, request_id request, const v1::WaitRequest& r) {
+    child* c = children_.find(child_id(r.child()));
+    if (c == nullptr)
+        return s.send_failure(request, no_such_child(step::wait, child_id(r.child())));
     if (s.waits >= config_.quotas.queued_per_session) {
         ++quota_refusals_total_;
         return s.send_failure(
@@ -191,23 +193,23 @@ void server::wait(session& s, std::uint64_t request, const v1::WaitRequest& r) {
     c->waiters.push_back({s.id(), request});
     if (!c->exit) return;
     tell_waiters(*c);
-    if (c->session == 0) {
+    if (!c->session) {
         c->acknowledged = true;
         forget_if_done(*c);
     }
 }
 
-void server::list(session& s, std::uint64_t request) {
+void server::list(session& s, request_id request) {
     v1::ServerMessage reply;
-    reply.set_request_id(request);
+    reply.set_request_id(request.value());
     v1::ListReply& l = *reply.mutable_list();
     const std::uint64_t now = ipc::monotonic_ns();
     children_.each([&](child& c) {
-        if (c.process_of != 0) return;  // see list_templates
+        if (c.process_of) return;  // see list_templates
         v1::ChildInfo& i = *l.add_children();
-        i.set_child(c.id);
-        i.set_pid(c.pid);
-        i.set_session(c.session);
+        i.set_child(c.id.value());
+        i.set_pid(c.process.pid());
+        i.set_session(c.session.value());
         i.set_command(c.command);
         i.set_age_ns(now - c.started_ns);
         i.set_keep(c.lifetime.keep);
@@ -217,9 +219,9 @@ void server::list(session& s, std::uint64_t request) {
     s.send(reply);
 }
 
-void server::stats(session& s, std::uint64_t request) {
+void server::stats(session& s, request_id request) {
     v1::ServerMessage reply;
-    reply.set_request_id(request);
+    reply.set_request_id(request.value());
     v1::StatsReply& r = *reply.mutable_stats();
     r.set_pid(::getpid());
     r.set_uptime_ns(ipc::monotonic_ns() - started_ns_);
@@ -242,9 +244,9 @@ void server::stats(session& s, std::uint64_t request) {
     s.send(reply);
 }
 
-void server::cancel(session& s, std::uint64_t request, const v1::CancelRequest& r) {
-    auto taken = queue_.remove(s.id(), r.request_id());
-    for (queued_spawn& q : templates_.take_back(s.id(), r.request_id())) {
+void server::cancel(session& s, request_id request, const v1::CancelRequest& r) {
+    auto taken = queue_.remove(s.id(), request_id(r.request_id()));
+    for (queued_spawn& q : templates_.take_back(s.id(), request_id(r.request_id()))) {
         discharge(q);
         taken.push_back(std::move(q));
     }
@@ -252,7 +254,7 @@ void server::cancel(session& s, std::uint64_t request, const v1::CancelRequest& 
         answer(q,
                result<child*>(ipc::fail(step::queue, ECANCELED, {}, "cancelled before it began")));
     v1::ServerMessage reply;
-    reply.set_request_id(request);
+    reply.set_request_id(request.value());
     reply.mutable_cancel()->set_cancelled(!taken.empty());
     s.send(reply);
 }
@@ -260,7 +262,7 @@ void server::cancel(session& s, std::uint64_t request, const v1::CancelRequest& 
 // An exit can only be acknowledged by the session it was told to.
 void server::acknowledge(session& s, const v1::ClientMessage& m) {
     for (const std::uint64_t id : m.acknowledged()) {
-        child* c = children_.find(id);
+        child* c = children_.find(child_id(id));
         if (c == nullptr || c->session != s.id() || !c->exit) continue;
         c->acknowledged = true;
         forget_if_done(*c);

@@ -13,7 +13,7 @@ namespace {
 
 // Of a private forkserver: the session of the program that started it. Others were
 // opened for its descendants.
-constexpr std::uint64_t k_owner = 1;
+constexpr session_id k_owner{1};
 
 std::string new_instance() {
     unsigned char bytes[16];
@@ -48,13 +48,13 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
       children_(
           io, std::move(watch), [this](child& c) { child_exited(c); },
           [this] {
-              for (const std::uint64_t id : to_flush_)
+              for (const session_id id : to_flush_)
                   if (session* s = find(id)) s->flush_exits();
               to_flush_.clear();
               finish_if_done();
           }),
       lifetimes_(io, children_, config_.features,
-                 [this](std::uint64_t id) {
+                 [this](child_id id) {
                      if (child* c = children_.find(id)) forget_if_done(*c);
                      finish_if_done();
                  }),
@@ -65,7 +65,7 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
       instance_(new_instance()),
       started_ns_(ipc::monotonic_ns()) {}
 
-session* server::find(std::uint64_t id) {
+session* server::find(session_id id) {
     const auto at = sessions_.find(id);
     return at == sessions_.end() ? nullptr : at->second.get();
 }
@@ -73,7 +73,8 @@ session* server::find(std::uint64_t id) {
 void server::add_session(unique_fd socket) {
     const auto peer = ipc::peer_of(socket.get());
     const auto s = std::make_shared<session>(io_, launcher_.own_descriptor(std::move(socket)),
-                                             ++sessions_total_, static_cast<session_owner&>(*this));
+                                             session_id(++sessions_total_),
+                                             static_cast<session_owner&>(*this));
     sessions_.emplace(s->id(), s);
     if (!peer) return s->end(peer.error());
     if (peer->uid != ::geteuid()) {
@@ -89,7 +90,8 @@ void server::add_session(unique_fd socket) {
                                     std::to_string(config_.quotas.sessions_per_uid) +
                                     " sessions of one user (--max-sessions)"));
     }
-    log_.info("session_began", {{"session", s->id()}, {"peer_pid", std::int64_t{peer->pid}}});
+    log_.info("session_began",
+              {{"session", s->id().value()}, {"peer_pid", std::int64_t{peer->pid}}});
     s->start();
 }
 
@@ -101,9 +103,9 @@ void server::on_end(session& s, const failure& why) {
     if (why.step == step::protocol) ++protocol_errors_total_;
     const std::string text = why.step == step::none ? why.detail : why.message();
     if (why.step == step::none)
-        log_.info("session_ended", {{"session", s.id()}, {"why", text}});
+        log_.info("session_ended", {{"session", s.id().value()}, {"why", text}});
     else
-        log_.warning("session_ended", {{"session", s.id()}, {"why", text}});
+        log_.warning("session_ended", {{"session", s.id().value()}, {"why", text}});
     // A child may outlive any number of those who waited for it.
     if (s.waits != 0)
         children_.each([&s](child& c) {
@@ -114,22 +116,22 @@ void server::on_end(session& s, const failure& why) {
 
 // For whatever reason it is over: what it asked for and did not get is dropped,
 // what it got meets its lifetime.
-void server::session_is_over(std::uint64_t id) {
+void server::session_is_over(session_id id) {
     sessions_.erase(id);
     queue_.remove_session(id);
     templates_.session_is_over(id);
-    for (const std::uint64_t child_id : children_.of_session(id)) {
-        child& c = *children_.find(child_id);
-        c.session = 0;
-        c.held_request = 0;
+    for (const child_id which : children_.of_session(id)) {
+        child& c = *children_.find(which);
+        c.session = {};
+        c.held_request = {};
         if (!c.lifetime.keep && !shutting_down_) lifetimes_.end(c);
         // end() may have forgotten it.
-        if (child* left = children_.find(child_id);
-            left != nullptr && left->exit && !lifetimes_.ending(child_id)) {
+        if (child* left = children_.find(which);
+            left != nullptr && left->exit && !lifetimes_.ending(which)) {
             if (left->lifetime.keep && !left->acknowledged)
-                unclaimed_.push_back(child_id);
+                unclaimed_.push_back(which);
             else
-                children_.forget(child_id);
+                children_.forget(which);
         }
     }
     bound_unclaimed();
@@ -140,11 +142,11 @@ void server::session_is_over(std::uint64_t id) {
 // Statuses that belong to nobody are kept for `cleanfork wait`, up to a number.
 void server::bound_unclaimed() {
     while (unclaimed_.size() > config_.quotas.unclaimed_statuses) {
-        const std::uint64_t id = unclaimed_.front();
+        const child_id id = unclaimed_.front();
         unclaimed_.pop_front();
         const child* c = children_.find(id);
-        if (c == nullptr || c->session != 0) continue;
-        log_.warning("status_dropped", {{"child", id}});
+        if (c == nullptr || c->session) continue;
+        log_.warning("status_dropped", {{"child", id.value()}});
         children_.forget(id);
     }
 }
@@ -159,11 +161,11 @@ void server::shut_down(std::string_view reason) {
     const failure ending = ipc::fail(step::shutdown, ESHUTDOWN, {}, "the forkserver is ending");
     while (auto q = queue_.pop()) answer(*q, result<child*>(ending));
     templates_.shut_down(ending);
-    std::vector<std::uint64_t> ids;
+    std::vector<child_id> ids;
     children_.each([&](child& c) {
-        if (!c.lifetime.keep && c.process_of == 0) ids.push_back(c.id);
+        if (!c.lifetime.keep && !c.process_of) ids.push_back(c.id);
     });
-    for (const std::uint64_t id : ids)
+    for (const child_id id : ids)
         if (child* c = children_.find(id)) lifetimes_.end(*c, again);
     finish_if_done();
 }

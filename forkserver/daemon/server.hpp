@@ -76,23 +76,23 @@ private:
     void hello(session& s, ipc::decoded<v1::ClientMessage>& m);
     void update_base(session& s, ipc::decoded<v1::ClientMessage>& m);
     void open_session(session& s, ipc::decoded<v1::ClientMessage>& m);
-    void signal(session& s, std::uint64_t request, const v1::SignalRequest& r);
-    void wait(session& s, std::uint64_t request, const v1::WaitRequest& r);
-    void list(session& s, std::uint64_t request);
-    void stats(session& s, std::uint64_t request);
-    void cancel(session& s, std::uint64_t request, const v1::CancelRequest& r);
+    void signal(session& s, request_id request, const v1::SignalRequest& r);
+    void wait(session& s, request_id request, const v1::WaitRequest& r);
+    void list(session& s, request_id request);
+    void stats(session& s, request_id request);
+    void cancel(session& s, request_id request, const v1::CancelRequest& r);
     void acknowledge(session& s, const v1::ClientMessage& m);
     failure set_base(session& s, v1::SessionBase& base, ipc::decoded<v1::ClientMessage>& m);
 
     // template_requests.cpp
     bool on_template_message(session& s, ipc::decoded<v1::ClientMessage>& m);
     result<void> add_template(session& s, ipc::decoded<v1::ClientMessage>& m);
-    void template_settled(std::uint64_t session, v1::ServerMessage reply) override;
+    void template_settled(session_id session, v1::ServerMessage reply) override;
 
     // calls.cpp: a spawn whose child a template forks
     void run_call(queued_spawn q);
-    std::uint64_t call_started(queued_spawn q, std::uint64_t generation, int pid,
-                               unique_fd pidfd) override;
+    child_id call_started(queued_spawn q, generation_id generation,
+                          ipc::process_ref process) override;
     void call_failed(queued_spawn q, const failure& why) override;
     void charge(const queued_spawn& q);
     void discharge(const queued_spawn& q);
@@ -120,8 +120,8 @@ private:
     bool tell_waiters(child& c);
     void forget_if_done(child& c);
 
-    session* find(std::uint64_t id);
-    void session_is_over(std::uint64_t id);
+    session* find(session_id id);
+    void session_is_over(session_id id);
     void bound_unclaimed();
     void finish_if_done();
 
@@ -134,11 +134,11 @@ private:
     orphans orphans_;
     template_table templates_;
     spawn_queue queue_;
-    std::unordered_map<std::uint64_t, std::shared_ptr<session>> sessions_;
-    std::vector<std::uint64_t> to_flush_;  // sessions with exits to tell
-    std::deque<std::uint64_t> unclaimed_;  // exited children without a session, oldest first
+    std::unordered_map<session_id, std::shared_ptr<session>> sessions_;
+    std::vector<session_id> to_flush_;  // sessions with exits to tell
+    std::deque<child_id> unclaimed_;    // exited children without a session, oldest first
     boost::asio::steady_timer hold_timer_;
-    std::deque<std::pair<std::chrono::steady_clock::time_point, std::uint64_t>> holds_;
+    std::deque<std::pair<std::chrono::steady_clock::time_point, child_id>> holds_;
     bool hold_armed_ = false;
     bool pumping_ = false;
     bool shutting_down_ = false;

@@ -16,8 +16,8 @@ constexpr std::size_t k_share_left = 8;
 void to_wire(const result<child*>& r, std::uint32_t pidfd_descriptor, v1::SpawnReply& out) {
     if (!r) return ipc::to_wire(r.error(), *out.mutable_failure());
     v1::Spawned& s = *out.mutable_spawned();
-    s.set_child((*r)->id);
-    s.set_pid((*r)->pid);
+    s.set_child((*r)->id.value());
+    s.set_pid((*r)->process.pid());
     s.set_pidfd_descriptor(pidfd_descriptor);
 }
 
@@ -55,7 +55,7 @@ void server::enqueue_spawn(session& s, ipc::decoded<v1::ClientMessage>& m) {
     queued_spawn q;
     q.bytes = m.message.spawn().ByteSizeLong() + s.uncharged_base_bytes;
     q.session = s.id();
-    q.request_id = m.message.request_id();
+    q.request_id = request_id(m.message.request_id());
     if (const failure f = over_quota(s, 1, q.bytes, m.descriptors.size()); f.step != step::none) {
         ++quota_refusals_total_;
         return s.send_failure(q.request_id, f);
@@ -72,7 +72,7 @@ void server::enqueue_spawn(session& s, ipc::decoded<v1::ClientMessage>& m) {
 
 void server::enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m) {
     auto& items = *m.message.mutable_batch()->mutable_items();
-    const std::uint64_t request = m.message.request_id();
+    const request_id request(m.message.request_id());
     const auto count = static_cast<std::size_t>(items.size());
     if (count == 0 || count > ipc::k_max_batch)
         return s.send_failure(
@@ -86,7 +86,7 @@ void server::enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m) {
     s.uncharged_base_bytes = 0;
     const auto group = std::make_shared<batch>();
     group->left = count;
-    group->reply.set_request_id(request);
+    group->reply.set_request_id(request.value());
     for (std::size_t i = 0; i < count; ++i) group->reply.mutable_batch()->add_items();
     const auto shared = std::make_shared<const std::vector<unique_fd>>(std::move(m.descriptors));
     for (std::size_t i = 0; i < count; ++i) {
@@ -126,7 +126,7 @@ void server::run(queued_spawn q) {
 void server::finish(queued_spawn q, const result<child*>& r) {
     if (!r) {
         ++failed_total_;
-        log_.debug("spawn_failed", {{"session", q.session}, {"why", r.error().message()}});
+        log_.debug("spawn_failed", {{"session", q.session.value()}, {"why", r.error().message()}});
     }
     if (r && q.hold.count() != 0 && !q.batch) return hold_reply(q, **r);
     answer(q, r);
@@ -167,8 +167,7 @@ result<child*> server::spawn_now(queued_spawn& q) {
     auto made = launcher_.launch(**p);
     const std::uint64_t now = ipc::monotonic_ns();
     if (!made) return made.error();
-    c.pid = made->pid;
-    c.pidfd = std::move(made->pidfd);
+    c.process = std::move(made->process);
     c.started_ns = made->started_ns;
     auto added = children_.add(std::move(c));
     if (!added) return added;
@@ -176,9 +175,9 @@ result<child*> server::spawn_now(queued_spawn& q) {
     ++spawned_total_;
     spawn_ns_total_ += now - made->started_ns;
     spawn_ns_max_ = std::max(spawn_ns_max_, now - made->started_ns);
-    log_.debug(
-        "spawned",
-        {{"session", q.session}, {"child", (*added)->id}, {"pid", std::int64_t{(*added)->pid}}});
+    log_.debug("spawned", {{"session", q.session.value()},
+                           {"child", (*added)->id.value()},
+                           {"pid", std::int64_t{(*added)->process.pid()}}});
     return added;
 }
 
@@ -187,11 +186,11 @@ void server::answer(const queued_spawn& q, const result<child*>& r) {
     if (s == nullptr) return;
     if (q.batch) return answer_item(q, r);
     v1::ServerMessage reply;
-    reply.set_request_id(q.request_id);
+    reply.set_request_id(q.request_id.value());
     to_wire(r, 1, *reply.mutable_spawn());
     if (!r) return s->send(reply);
     reply.add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
-    const int pidfd = (*r)->pidfd.get();
+    const int pidfd = (*r)->process.pidfd();
     s->send(reply, {&pidfd, 1});
 }
 
@@ -207,10 +206,10 @@ void server::answer_item(const queued_spawn& q, const result<child*>& r) {
     if (--b.left != 0) return;
     int pidfds[ipc::k_max_batch];
     std::size_t n = 0;
-    for (const std::uint64_t id : b.children) pidfds[n++] = children_.find(id)->pidfd.get();
+    for (const child_id id : b.children) pidfds[n++] = children_.find(id)->process.pidfd();
     session* s = find(q.session);
     s->send(b.reply, {pidfds, n});
-    for (const std::uint64_t id : b.children) {
+    for (const child_id id : b.children) {
         child* c = children_.find(id);  // gone when the send ended the session
         if (c == nullptr) continue;
         c->reply_pending = false;
@@ -239,19 +238,19 @@ void server::arm_hold_timer() {
 
 void server::release_held(child& c) {
     v1::ServerMessage reply;
-    reply.set_request_id(std::exchange(c.held_request, 0));
+    reply.set_request_id(std::exchange(c.held_request, {}).value());
     session* s = find(c.session);
     if (s == nullptr) return;
     v1::Spawned& spawned = *reply.mutable_spawn()->mutable_spawned();
-    spawned.set_child(c.id);
-    spawned.set_pid(c.pid);
+    spawned.set_child(c.id.value());
+    spawned.set_pid(c.process.pid());
     if (c.exit) {
         to_wire(c, *spawned.mutable_exit());
         return s->send(reply);
     }
     spawned.set_pidfd_descriptor(1);
     reply.add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
-    const int pidfd = c.pidfd.get();
+    const int pidfd = c.process.pidfd();
     s->send(reply, {&pidfd, 1});
 }
 
@@ -259,7 +258,7 @@ void server::expire_holds() {
     const auto now = std::chrono::steady_clock::now();
     while (!holds_.empty()) {
         child* c = children_.find(holds_.front().second);
-        const bool waits = c != nullptr && c->held_request != 0;
+        const bool waits = c != nullptr && c->held_request;
         if (waits && holds_.front().first > now) break;
         holds_.pop_front();
         if (waits) release_held(*c);
@@ -277,21 +276,22 @@ void server::tell_exit(child& c) {
 }
 
 void server::child_exited(child& c) {
-    log_.debug("exited", {{"child", c.id}, {"wait_status", std::int64_t{c.exit->wait_status}}});
-    if (c.generation != 0) templates_.child_ended(c.generation, c.id);
-    if (c.process_of != 0) {
+    log_.debug("exited",
+               {{"child", c.id.value()}, {"wait_status", std::int64_t{c.exit->wait_status}}});
+    if (c.generation) templates_.child_ended(c.generation, c.id);
+    if (c.process_of) {
         templates_.process_ended(c.process_of, c.exit->wait_status);
         return children_.forget(c.id);
     }
-    if (c.held_request != 0)
+    if (c.held_request)
         release_held(c);
     else if (!c.reply_pending)
         tell_exit(c);
     const bool told = tell_waiters(c);
-    const std::uint64_t id = c.id;
+    const child_id id = c.id;
     lifetimes_.child_exited(c);
     child* left = children_.find(id);
-    if (left == nullptr || left->session != 0) return;
+    if (left == nullptr || left->session) return;
     if (told || (!left->lifetime.keep && !lifetimes_.ending(id))) {
         left->acknowledged = true;
         return forget_if_done(*left);
@@ -309,7 +309,7 @@ bool server::tell_waiters(child& c) {
         told = true;
         --s->waits;
         v1::ServerMessage reply;
-        reply.set_request_id(w.request);
+        reply.set_request_id(w.request.value());
         to_wire(c, *reply.mutable_wait()->mutable_exit());
         s->send(reply);
     }
@@ -321,8 +321,8 @@ bool server::tell_waiters(child& c) {
 // session ends, when its lifetime is for them.
 void server::forget_if_done(child& c) {
     if (!c.exit || lifetimes_.ending(c.id)) return;
-    if (c.session != 0 && !c.acknowledged) return;
-    if (c.session != 0 && !c.lifetime.keep && c.lifetime.target != signal_target::process &&
+    if (c.session && !c.acknowledged) return;
+    if (c.session && !c.lifetime.keep && c.lifetime.target != signal_target::process &&
         lifetimes_.anyone_left(c))
         return;
     if (session* s = find(c.session)) --s->children;

@@ -6,9 +6,9 @@ namespace cleanfork::daemon {
 
 // False: it is not about templates.
 bool server::on_template_message(session& s, ipc::decoded<v1::ClientMessage>& m) {
-    const std::uint64_t request = m.message.request_id();
+    const request_id request(m.message.request_id());
     v1::ServerMessage reply;
-    reply.set_request_id(request);
+    reply.set_request_id(request.value());
     result<void> done;
     switch (m.message.body_case()) {
         case v1::ClientMessage::kAddTemplate:
@@ -48,11 +48,12 @@ result<void> server::add_template(session& s, ipc::decoded<v1::ClientMessage>& m
     if (auto ready = orphans_.adopt_from_now_on(); !ready) return ready;
     std::vector<int> purposes(m.message.descriptors().begin(), m.message.descriptors().end());
     return templates_.add(*m.message.mutable_add_template(), std::move(purposes),
-                          std::move(m.descriptors), s.base, s.id(), m.message.request_id());
+                          std::move(m.descriptors), s.base, s.id(),
+                          request_id(m.message.request_id()));
 }
 
-void server::template_settled(std::uint64_t session_id, v1::ServerMessage reply) {
-    if (session* s = find(session_id)) s->send(reply);
+void server::template_settled(session_id id, v1::ServerMessage reply) {
+    if (session* s = find(id)) s->send(reply);
 }
 
 result<void> server::add_early_template(const std::string& name, int pid, unique_fd control) {

@@ -14,10 +14,6 @@
 #include "forkserver/spawn/steps.hpp"
 #include "ipc/base/sys.hpp"
 
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
-
 namespace cleanfork::spawn {
 
 namespace {
@@ -113,23 +109,20 @@ result<spawned> launcher::launch(prepared& p) {
     spawned s;
     int pidfd = -1;
     s.started_ns = ipc::monotonic_ns();
-    s.pid = into_cgroup ? clone_into_cgroup(context, pidfd) : clone_sharing_memory(context, pidfd);
-    if (s.pid < 0) {
+    const int pid =
+        into_cgroup ? clone_into_cgroup(context, pidfd) : clone_sharing_memory(context, pidfd);
+    if (pid < 0) {
         const int e = errno;
         if (into_cgroup && is_about_cgroup(e))
             return ipc::fail(step::cgroup, e, p.object_of(step::cgroup, -1));
         return ipc::fail(step::clone, e, {});
     }
-    s.pidfd = unique_fd(pidfd);
+    s.process = {pid, unique_fd(pidfd)};
     if (report.failed_step == 0) {
-        s.pidfd = own_descriptor(std::move(s.pidfd));
+        s.process = own_process(std::move(s.process));
         return s;
     }
-    siginfo_t ended{};
-    ipc::retry([&] {
-        return ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(s.pidfd.get()), &ended,
-                        WEXITED);
-    });
+    (void)s.process.reap(0);
     const auto failed = static_cast<step>(report.failed_step);
     return ipc::fail(failed, report.error_number, p.object_of(failed, report.index));
 }

@@ -13,12 +13,12 @@
 
 #include "forkserver/spawn/plan.hpp"
 #include "ipc/base/features.hpp"
+#include "ipc/base/process_ref.hpp"
 
 namespace cleanfork::spawn {
 
 struct spawned {
-    pid_t pid = 0;
-    unique_fd pidfd;
+    ipc::process_ref process;
     std::uint64_t started_ns = 0;  // CLOCK_MONOTONIC
 };
 
@@ -43,6 +43,10 @@ public:
 
     // Moves a long-lived descriptor of the forkserver above those of requests.
     [[nodiscard]] unique_fd own_descriptor(unique_fd fd) const noexcept;
+    [[nodiscard]] ipc::process_ref own_process(ipc::process_ref p) const noexcept {
+        const pid_t pid = p.pid();
+        return {pid, own_descriptor(std::move(p).take_pidfd())};
+    }
 
 private:
     launcher() = default;

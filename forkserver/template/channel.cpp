@@ -5,7 +5,7 @@
 
 #include <exception>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/message.hpp"
 

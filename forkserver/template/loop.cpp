@@ -19,6 +19,7 @@
 #include "forkserver/template/forked_child.hpp"
 #include "forkserver/template/notes.hpp"
 #include "forkserver/template/order.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/usage.hpp"
 

@@ -15,12 +15,8 @@
 #include <memory>
 #include <sstream>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
-
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
 
 namespace cleanfork::ipc {
 

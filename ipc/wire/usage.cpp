@@ -1,7 +1,5 @@
 #include "ipc/wire/usage.hpp"
 
-#include <csignal>
-
 namespace cleanfork::ipc {
 
 namespace {
@@ -14,17 +12,6 @@ std::uint64_t microseconds(const timeval& t) noexcept {
 std::uint64_t counted(long v) noexcept { return v < 0 ? 0U : static_cast<std::uint64_t>(v); }
 
 }  // namespace
-
-int wait_status_of(const siginfo_t& info) noexcept {
-    if (info.si_code == CLD_EXITED) return W_EXITCODE(info.si_status, 0);
-    return info.si_status | (info.si_code == CLD_DUMPED ? WCOREFLAG : 0);
-}
-
-std::string ended_how(int wait_status) {
-    if (WIFSIGNALED(wait_status))
-        return "was killed by signal " + std::to_string(WTERMSIG(wait_status));
-    return "exited with " + std::to_string(WEXITSTATUS(wait_status));
-}
 
 void to_wire(const rusage& u, v1::Usage& w) {
     w.set_user_us(microseconds(u.ru_utime));

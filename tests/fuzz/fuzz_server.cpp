@@ -14,7 +14,7 @@
 #include <set>
 
 #include "forkserver/daemon/server.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "tests/fuzz/seeds.hpp"
 

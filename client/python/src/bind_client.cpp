@@ -15,7 +15,7 @@
 #include "client/src/requests/call.hpp"
 #include "client/src/requests/spawn.hpp"
 #include "client/src/requests/template_request.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 
 namespace cleanfork::python {
 

@@ -7,7 +7,7 @@
 
 #include "client/python/src/bind_convert.hpp"
 #include "client/python/src/interruptible.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::python {

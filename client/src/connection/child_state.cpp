@@ -3,7 +3,7 @@
 #include <fcntl.h>
 
 #include "client/src/connection/connection.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::detail {

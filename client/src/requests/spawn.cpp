@@ -1,6 +1,6 @@
 #include "client/src/requests/spawn.hpp"
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/wire/limits.hpp"
 
 namespace cleanfork::detail {

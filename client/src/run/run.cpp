@@ -1,6 +1,6 @@
 #include "client/src/run/run.hpp"
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 
 namespace cleanfork::detail {
 

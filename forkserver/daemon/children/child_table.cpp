@@ -1,30 +1,19 @@
 #include "forkserver/daemon/children/child_table.hpp"
 
 #include <sys/epoll.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <csignal>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/usage.hpp"
-
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
 
 namespace cleanfork::daemon {
 
 namespace {
 
 constexpr int k_exits_at_once = 256;
-
-// The raw call: libc's waitid has no place for the rusage.
-long wait_pidfd(int pidfd, siginfo_t& info, rusage& usage, int options) noexcept {
-    return ipc::retry(
-        [&] { return ::syscall(SYS_waitid, P_PIDFD, pidfd, &info, options, &usage); });
-}
 
 }  // namespace
 
@@ -43,38 +32,36 @@ result<unique_fd> child_table::create_watch() {
 }
 
 result<child*> child_table::add(child c) {
-    c.id = next_id_++;
+    c.id = next_id_.take_next();
     epoll_event event{};
     event.events = EPOLLIN;
-    event.data.u64 = c.id;
-    if (::epoll_ctl(watch_.native_handle(), EPOLL_CTL_ADD, c.pidfd.get(), &event) != 0) {
+    event.data.u64 = c.id.value();
+    if (::epoll_ctl(watch_.native_handle(), EPOLL_CTL_ADD, c.process.pidfd(), &event) != 0) {
         const int e = errno;
-        ipc::pidfd_signal(c.pidfd.get(), SIGKILL);
-        siginfo_t info{};
-        rusage usage{};
-        wait_pidfd(c.pidfd.get(), info, usage, WEXITED);
+        c.process.signal(SIGKILL);
+        (void)c.process.reap(0);
         return ipc::fail(step::prepare, e, "pidfd",
                          "the child could not be watched and was killed");
     }
     ++alive_;
     c.watched = true;
-    const std::uint64_t id = c.id;
+    const child_id id = c.id;
     return &children_.emplace_hint(children_.end(), id, std::move(c))->second;
 }
 
-child* child_table::find(std::uint64_t id) {
+child* child_table::find(child_id id) {
     const auto at = children_.find(id);
     return at == children_.end() ? nullptr : &at->second;
 }
 
-void child_table::forget(std::uint64_t id) { children_.erase(id); }
+void child_table::forget(child_id id) { children_.erase(id); }
 
 void child_table::each(const std::function<void(child&)>& f) {
     for (auto& [id, c] : children_) f(c);
 }
 
-std::vector<std::uint64_t> child_table::of_session(std::uint64_t session) const {
-    std::vector<std::uint64_t> ids;
+std::vector<child_id> child_table::of_session(session_id session) const {
+    std::vector<child_id> ids;
     for (const auto& [id, c] : children_)
         if (c.session == session) ids.push_back(id);
     return ids;
@@ -94,16 +81,16 @@ void child_table::drain() {
     for (;;) {
         const int n = ::epoll_wait(watch_.native_handle(), events, k_exits_at_once, 0);
         for (int i = 0; i < n; ++i)
-            if (child* c = find(events[i].data.u64)) reap_if_ended(*c);
+            if (child* c = find(child_id(events[i].data.u64))) reap_if_ended(*c);
         if (n < k_exits_at_once) break;
     }
     on_drained_();
 }
 
 child* child_table::add_of_template(child c) {
-    c.id = next_id_++;
+    c.id = next_id_.take_next();
     ++alive_;
-    const std::uint64_t id = c.id;
+    const child_id id = c.id;
     return &children_.emplace_hint(children_.end(), id, std::move(c))->second;
 }
 
@@ -117,24 +104,24 @@ void child_table::adopt(child& c) {
     if (c.exit || c.watched) return;
     epoll_event event{};
     event.events = EPOLLIN;
-    event.data.u64 = c.id;
+    event.data.u64 = c.id.value();
     // Without memory for the watch it is killed, and found with the orphans.
-    c.watched = ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_ADD, c.pidfd.get(), &event) == 0;
-    if (!c.watched) ipc::pidfd_signal(c.pidfd.get(), SIGKILL);
+    c.watched = ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_ADD, c.process.pidfd(), &event) == 0;
+    if (!c.watched) c.process.signal(SIGKILL);
 }
 
 void child_table::reap_if_ended(child& c) {
     if (c.exit) return;
-    siginfo_t info{};
-    rusage usage{};
-    const bool waited = wait_pidfd(c.pidfd.get(), info, usage, WEXITED | WNOHANG) == 0;
-    if (waited && info.si_pid == 0) return;
-    child_exit e{0, usage, ipc::monotonic_ns() - c.started_ns, {}};
-    if (waited) {
-        e.wait_status = ipc::wait_status_of(info);
+    const ipc::reaped r = c.process.reap(WNOHANG);
+    if (r.is_child && !r.end) return;
+    child_exit e;
+    e.wall_ns = ipc::monotonic_ns() - c.started_ns;
+    if (r.end) {
+        e.wait_status = r.end->wait_status;
+        e.usage = r.end->usage;
     } else {
         // A template reaped it and was killed before it could tell.
-        const auto status = ipc::pidfd_exit_status(c.pidfd.get());
+        const auto status = ipc::pidfd_exit_status(c.process.pidfd());
         e.known = status.has_value();
         e.wait_status = status.value_or(0);
     }
@@ -143,7 +130,7 @@ void child_table::reap_if_ended(child& c) {
 
 void child_table::exited(child& c, child_exit e) {
     // The client holds a copy of the pidfd, so closing ours would not end the watch.
-    if (c.watched) ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_DEL, c.pidfd.get(), nullptr);
+    if (c.watched) ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_DEL, c.process.pidfd(), nullptr);
     c.exit = std::move(e);
     --alive_;
     ++exited_total_;
@@ -151,7 +138,7 @@ void child_table::exited(child& c, child_exit e) {
 }
 
 void to_wire(const child& c, v1::Exit& out) {
-    out.set_child(c.id);
+    out.set_child(c.id.value());
     if (!c.exit) return;
     const int status = c.exit->wait_status;
     if (!c.exit->known)

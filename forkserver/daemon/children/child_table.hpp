@@ -17,6 +17,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "forkserver/daemon/ids.hpp"
+#include "ipc/base/process_ref.hpp"
+
 namespace cleanfork::daemon {
 
 enum class signal_target { process, group, cgroup };
@@ -38,15 +41,14 @@ struct child_exit {
 
 // A request that waits for the exit: of a session that may have ended since.
 struct exit_waiter {
-    std::uint64_t session;
-    std::uint64_t request;
+    session_id session;
+    request_id request;
 };
 
 struct child {
-    std::uint64_t id = 0;
-    pid_t pid = 0;
-    unique_fd pidfd;
-    std::uint64_t session = 0;  // 0: kept beyond its session
+    child_id id;
+    ipc::process_ref process;
+    session_id session;  // none: kept beyond its session
     bool leads_group = false;
     unique_fd cgroup;
     child_lifetime lifetime;
@@ -54,12 +56,12 @@ struct child {
     std::string command;
     std::optional<child_exit> exit;
     bool acknowledged = false;
-    std::uint64_t held_request = 0;  // the spawn reply that waits for the exit
-    bool reply_pending = false;      // of its batch: the exit is told after it
-    bool watched = false;            // through its pidfd
-    std::uint64_t generation = 0;    // that forked it; 0: the forkserver did
-    std::uint64_t process_of = 0;    // the generation whose process it is
-    std::string template_name;       // of a call
+    request_id held_request;     // the spawn reply that waits for the exit
+    bool reply_pending = false;  // of its batch: the exit is told after it
+    bool watched = false;        // through its pidfd
+    generation_id generation;    // that forked it; none: the forkserver did
+    generation_id process_of;    // the generation whose process it is
+    std::string template_name;   // of a call
     std::vector<exit_waiter> waiters;
 };
 
@@ -90,15 +92,15 @@ public:
         on_drained_();
     }
 
-    child* find(std::uint64_t id);
-    void forget(std::uint64_t id);
+    child* find(child_id id);
+    void forget(child_id id);
 
     [[nodiscard]] std::size_t alive() const noexcept { return alive_; }
     [[nodiscard]] std::size_t size() const noexcept { return children_.size(); }
     [[nodiscard]] std::uint64_t exited_total() const noexcept { return exited_total_; }
     // In the order of their ids. The callback must not add or forget.
     void each(const std::function<void(child&)>& f);
-    [[nodiscard]] std::vector<std::uint64_t> of_session(std::uint64_t session) const;
+    [[nodiscard]] std::vector<child_id> of_session(session_id session) const;
 
 private:
     void await();
@@ -109,8 +111,8 @@ private:
     boost::asio::posix::stream_descriptor watch_;
     std::function<void(child&)> on_exit_;
     std::function<void()> on_drained_;
-    std::map<std::uint64_t, child> children_;
-    std::uint64_t next_id_ = 1;
+    std::map<child_id, child> children_;
+    child_id next_id_{1};
     std::size_t alive_ = 0;
     std::uint64_t exited_total_ = 0;
 };

@@ -15,7 +15,7 @@ constexpr std::chrono::milliseconds k_rare_look{1000};
 }  // namespace
 
 lifetimes::lifetimes(boost::asio::io_context& io, child_table& children,
-                     const ipc::feature_set& features, std::function<void(std::uint64_t)> on_ended)
+                     const ipc::feature_set& features, std::function<void(child_id)> on_ended)
     : timer_(io),
       children_(children),
       group_by_pidfd_(features.has(ipc::feature::pidfd_signal_group)),
@@ -55,7 +55,7 @@ void lifetimes::child_exited(child& c) {
     look_after(c.id);
 }
 
-void lifetimes::finish(std::uint64_t id) {
+void lifetimes::finish(child_id id) {
     const auto at = ending_.find(id);
     deadlines_.erase({at->second.deadline, id});
     ending_.erase(at);
@@ -63,7 +63,7 @@ void lifetimes::finish(std::uint64_t id) {
     on_ended_(id);
 }
 
-void lifetimes::look_after(std::uint64_t id) {
+void lifetimes::look_after(child_id id) {
     leaderless_.insert(id);
     look_interval_ = k_first_look;
     arm_look();
@@ -78,8 +78,8 @@ void lifetimes::arm_look() {
 }
 
 void lifetimes::look() {
-    const std::vector<std::uint64_t> ids(leaderless_.begin(), leaderless_.end());
-    for (const std::uint64_t id : ids) {
+    const std::vector<child_id> ids(leaderless_.begin(), leaderless_.end());
+    for (const child_id id : ids) {
         const child* c = children_.find(id);
         if (c != nullptr && !anyone_left(*c)) finish(id);
     }
@@ -101,7 +101,7 @@ void lifetimes::arm() {
 void lifetimes::expire() {
     armed_for_ = clock::time_point::max();
     while (!deadlines_.empty() && deadlines_.begin()->first <= clock::now()) {
-        const std::uint64_t id = deadlines_.begin()->second;
+        const child_id id = deadlines_.begin()->second;
         deadlines_.erase(deadlines_.begin());
         child* c = children_.find(id);
         if (c == nullptr) {

@@ -19,7 +19,7 @@ class lifetimes {
 public:
     // `on_ended(id)`: nobody of this child's target is left; it may be forgotten.
     lifetimes(boost::asio::io_context& io, child_table& children, const ipc::feature_set& features,
-              std::function<void(std::uint64_t)> on_ended);
+              std::function<void(child_id)> on_ended);
 
     // Sends the lifetime's signal (SIGKILL at once with a grace of 0, or when
     // `at_once`). A child that is being ended already is only made to hurry.
@@ -30,15 +30,15 @@ public:
     void child_exited(child& c);
 
     [[nodiscard]] bool idle() const noexcept { return ending_.empty(); }
-    [[nodiscard]] bool ending(std::uint64_t id) const { return ending_.contains(id); }
+    [[nodiscard]] bool ending(child_id id) const { return ending_.contains(id); }
 
     int signal(const child& c, int number, signal_target target) const;
     [[nodiscard]] bool anyone_left(const child& c) const;
 
 private:
     using clock = std::chrono::steady_clock;
-    void finish(std::uint64_t id);
-    void look_after(std::uint64_t id);
+    void finish(child_id id);
+    void look_after(child_id id);
     void arm_look();
     void look();
     void arm();
@@ -55,13 +55,13 @@ private:
     child_table& children_;
     bool group_by_pidfd_;
     bool cgroup_kill_;
-    std::function<void(std::uint64_t)> on_ended_;
-    std::map<std::uint64_t, ending_child> ending_;
-    std::set<std::pair<clock::time_point, std::uint64_t>> deadlines_;
+    std::function<void(child_id)> on_ended_;
+    std::map<child_id, ending_child> ending_;
+    std::set<std::pair<clock::time_point, child_id>> deadlines_;
     clock::time_point armed_for_ = clock::time_point::max();
     // Of the ending ones, those whose leader has exited while others of the group or
     // cgroup live: these are no children of ours, so that we must look for their end.
-    std::set<std::uint64_t> leaderless_;
+    std::set<child_id> leaderless_;
     boost::asio::steady_timer look_timer_;
     clock::duration look_interval_{};
 };

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "forkserver/daemon/children/child_table.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
@@ -76,10 +76,10 @@ int signal_cgroup(const child& c, int signal, bool cgroup_kill) {
 
 int signal_group(const child& c, int signal, bool by_pidfd) {
     if (!c.leads_group) return EINVAL;
-    if (by_pidfd) return ipc::pidfd_signal_group(c.pidfd.get(), signal);
+    if (by_pidfd) return c.process.signal_group(signal);
     // The number is the group's for sure only while the leader is unreaped.
     if (c.exit) return ESRCH;
-    return ::kill(-c.pid, signal) == 0 ? 0 : errno;
+    return ::kill(-c.process.pid(), signal) == 0 ? 0 : errno;
 }
 
 }  // namespace
@@ -91,7 +91,7 @@ int signal_child(const child& c, int signal, signal_target target, bool by_pidfd
         case signal_target::cgroup: return signal_cgroup(c, signal, cgroup_kill);
         case signal_target::process: break;
     }
-    return c.exit ? ESRCH : ipc::pidfd_signal(c.pidfd.get(), signal);
+    return c.exit ? ESRCH : c.process.signal(signal);
 }
 
 bool anyone_left(const child& c, bool by_pidfd) {

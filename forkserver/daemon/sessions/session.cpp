@@ -23,8 +23,7 @@ bool passes(int e) noexcept { return e == ETOOMANYREFS || e == ENOBUFS || e == E
 
 }  // namespace
 
-session::session(boost::asio::io_context& io, unique_fd socket, std::uint64_t id,
-                 session_owner& owner)
+session::session(boost::asio::io_context& io, unique_fd socket, session_id id, session_owner& owner)
     : socket_(io, socket.release()), retry_(io), id_(id), owner_(owner) {}
 
 bool session::congested() const noexcept { return queue_.size() >= ipc::k_max_unsent_packets; }
@@ -71,7 +70,7 @@ bool session::refuse(std::string_view body) {
     if (body.empty() || !m.ParseFromArray(body.data(), static_cast<int>(body.size())) ||
         m.request_id() == 0)
         return false;
-    send_failure(m.request_id(),
+    send_failure(request_id(m.request_id()),
                  ipc::fail(step::quota, EMFILE, "descriptors",
                            "RESOURCE_EXHAUSTED: the forkserver may have no more, and the request's "
                            "were cut: raise its RLIMIT_NOFILE"));
@@ -84,7 +83,7 @@ void session::send(const v1::ServerMessage& message, std::span<const int> descri
     if (!e) {
         // Too large, or no descriptor or memory for a large body: the caller learns that instead.
         if (message.request_id() != 0 && !message.has_failure())
-            send_failure(message.request_id(), e.error());
+            send_failure(request_id(message.request_id()), e.error());
         return;
     }
     if (queue_.empty() && transmit(*e, descriptors)) return;
@@ -98,9 +97,9 @@ void session::send(const v1::ServerMessage& message, std::span<const int> descri
     await_room();
 }
 
-void session::send_failure(std::uint64_t request, const failure& f) {
+void session::send_failure(request_id request, const failure& f) {
     v1::ServerMessage m;
-    m.set_request_id(request);
+    m.set_request_id(request.value());
     ipc::to_wire(f, *m.mutable_failure());
     send(m);
 }

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "forkserver/daemon/ids.hpp"
 #include "forkserver/spawn/plan.hpp"
 #include "ipc/wire/message.hpp"
 #include "ipc/wire/packet.hpp"
@@ -37,17 +38,17 @@ protected:
 
 class session : public std::enable_shared_from_this<session> {
 public:
-    session(boost::asio::io_context& io, unique_fd socket, std::uint64_t id, session_owner& owner);
+    session(boost::asio::io_context& io, unique_fd socket, session_id id, session_owner& owner);
 
     void start() { read(); }
 
-    [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+    [[nodiscard]] session_id id() const noexcept { return id_; }
     [[nodiscard]] bool ended() const noexcept { return ended_; }
 
     // Sends now, or queues (with copies of the borrowed descriptors) when the
     // client does not read; while too much is queued, nothing more is read from it.
     void send(const v1::ServerMessage& message, std::span<const int> descriptors = {});
-    void send_failure(std::uint64_t request, const failure& f);
+    void send_failure(request_id request, const failure& f);
 
     // Exit events are gathered and sent by flush_exits(), many in a packet.
     void add_exit(v1::Exit exit) { exits_.push_back(std::move(exit)); }
@@ -88,7 +89,7 @@ private:
 
     boost::asio::posix::stream_descriptor socket_;
     boost::asio::steady_timer retry_;
-    std::uint64_t id_;
+    session_id id_;
     session_owner& owner_;
     ipc::receiver receiver_;
     std::deque<outgoing> queue_;

@@ -5,19 +5,18 @@
 #include <csignal>
 
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/defaults.hpp"
 
 namespace cleanfork::daemon {
 
 namespace {
 
-constexpr std::chrono::milliseconds k_default_grace{5000};
-
 child_lifetime lifetime_of(const v1::SpawnRequest& r) {
     const v1::Lifetime& l = r.lifetime();
     child_lifetime out;
     out.keep = l.keep();
-    out.signal = l.signal() != 0 ? l.signal() : SIGTERM;
-    out.grace = l.has_grace_ms() ? std::chrono::milliseconds(l.grace_ms()) : k_default_grace;
+    out.signal = l.signal() != 0 ? l.signal() : ipc::k_default_end_signal;
+    out.grace = l.has_grace_ms() ? std::chrono::milliseconds(l.grace_ms()) : ipc::k_default_grace;
     out.target = l.target() == v1::SIGNAL_TARGET_GROUP    ? signal_target::group
                  : l.target() == v1::SIGNAL_TARGET_CGROUP ? signal_target::cgroup
                                                           : signal_target::process;
@@ -54,7 +53,7 @@ void spawn_queue::push(queued_spawn s) {
 
 std::optional<queued_spawn> spawn_queue::pop() {
     while (!turns_.empty()) {
-        const std::uint64_t session = turns_.front();
+        const session_id session = turns_.front();
         turns_.pop_front();
         const auto at = sessions_.find(session);
         if (at == sessions_.end() || at->second.spawns.empty()) continue;
@@ -73,14 +72,14 @@ std::optional<queued_spawn> spawn_queue::pop() {
     return std::nullopt;
 }
 
-std::vector<queued_spawn> spawn_queue::remove(std::uint64_t session, std::uint64_t request_id) {
+std::vector<queued_spawn> spawn_queue::remove(session_id session, request_id request) {
     std::vector<queued_spawn> taken;
     const auto at = sessions_.find(session);
     if (at == sessions_.end()) return taken;
     lane& l = at->second;
     std::deque<queued_spawn> rest;
     for (queued_spawn& s : l.spawns) {
-        if (s.request_id != request_id) {
+        if (s.request_id != request) {
             rest.push_back(std::move(s));
             continue;
         }
@@ -97,7 +96,7 @@ std::vector<queued_spawn> spawn_queue::remove(std::uint64_t session, std::uint64
     return taken;
 }
 
-queue_usage spawn_queue::usage(std::uint64_t session) const {
+queue_usage spawn_queue::usage(session_id session) const {
     const auto at = sessions_.find(session);
     return at == sessions_.end() ? queue_usage{} : at->second.usage;
 }

@@ -22,13 +22,13 @@ namespace cleanfork::daemon {
 // The reply of a batch, filled as its items are done.
 struct batch {
     v1::ServerMessage reply;
-    std::vector<std::uint64_t> children;  // spawned so far
+    std::vector<child_id> children;  // spawned so far
     std::size_t left = 0;
 };
 
 struct queued_spawn {
-    std::uint64_t session = 0;
-    std::uint64_t request_id = 0;
+    session_id session;
+    daemon::request_id request_id;
     std::unique_ptr<v1::SpawnRequest> request;
     std::vector<int> purposes;  // of all descriptors of the packet
     spawn::shared_descriptors descriptors;
@@ -38,7 +38,7 @@ struct queued_spawn {
     std::size_t bytes = 0;
     std::chrono::microseconds hold{};  // of the reply
     std::uint64_t began_ns = 0;        // of a call: when its template was asked
-    std::uint64_t becomes = 0;         // a call whose child becomes the process of this generation
+    generation_id becomes;             // a call whose child becomes the process of this generation
 };
 
 // The child a request asks for, before its process exists.
@@ -61,13 +61,13 @@ public:
     std::optional<queued_spawn> pop();
 
     // Takes out the spawns of one request, or of a whole session.
-    std::vector<queued_spawn> remove(std::uint64_t session, std::uint64_t request_id);
-    void remove_session(std::uint64_t session) {
+    std::vector<queued_spawn> remove(session_id session, request_id request);
+    void remove_session(session_id session) {
         sessions_.erase(session);
         std::erase(turns_, session);
     }
 
-    [[nodiscard]] queue_usage usage(std::uint64_t session) const;
+    [[nodiscard]] queue_usage usage(session_id session) const;
     [[nodiscard]] std::size_t size() const;
     [[nodiscard]] bool empty() const { return size() == 0; }
 
@@ -76,8 +76,8 @@ private:
         std::deque<queued_spawn> spawns;
         queue_usage usage;
     };
-    std::unordered_map<std::uint64_t, lane> sessions_;
-    std::deque<std::uint64_t> turns_;  // sessions with spawns, each once; stale ones are skipped
+    std::unordered_map<session_id, lane> sessions_;
+    std::deque<session_id> turns_;  // sessions with spawns, each once; stale ones are skipped
 };
 
 }  // namespace cleanfork::daemon

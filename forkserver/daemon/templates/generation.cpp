@@ -9,7 +9,7 @@
 #include <csignal>
 #include <cstring>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 #include "ipc/wire/usage.hpp"
@@ -27,7 +27,7 @@ constexpr std::chrono::seconds k_to_end{1};
 
 generation::generation(boost::asio::io_context& io, const spawn::launcher& launcher,
                        generation_owner& owner, std::shared_ptr<const template_spec> spec,
-                       std::uint64_t id, std::uint32_t number, unique_fd control,
+                       generation_id id, std::uint32_t number, unique_fd control,
                        unique_fd messages)
     : launcher_(launcher),
       owner_(owner),
@@ -43,7 +43,7 @@ generation::generation(boost::asio::io_context& io, const spawn::launcher& launc
 
 generation::~generation() { *here_ = false; }
 
-void generation::process_began(std::uint64_t child, int pid, int pidfd) {
+void generation::process_began(child_id child, int pid, int pidfd) {
     process_ = child;
     pid_ = pid;
     pidfd_ = pidfd;
@@ -77,7 +77,7 @@ void generation::call(queued_spawn q) {
 // still being forked is nearer than another fork behind it.
 bool generation::call_warm(queued_spawn& q) {
     while (!warm_children_.empty()) {
-        const std::uint64_t sequence = warm_children_.front();
+        const sequence_number sequence = warm_children_.front();
         warm_children_.pop_front();
         const auto at = slots_.find(sequence);
         if (at == slots_.end() || !at->second.warm || at->second.at == slot::stage::unwanted)
@@ -123,10 +123,11 @@ result<void> generation::order_fork(bool warm, std::optional<queued_spawn>& q) {
     if (!pair) return pair.error();
     if (q)
         if (auto sent = send_request(pair->first.get(), *q); !sent) return sent;
-    const templates::order o{templates::order_kind::fork, warm ? 1U : 0U, next_sequence_};
+    const templates::order o{templates::order_kind::fork, warm ? 1U : 0U, next_sequence_.value()};
     const int channel = pair->second.get();
     struct stat st {};
-    if (::fstat(channel, &st) == 0) channels_[next_sequence_ % channels_.size()] = st.st_ino;
+    if (::fstat(channel, &st) == 0)
+        channels_[next_sequence_.value() % channels_.size()] = st.st_ino;
     const auto status = ipc::send_packet(
         control_.native_handle(), {reinterpret_cast<const char*>(&o), sizeof o}, {&channel, 1});
     if (status != ipc::send_status::sent)
@@ -142,7 +143,7 @@ result<void> generation::order_fork(bool warm, std::optional<queued_spawn>& q) {
         warm_children_.push_back(next_sequence_);
     }
     ++unstarted_;
-    slots_.emplace_hint(slots_.end(), next_sequence_++, std::move(s));
+    slots_.emplace_hint(slots_.end(), next_sequence_.take_next(), std::move(s));
     return {};
 }
 
@@ -150,7 +151,7 @@ result<void> generation::send_request(int channel, queued_spawn& q) {
     v1::ChildMessage m;
     v1::ChildRequest& run = *m.mutable_run();
     run.set_base(q.base->wire);
-    run.set_become_template(q.becomes != 0 ? 1 : 0);
+    run.set_become_template(q.becomes ? 1 : 0);
     std::vector<int> fds;
     fds.reserve(q.descriptors->size() + 1);
     for (const unique_fd& fd : *q.descriptors) fds.push_back(fd.get());
@@ -188,34 +189,34 @@ bool generation::refill() {
 }
 
 // Only the template can signal a child that has not told its pidfd yet.
-void generation::order_kill(std::uint64_t sequence) {
-    const templates::order o{templates::order_kind::kill, 0, sequence};
+void generation::order_kill(sequence_number sequence) {
+    const templates::order o{templates::order_kind::kill, 0, sequence.value()};
     if (alive_ && control_open_)
         (void)ipc::send_packet(control_.native_handle(),
                                {reinterpret_cast<const char*>(&o), sizeof o}, {});
 }
 
-std::vector<queued_spawn> generation::remove(std::uint64_t session, std::uint64_t request) {
+std::vector<queued_spawn> generation::remove(session_id session, request_id request) {
     std::vector<queued_spawn> taken;
     for (auto& [sequence, s] : slots_) {
-        if (!s.call || s.call->becomes != 0) continue;
-        if (session != 0 && s.call->session != session) continue;
-        if (request != 0 && s.call->request_id != request) continue;
+        if (!s.call || s.call->becomes) continue;
+        if (session && s.call->session != session) continue;
+        if (request && s.call->request_id != request) continue;
         taken.push_back(std::move(*s.call));
         s.call.reset();
         s.at = slot::stage::unwanted;
         --unstarted_;
-        if (s.pidfd)
-            ipc::pidfd_signal(s.pidfd.get(), SIGKILL);
+        if (s.process)
+            s.process.signal(SIGKILL);
         else
             order_kill(sequence);
     }
     return taken;
 }
 
-void generation::forget_child(std::uint64_t child) {
+void generation::forget_child(child_id child) {
     for (auto at = slots_.begin(); at != slots_.end(); ++at)
-        if (at->second.child == child && child != 0) {
+        if (at->second.child == child && child) {
             slots_.erase(at);
             return end_if_drained();
         }
@@ -276,7 +277,7 @@ void generation::kill() {
     close_warm();
     kill_process();
     for (auto& [sequence, s] : slots_)
-        if (s.pidfd && s.at != slot::stage::running) ipc::pidfd_signal(s.pidfd.get(), SIGKILL);
+        if (s.at != slot::stage::running) s.process.signal(SIGKILL);
 }
 
 void generation::fail_unstarted() {
@@ -302,7 +303,7 @@ void generation::process_ended(int wait_status) {
     // What it told before: statuses among it.
     drain_messages();
     if (control_open_ && !drain_control()) control_open_ = false;
-    std::vector<std::uint64_t> orphans;
+    std::vector<child_id> orphans;
     for (const auto& [sequence, s] : slots_)
         if (s.at == slot::stage::running) orphans.push_back(s.child);
     close_warm();
@@ -311,7 +312,7 @@ void generation::process_ended(int wait_status) {
         fail(ipc::fail(step::template_start, 0, spec_->name, how + " before it was ready"));
     else if (state_ == state::ready)
         fail(ipc::fail(step::fork, 0, spec_->name, how));
-    for (const std::uint64_t child : orphans) owner_.on_adopted(child);
+    for (const child_id child : orphans) owner_.on_adopted(child);
     if (!control_open_) fail_unstarted();
     owner_.on_change(*this);
 }
@@ -330,8 +331,8 @@ void generation::sweep(clock::time_point now) {
             ++at;
             continue;
         }
-        if (s.pidfd)
-            ipc::pidfd_signal(s.pidfd.get(), SIGKILL);
+        if (s.process)
+            s.process.signal(SIGKILL);
         else if (alive_)
             order_kill(at->first);
         else if (group_)
@@ -374,7 +375,7 @@ void generation::to_wire(v1::GenerationInfo& out) const {
             out.set_threads(static_cast<std::uint32_t>(counts->threads));
     for (const auto& [sequence, s] : slots_) {
         if (s.at == slot::stage::running) out.set_children(out.children() + 1);
-        if (s.at == slot::stage::parked) out.add_warm_pids(s.pid);
+        if (s.at == slot::stage::parked) out.add_warm_pids(s.process.pid());
     }
     for (const int fd : declared_) out.add_declared_descriptors(fd);
     out.set_unclean(unclean_);

@@ -52,12 +52,12 @@ public:
     virtual void on_state(generation& g, const failure& why) = 0;
     // The child of a call runs; gives the number it is known by from now on, 0 when
     // nobody wants it any more.
-    virtual std::uint64_t on_started(generation& g, queued_spawn q, int pid, unique_fd pidfd) = 0;
+    virtual child_id on_started(generation& g, queued_spawn q, ipc::process_ref process) = 0;
     virtual void on_call_failed(generation& g, queued_spawn q, const failure& why) = 0;
-    virtual void on_ended(std::uint64_t child, int wait_status, const rusage& usage,
+    virtual void on_ended(child_id child, int wait_status, const rusage& usage,
                           std::string error) = 0;
     // The template has ended before its child: the forkserver is its parent now.
-    virtual void on_adopted(std::uint64_t child) = 0;
+    virtual void on_adopted(child_id child) = 0;
     // There may be room for a call, or nothing left to wait for.
     virtual void on_change(generation& g) = 0;
 
@@ -72,14 +72,14 @@ public:
 
     // `control` and `messages` (its standard output and error) are the forkserver's ends.
     generation(boost::asio::io_context& io, const spawn::launcher& launcher,
-               generation_owner& owner, std::shared_ptr<const template_spec> spec, std::uint64_t id,
+               generation_owner& owner, std::shared_ptr<const template_spec> spec, generation_id id,
                std::uint32_t number, unique_fd control, unique_fd messages);
     generation(const generation&) = delete;
     generation& operator=(const generation&) = delete;
     ~generation();
 
     // Its process exists; `pidfd` is borrowed.
-    void process_began(std::uint64_t child, int pid, int pidfd);
+    void process_began(child_id child, int pid, int pidfd);
     // It has ended: what it left is drained, its children are given away.
     void process_ended(int wait_status);
 
@@ -96,17 +96,17 @@ public:
     void kill();
     // What was asked for by `session` (0: any; `request` 0: anything) and does not run yet.
     // The children are killed; gives the calls back.
-    std::vector<queued_spawn> remove(std::uint64_t session, std::uint64_t request);
+    std::vector<queued_spawn> remove(session_id session, request_id request);
     // The child is known to have ended.
-    void forget_child(std::uint64_t child);
+    void forget_child(child_id child);
     // Ends what took longer than it may.
     void sweep(clock::time_point now);
     [[nodiscard]] bool has_deadlines() const noexcept;
 
     [[nodiscard]] state now() const noexcept { return state_; }
-    [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+    [[nodiscard]] generation_id id() const noexcept { return id_; }
     [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
-    [[nodiscard]] std::uint64_t process() const noexcept { return process_; }
+    [[nodiscard]] child_id process() const noexcept { return process_; }
     [[nodiscard]] bool alive() const noexcept { return alive_; }
     [[nodiscard]] const template_spec& spec() const noexcept { return *spec_; }
     [[nodiscard]] const std::string& messages() const noexcept { return tail_; }
@@ -129,9 +129,8 @@ private:
         bool warm = false;
         std::optional<queued_spawn> call;
         unique_fd channel;  // while it waits for a request
-        int pid = 0;
-        unique_fd pidfd;
-        std::uint64_t child = 0;
+        ipc::process_ref process;
+        child_id child;
         clock::time_point deadline{};
     };
 
@@ -151,7 +150,7 @@ private:
     result<void> order_fork(bool warm, std::optional<queued_spawn>& q);
     [[nodiscard]] static result<void> send_request(int channel, queued_spawn& q);
     bool call_warm(queued_spawn& q);
-    void order_kill(std::uint64_t sequence);
+    void order_kill(sequence_number sequence);
     [[nodiscard]] bool leads_group() const noexcept;
     void kill_process();
     void close_warm();
@@ -162,13 +161,13 @@ private:
     const spawn::launcher& launcher_;
     generation_owner& owner_;
     std::shared_ptr<const template_spec> spec_;
-    const std::uint64_t id_;
+    const generation_id id_;
     const std::uint32_t number_;
     state state_ = state::starting;
     bool alive_ = false;
     bool control_open_ = true;
     clock::time_point closed_{};  // since when it is not
-    std::uint64_t process_ = 0;   // in the table of children
+    child_id process_;            // in the table of children
     int pid_ = 0;
     int pidfd_ = -1;
     boost::asio::posix::stream_descriptor control_;
@@ -185,13 +184,13 @@ private:
     // Of the process that has ended, for the children it left that have told nothing yet.
     unique_fd group_;
     bool group_is_shared_ = false;
-    std::map<std::uint64_t, slot> slots_;
+    std::map<sequence_number, slot> slots_;
     // Sequences, the oldest first. Stale ones are skipped.
-    std::deque<std::uint64_t> warm_children_;
+    std::deque<sequence_number> warm_children_;
     std::size_t unstarted_ = 0;  // slots in ordered or asked
     std::size_t warm_ = 0;       // slots that are or will be parked
     clock::time_point refill_from_{};
-    std::uint64_t next_sequence_ = 1;
+    sequence_number next_sequence_{1};
     clock::time_point started_ = clock::now();
     clock::time_point ready_since_{};
     std::uint64_t initialization_ns_ = 0;

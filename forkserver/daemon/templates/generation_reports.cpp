@@ -5,7 +5,7 @@
 
 #include "forkserver/daemon/templates/generation.hpp"
 #include "ipc/audit/audit.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/usage.hpp"
 
@@ -86,39 +86,37 @@ void generation::on_ready(const v1::TemplateReady& r) {
 }
 
 void generation::on_parked(const v1::ChildParked& p, std::vector<unique_fd>& fds) {
-    const auto at = slots_.find(p.sequence());
+    const auto at = slots_.find(sequence_number(p.sequence()));
     if (at == slots_.end() || fds.size() != 1) return;
     slot& s = at->second;
-    s.pid = p.pid();
-    s.pidfd = launcher_.own_descriptor(std::move(fds.front()));
+    s.process = launcher_.own_process({p.pid(), std::move(fds.front())});
     if (s.at == slot::stage::ordered) {
         --unstarted_;
         s.at = slot::stage::parked;
     } else if (s.at == slot::stage::unwanted) {
-        ipc::pidfd_signal(s.pidfd.get(), SIGKILL);
+        s.process.signal(SIGKILL);
     }
     owner_.on_change(*this);
 }
 
 void generation::on_child_started(const v1::ChildStarted& started, std::vector<unique_fd>& fds) {
-    const auto at = slots_.find(started.sequence());
+    const auto at = slots_.find(sequence_number(started.sequence()));
     if (at == slots_.end()) {
         if (!fds.empty()) ipc::pidfd_signal(fds.front().get(), SIGKILL);
         return;
     }
     slot& s = at->second;
-    s.pid = started.pid();
-    if (!fds.empty()) s.pidfd = std::move(fds.front());
+    if (!fds.empty()) s.process = {started.pid(), std::move(fds.front())};
     if (!s.call) {
-        if (s.pidfd) ipc::pidfd_signal(s.pidfd.get(), SIGKILL);
+        s.process.signal(SIGKILL);
         return;
     }
     --unstarted_;
     s.at = slot::stage::running;
     queued_spawn q = std::move(*s.call);
     s.call.reset();
-    s.child = owner_.on_started(*this, std::move(q), s.pid, std::move(s.pidfd));
-    if (s.child == 0)
+    s.child = owner_.on_started(*this, std::move(q), std::move(s.process));
+    if (!s.child)
         s.at = slot::stage::unwanted;
     else if (!alive_)
         owner_.on_adopted(s.child);
@@ -126,13 +124,13 @@ void generation::on_child_started(const v1::ChildStarted& started, std::vector<u
 }
 
 void generation::on_child_failed(const v1::ChildFailed& f) {
-    const auto at = slots_.find(f.sequence());
+    const auto at = slots_.find(sequence_number(f.sequence()));
     if (at == slots_.end()) return;
     slot& s = at->second;
     if (s.waits()) --unstarted_;
     if (s.warm) {
         --warm_;
-        std::erase(warm_children_, f.sequence());
+        std::erase(warm_children_, sequence_number(f.sequence()));
         refill_from_ = clock::now() + k_refill_pause;
     }
     s.warm = false;
@@ -148,14 +146,14 @@ void generation::on_child_failed(const v1::ChildFailed& f) {
 }
 
 void generation::on_child_ended(const v1::ChildEnded& e) {
-    const auto at = slots_.find(e.sequence());
+    const auto at = slots_.find(sequence_number(e.sequence()));
     if (at == slots_.end()) return;
     slot s = std::move(at->second);
     slots_.erase(at);
     if (s.waits()) --unstarted_;
     if (s.warm) {
         --warm_;
-        std::erase(warm_children_, e.sequence());
+        std::erase(warm_children_, sequence_number(e.sequence()));
         if (s.at == slot::stage::ordered) refill_from_ = clock::now() + k_refill_pause;
     }
     if (s.call) {
@@ -163,7 +161,7 @@ void generation::on_child_ended(const v1::ChildEnded& e) {
             *this, std::move(*s.call),
             ipc::fail(step::child_start, 0, spec_->name,
                       "its child " + ipc::ended_how(e.wait_status()) + " before it ran the entry"));
-    } else if (s.child != 0) {
+    } else if (s.child) {
         owner_.on_ended(s.child, e.wait_status(), ipc::usage_of(e.usage()), e.error());
     }
     end_if_drained();

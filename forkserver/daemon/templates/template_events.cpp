@@ -4,7 +4,7 @@
 #include <csignal>
 
 #include "forkserver/daemon/templates/template_table.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
@@ -91,22 +91,21 @@ void template_table::settled(entry& e, const failure& why) {
     }
 }
 
-std::uint64_t template_table::on_started(generation& g, queued_spawn q, int pid, unique_fd pidfd) {
-    if (q.becomes == 0) return owner_.call_started(std::move(q), g.id(), pid, std::move(pidfd));
+child_id template_table::on_started(generation& g, queued_spawn q, ipc::process_ref process) {
+    if (!q.becomes) return owner_.call_started(std::move(q), g.id(), std::move(process));
     generation* made = find(q.becomes);
     if (made == nullptr) {
-        ipc::pidfd_signal(pidfd.get(), SIGKILL);
-        return 0;
+        process.signal(SIGKILL);
+        return {};
     }
     child c;
-    c.pid = pid;
-    c.pidfd = launcher_.own_descriptor(std::move(pidfd));
+    c.process = launcher_.own_process(std::move(process));
     c.started_ns = ipc::monotonic_ns();
     c.command = spawn::command_of(*q.request);
     c.process_of = made->id();
     c.generation = g.id();
     auto added = children_.add_of_template(std::move(c));
-    made->process_began(added->id, pid, added->pidfd.get());
+    made->process_began(added->id, added->process.pid(), added->process.pidfd());
     return added->id;
 }
 
@@ -115,20 +114,20 @@ void template_table::on_call_failed(generation&, queued_spawn q, const failure& 
 }
 
 void template_table::call_refused(queued_spawn q, const failure& why) {
-    if (q.becomes == 0) return owner_.call_failed(std::move(q), why);
+    if (!q.becomes) return owner_.call_failed(std::move(q), why);
     if (generation* made = find(q.becomes)) made->fail(why);
 }
 
-void template_table::on_ended(std::uint64_t id, int wait_status, const rusage& usage,
+void template_table::on_ended(child_id id, int wait_status, const rusage& usage,
                               std::string error) {
     child_has_ended_ = true;
     if (child* c = children_.find(id)) {
-        c->generation = 0;
+        c->generation = {};
         children_.ended(*c, wait_status, usage, std::move(error));
     }
 }
 
-void template_table::on_adopted(std::uint64_t id) {
+void template_table::on_adopted(child_id id) {
     if (child* c = children_.find(id)) children_.adopt(*c);
 }
 
@@ -137,13 +136,13 @@ void template_table::on_change(generation& g) {
     later();
 }
 
-void template_table::process_ended(std::uint64_t id, int wait_status) {
+void template_table::process_ended(generation_id id, int wait_status) {
     if (generation* g = find(id)) g->process_ended(wait_status);
     later();
 }
 
-void template_table::child_ended(std::uint64_t generation_id, std::uint64_t child) {
-    if (generation* g = find(generation_id)) g->forget_child(child);
+void template_table::child_ended(generation_id from, child_id child) {
+    if (generation* g = find(from)) g->forget_child(child);
     later();
 }
 
@@ -156,7 +155,7 @@ template_table::entry* template_table::find(const generation& g) {
     return e.current.get() == &g || e.next.get() == &g ? &e : nullptr;
 }
 
-generation* template_table::find(std::uint64_t id) {
+generation* template_table::find(generation_id id) {
     generation* found = nullptr;
     each([&](generation& g) {
         if (g.id() == id) found = &g;
@@ -254,7 +253,7 @@ void template_table::shut_down(const failure& why) {
     // Of a call that has not begun, the child is killed: nobody would end it later.
     std::vector<queued_spawn> unstarted;
     each([&](generation& g) {
-        for (queued_spawn& q : g.remove(0, 0)) unstarted.push_back(std::move(q));
+        for (queued_spawn& q : g.remove({}, {})) unstarted.push_back(std::move(q));
     });
     for (queued_spawn& q : unstarted) owner_.call_failed(std::move(q), why);
 }

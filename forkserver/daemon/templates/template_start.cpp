@@ -110,8 +110,8 @@ result<void> template_table::start_process(entry& e) {
     auto q = request_of(*e.spec, *made);
     if (!q) return q.error();
     auto g = std::make_unique<generation>(io_, launcher_, static_cast<generation_owner&>(*this),
-                                          e.spec, next_id_++, ++e.number, std::move(made->control),
-                                          std::move(made->messages));
+                                          e.spec, next_id_.take_next(), ++e.number,
+                                          std::move(made->control), std::move(made->messages));
     if (e.spec->from.empty()) {
         if (auto launched = launch(*g, std::move(*q)); !launched) return launched;
         e.next = std::move(g);
@@ -134,13 +134,12 @@ result<void> template_table::launch(generation& g, queued_spawn q) {
     c.command = spawn::command_of((*p)->request());
     auto made = launcher_.launch(**p);
     if (!made) return made.error();
-    c.pid = made->pid;
-    c.pidfd = std::move(made->pidfd);
+    c.process = std::move(made->process);
     c.started_ns = made->started_ns;
     c.process_of = g.id();
     auto added = children_.add(std::move(c));
     if (!added) return added.error();
-    g.process_began((*added)->id, (*added)->pid, (*added)->pidfd.get());
+    g.process_began((*added)->id, (*added)->process.pid(), (*added)->process.pidfd());
     return {};
 }
 

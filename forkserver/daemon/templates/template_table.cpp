@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <csignal>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/defaults.hpp"
 #include "ipc/wire/limits.hpp"
 
 namespace cleanfork::daemon {
@@ -12,9 +13,6 @@ namespace cleanfork::daemon {
 using std::chrono::milliseconds;
 
 namespace {
-
-constexpr milliseconds k_start_timeout{60'000};
-constexpr milliseconds k_call_timeout{10'000};
 
 milliseconds or_default(std::uint32_t ms, milliseconds d) { return ms != 0 ? milliseconds(ms) : d; }
 
@@ -54,7 +52,7 @@ template_table::template_table(boost::asio::io_context& io, spawn::launcher& lau
 result<void> template_table::add(v1::AddTemplateRequest& r, std::vector<int> purposes,
                                  std::vector<unique_fd> descriptors,
                                  std::shared_ptr<const spawn::session_base> base,
-                                 std::uint64_t session, std::uint64_t request) {
+                                 session_id session, request_id request) {
     if (auto checked = check(r); !checked) return checked;
     if (!entries_.contains(r.name()) && entries_.size() >= ipc::k_max_templates)
         return ipc::fail(step::quota, EDQUOT, "templates",
@@ -66,8 +64,8 @@ result<void> template_table::add(v1::AddTemplateRequest& r, std::vector<int> pur
     spec->descriptors = std::make_shared<const std::vector<unique_fd>>(std::move(descriptors));
     spec->base = std::move(base);
     spec->warm = r.warm();
-    spec->start_timeout = or_default(r.start_timeout_ms(), k_start_timeout);
-    spec->call_timeout = or_default(r.call_timeout_ms(), k_call_timeout);
+    spec->start_timeout = or_default(r.start_timeout_ms(), ipc::k_default_start_timeout);
+    spec->call_timeout = or_default(r.call_timeout_ms(), ipc::k_default_call_timeout);
     spec->allowed_descriptors.assign(r.allowed_descriptors().begin(),
                                      r.allowed_descriptors().end());
     spec->tolerate_unclean = r.tolerate_unclean();
@@ -77,7 +75,7 @@ result<void> template_table::add(v1::AddTemplateRequest& r, std::vector<int> pur
     entry& e = entries_[spec->name];
     e.spec = std::move(spec);
     v1::ServerMessage reply;
-    reply.set_request_id(request);
+    reply.set_request_id(request.value());
     reply.mutable_add_template();
     e.replies.emplace_back(session, std::move(reply));
     start(e);
@@ -88,13 +86,12 @@ result<void> template_table::add(v1::AddTemplateRequest& r, std::vector<int> pur
 result<void> template_table::add_early(const std::string& name, int pid, unique_fd control) {
     auto spec = std::make_shared<template_spec>();
     spec->name = name;
-    spec->start_timeout = k_start_timeout;
-    spec->call_timeout = k_call_timeout;
+    spec->start_timeout = ipc::k_default_start_timeout;
+    spec->call_timeout = ipc::k_default_call_timeout;
     spec->early = true;
     child c;
-    c.pid = pid;
-    c.pidfd = launcher_.own_descriptor(ipc::pidfd_open(pid));
-    if (!c.pidfd) return ipc::fail(step::template_start, errno, name);
+    c.process = launcher_.own_process({pid, ipc::pidfd_open(pid)});
+    if (!c.process) return ipc::fail(step::template_start, errno, name);
     c.started_ns = ipc::monotonic_ns();
     c.command = name;
     entry& e = entries_[name];
@@ -103,10 +100,10 @@ result<void> template_table::add_early(const std::string& name, int pid, unique_
     c.process_of = next_id_;
     auto added = children_.add(std::move(c));
     if (!added) return added.error();
-    e.next =
-        std::make_unique<generation>(io_, launcher_, static_cast<generation_owner&>(*this), e.spec,
-                                     next_id_++, e.number, std::move(control), unique_fd());
-    e.next->process_began((*added)->id, pid, (*added)->pidfd.get());
+    e.next = std::make_unique<generation>(io_, launcher_, static_cast<generation_owner&>(*this),
+                                          e.spec, next_id_.take_next(), e.number,
+                                          std::move(control), unique_fd());
+    e.next->process_began((*added)->id, pid, (*added)->process.pidfd());
     arm_sweep();
     return {};
 }
@@ -119,8 +116,8 @@ failure template_table::unknown(const std::string& name) const {
                                    : "there is no template of that name; there are: " + known);
 }
 
-result<void> template_table::reload(const std::string& name, std::uint64_t session,
-                                    std::uint64_t request, bool wait) {
+result<void> template_table::reload(const std::string& name, session_id session, request_id request,
+                                    bool wait) {
     const auto at = entries_.find(name);
     if (at == entries_.end()) return unknown(name);
     entry& e = at->second;
@@ -128,7 +125,7 @@ result<void> template_table::reload(const std::string& name, std::uint64_t sessi
         return ipc::fail(step::template_name, ENOTSUP, name,
                          "it was forked from a running program and cannot be started again");
     v1::ServerMessage reply;
-    reply.set_request_id(request);
+    reply.set_request_id(request.value());
     reply.mutable_reload_template();
     e.replies.emplace_back(session, std::move(reply));
     start(e);
@@ -227,12 +224,12 @@ void template_table::fail_waiting(entry& e, const failure& why) {
     for (queued_spawn& q : all) call_refused(std::move(q), why);
 }
 
-std::vector<queued_spawn> template_table::take_back(std::uint64_t session, std::uint64_t request) {
+std::vector<queued_spawn> template_table::take_back(session_id session, request_id request) {
     std::vector<queued_spawn> taken;
     for (auto& [name, e] : entries_) {
         for (auto at = e.waiting.begin(); at != e.waiting.end();) {
-            const bool meant = at->becomes == 0 && at->session == session &&
-                               (request == 0 || at->request_id == request);
+            const bool meant =
+                !at->becomes && at->session == session && (!request || at->request_id == request);
             if (meant) taken.push_back(std::move(*at));
             at = meant ? e.waiting.erase(at) : std::next(at);
         }
@@ -243,8 +240,8 @@ std::vector<queued_spawn> template_table::take_back(std::uint64_t session, std::
     return taken;
 }
 
-void template_table::session_is_over(std::uint64_t session) {
-    (void)take_back(session, 0);
+void template_table::session_is_over(session_id session) {
+    (void)take_back(session, {});
     for (auto& [name, e] : entries_)
         std::erase_if(e.replies, [session](const auto& r) { return r.first == session; });
 }

@@ -24,13 +24,13 @@ namespace cleanfork::daemon {
 // What the templates need of the server.
 class template_table_owner {
 public:
-    // The child of a call runs. Answers the call; gives the child's number, 0 when
+    // The child of a call runs. Answers the call; gives the child's number, none when
     // its session has ended.
-    virtual std::uint64_t call_started(queued_spawn q, std::uint64_t generation, int pid,
-                                       unique_fd pidfd) = 0;
+    virtual child_id call_started(queued_spawn q, generation_id generation,
+                                  ipc::process_ref process) = 0;
     virtual void call_failed(queued_spawn q, const failure& why) = 0;
     // Answers a request to add or reload.
-    virtual void template_settled(std::uint64_t session, v1::ServerMessage reply) = 0;
+    virtual void template_settled(session_id session, v1::ServerMessage reply) = 0;
 
 protected:
     ~template_table_owner() = default;
@@ -45,25 +45,24 @@ public:
     // unless `wait` is false: then at once.
     result<void> add(v1::AddTemplateRequest& r, std::vector<int> purposes,
                      std::vector<unique_fd> descriptors,
-                     std::shared_ptr<const spawn::session_base> base, std::uint64_t session,
-                     std::uint64_t request);
+                     std::shared_ptr<const spawn::session_base> base, session_id session,
+                     request_id request);
     // A template that was forked early from the program that began this forkserver.
     result<void> add_early(const std::string& name, int pid, unique_fd control);
-    result<void> reload(const std::string& name, std::uint64_t session, std::uint64_t request,
-                        bool wait);
+    result<void> reload(const std::string& name, session_id session, request_id request, bool wait);
     result<void> remove(const std::string& name);
     // Of one name, or of all when it is empty.
     result<void> list(const std::string& name, v1::ListTemplatesReply& out) const;
 
     void call(queued_spawn q);
     // Calls of `session` (and `request`, unless 0) that have not begun.
-    std::vector<queued_spawn> take_back(std::uint64_t session, std::uint64_t request);
-    void session_is_over(std::uint64_t session);
+    std::vector<queued_spawn> take_back(session_id session, request_id request);
+    void session_is_over(session_id session);
 
     // Told by the table of children: the end of a template's process ...
-    void process_ended(std::uint64_t generation, int wait_status);
+    void process_ended(generation_id generation, int wait_status);
     // ... and of a child which the forkserver reaped itself.
-    void child_ended(std::uint64_t generation, std::uint64_t child);
+    void child_ended(generation_id generation, child_id child);
 
     // Takes no more calls, and kills every template: when the children have ended.
     void shut_down(const failure& why);
@@ -80,7 +79,7 @@ private:
         std::string last_messages;
         generation::state state = generation::state::starting;  // without a current one
         std::deque<queued_spawn> waiting;
-        std::vector<std::pair<std::uint64_t, v1::ServerMessage>> replies;  // session, what for
+        std::vector<std::pair<session_id, v1::ServerMessage>> replies;  // session, what for
         std::uint64_t restarts = 0;
         std::uint64_t calls_total = 0;
         std::chrono::milliseconds delay{};
@@ -90,11 +89,10 @@ private:
 
     // generation_owner
     void on_state(generation& g, const failure& why) override;
-    std::uint64_t on_started(generation& g, queued_spawn q, int pid, unique_fd pidfd) override;
+    child_id on_started(generation& g, queued_spawn q, ipc::process_ref process) override;
     void on_call_failed(generation& g, queued_spawn q, const failure& why) override;
-    void on_ended(std::uint64_t child, int wait_status, const rusage& usage,
-                  std::string error) override;
-    void on_adopted(std::uint64_t child) override;
+    void on_ended(child_id child, int wait_status, const rusage& usage, std::string error) override;
+    void on_adopted(child_id child) override;
     void on_change(generation& g) override;
 
     [[nodiscard]] failure unknown(const std::string& name) const;
@@ -111,7 +109,7 @@ private:
     void call_refused(queued_spawn q, const failure& why);
     void info(const entry& e, v1::TemplateInfo& out) const;
     entry* find(const generation& g);
-    generation* find(std::uint64_t id);
+    generation* find(generation_id id);
     // Those that are leaving, too.
     void each(const std::function<void(generation&)>& f);
 
@@ -129,7 +127,7 @@ private:
     std::map<std::string, entry> entries_;
     // Of removed templates: they drain.
     std::vector<std::unique_ptr<generation>> leaving_;
-    std::uint64_t next_id_ = 1;
+    generation_id next_id_{1};
     boost::asio::steady_timer sweep_;
     boost::asio::steady_timer refill_;
     bool sweeping_ = false;

@@ -12,7 +12,7 @@
 #include <csignal>
 #include <filesystem>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/wire/limits.hpp"
 #include "tests/integration/attributes/failing_steps.hpp"
 

@@ -10,7 +10,7 @@
 
 #include <csignal>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "tests/integration/attributes/inspection.hpp"
 

@@ -14,7 +14,7 @@
 #include <sstream>
 #include <string>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::test {

@@ -7,7 +7,7 @@
 
 #include <csignal>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/wire/limits.hpp"
 #include "tests/integration/hostile/hostile_session.hpp"
 

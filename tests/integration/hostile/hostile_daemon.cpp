@@ -18,7 +18,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/socket_path.hpp"
 

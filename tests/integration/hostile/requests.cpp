@@ -6,7 +6,7 @@
 #include <csignal>
 #include <set>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 #include "tests/integration/hostile/hostile_session.hpp"

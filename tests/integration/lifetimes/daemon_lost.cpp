@@ -8,7 +8,7 @@
 #include <csignal>
 #include <thread>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "tests/integration/hostile/hostile_daemon.hpp"
 
 using namespace cleanfork;

@@ -3,7 +3,7 @@
 
 #include <csignal>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "tests/integration/lifetimes/lifetimes_support.hpp"
 
 using namespace cleanfork;

@@ -9,7 +9,7 @@
 #include <regex>
 #include <sstream>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "tests/integration/lifetimes/lifetimes_support.hpp"
 
 using namespace cleanfork;

@@ -8,7 +8,7 @@
 
 #include <csignal>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/wire/socket_path.hpp"
 #include "tests/integration/lifetimes/lifetimes_support.hpp"
 

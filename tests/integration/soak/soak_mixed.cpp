@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <random>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "tests/integration/hostile/hostile_session.hpp"
 
 using namespace cleanfork;

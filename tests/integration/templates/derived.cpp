@@ -6,7 +6,7 @@
 #include <csignal>
 #include <optional>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "tests/integration/attributes/inspection.hpp"
 #include "tests/integration/lifetimes/lifetimes_support.hpp"
 #include "tests/integration/templates/template_support.hpp"

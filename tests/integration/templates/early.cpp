@@ -4,7 +4,7 @@
 
 #include <csignal>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "tests/integration/client/client_support.hpp"
 #include "tests/integration/lifetimes/lifetimes_support.hpp"
 

@@ -10,7 +10,7 @@
 #include <set>
 #include <thread>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "tests/integration/attributes/inspection.hpp"
 #include "tests/integration/templates/template_support.hpp"
 

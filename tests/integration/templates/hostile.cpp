@@ -11,7 +11,7 @@
 #include <fstream>
 #include <optional>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/wire/limits.hpp"
 #include "tests/integration/attributes/inspection.hpp"
 #include "tests/integration/templates/template_support.hpp"

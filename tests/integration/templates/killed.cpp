@@ -5,7 +5,7 @@
 #include <chrono>
 #include <csignal>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "tests/integration/attributes/inspection.hpp"
 #include "tests/integration/templates/template_support.hpp"
 #include "tests/integration/templates/template_tracer.hpp"

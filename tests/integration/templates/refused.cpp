@@ -7,7 +7,7 @@
 #include <csignal>
 #include <fstream>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "tests/integration/attributes/inspection.hpp"
 #include "tests/integration/templates/template_support.hpp"
 

@@ -10,7 +10,7 @@
 #include <csignal>
 #include <cstdlib>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "tests/integration/attributes/inspection.hpp"
 
 namespace cleanfork::testing {

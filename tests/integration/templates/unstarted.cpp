@@ -9,7 +9,7 @@
 #include <fstream>
 #include <optional>
 
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "tests/integration/attributes/inspection.hpp"
 #include "tests/integration/templates/template_support.hpp"
 

@@ -12,7 +12,7 @@
 #include <cstdlib>
 
 #include "ipc/base/features.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/wire/socket_path.hpp"
 
 using namespace cleanfork;

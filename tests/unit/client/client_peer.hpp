@@ -13,7 +13,7 @@
 #include <thread>
 
 #include "client/src/requests/handshake.hpp"
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 #include "ipc/wire/message.hpp"

@@ -15,8 +15,8 @@ namespace {
 queued_spawn spawn_of(std::uint64_t session, std::uint64_t request, std::size_t bytes = 10,
                       std::size_t descriptors = 0) {
     queued_spawn q;
-    q.session = session;
-    q.request_id = request;
+    q.session = session_id(session);
+    q.request_id = request_id(request);
     q.bytes = bytes;
     q.request = std::make_unique<v1::SpawnRequest>();
     std::vector<unique_fd> fds;
@@ -28,7 +28,7 @@ queued_spawn spawn_of(std::uint64_t session, std::uint64_t request, std::size_t 
 
 std::vector<std::uint64_t> drain(spawn_queue& q) {
     std::vector<std::uint64_t> requests;
-    while (auto s = q.pop()) requests.push_back(s->request_id);
+    while (auto s = q.pop()) requests.push_back(s->request_id.value());
     return requests;
 }
 
@@ -58,26 +58,26 @@ TEST_CASE("usage counts what a session has queued, and forgets what has left") {
     q.push(spawn_of(1, 1, 100, 2));
     q.push(spawn_of(1, 2, 30, 1));
     q.push(spawn_of(2, 3, 5, 0));
-    CHECK(q.usage(1).spawns == 2);
-    CHECK(q.usage(1).bytes == 130);
-    CHECK(q.usage(1).descriptors == 3);
+    CHECK(q.usage(session_id(1)).spawns == 2);
+    CHECK(q.usage(session_id(1)).bytes == 130);
+    CHECK(q.usage(session_id(1)).descriptors == 3);
     q.pop();
-    CHECK(q.usage(1).spawns == 1);
-    CHECK(q.usage(1).bytes == 30);
-    CHECK(q.usage(1).descriptors == 1);
-    CHECK(q.usage(4711).spawns == 0);
+    CHECK(q.usage(session_id(1)).spawns == 1);
+    CHECK(q.usage(session_id(1)).bytes == 30);
+    CHECK(q.usage(session_id(1)).descriptors == 1);
+    CHECK(q.usage(session_id(4711)).spawns == 0);
     drain(q);
-    CHECK(q.usage(1).spawns == 0);
+    CHECK(q.usage(session_id(1)).spawns == 0);
 }
 
 TEST_CASE("one request is taken out with all items of its batch; the others keep their order") {
     spawn_queue q;
     for (const std::uint64_t r : {1U, 2U, 2U, 3U}) q.push(spawn_of(1, r));
     q.push(spawn_of(2, 2));
-    CHECK(q.remove(1, 2).size() == 2);
-    CHECK(q.usage(1).spawns == 2);
-    CHECK(q.remove(1, 2).empty());
-    CHECK(q.remove(5, 2).empty());
+    CHECK(q.remove(session_id(1), request_id(2)).size() == 2);
+    CHECK(q.usage(session_id(1)).spawns == 2);
+    CHECK(q.remove(session_id(1), request_id(2)).empty());
+    CHECK(q.remove(session_id(5), request_id(2)).empty());
     CHECK(drain(q) == order{1, 2, 3});
 }
 
@@ -86,7 +86,7 @@ TEST_CASE("a session that has gone leaves no turn and no descriptor behind") {
     spawn_queue q;
     for (const std::uint64_t r : {1U, 2U}) q.push(spawn_of(1, r, 10, 3));
     q.push(spawn_of(2, 3));
-    q.remove_session(1);
+    q.remove_session(session_id(1));
     CHECK(ipc::open_descriptor_count() == before);
     CHECK(q.size() == 1);
     // Its number may come again: once in turn, not twice.
@@ -94,7 +94,7 @@ TEST_CASE("a session that has gone leaves no turn and no descriptor behind") {
     q.push(spawn_of(2, 5));
     CHECK(drain(q) == order{3, 4, 5});
     q.push(spawn_of(1, 6));
-    q.remove(1, 6);
+    q.remove(session_id(1), request_id(6));
     CHECK(q.empty());
     CHECK_FALSE(q.pop().has_value());
 }

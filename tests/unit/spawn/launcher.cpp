@@ -44,7 +44,8 @@ launcher make_launcher(bool unshare) {
 
 int exit_code(const spawned& s) {
     int status = 0;
-    REQUIRE(ipc::retry([&] { return ::waitpid(s.pid, &status, 0); }) == s.pid);
+    const pid_t pid = s.process.pid();
+    REQUIRE(ipc::retry([&] { return ::waitpid(pid, &status, 0); }) == pid);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 

@@ -1,8 +1,9 @@
-#include "ipc/base/pidfd.hpp"
+#include "ipc/base/process_ref.hpp"
 
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstdint>
 
@@ -30,6 +31,40 @@ int send(int pidfd, int signal, unsigned flags) noexcept {
 }
 
 }  // namespace
+
+int wait_status_of(const siginfo_t& info) noexcept {
+    if (info.si_code == CLD_EXITED) return W_EXITCODE(info.si_status, 0);
+    return info.si_status | (info.si_code == CLD_DUMPED ? WCOREFLAG : 0);
+}
+
+std::string ended_how(int wait_status) {
+    if (WIFSIGNALED(wait_status))
+        return "was killed by signal " + std::to_string(WTERMSIG(wait_status));
+    return "exited with " + std::to_string(WEXITSTATUS(wait_status));
+}
+
+int process_ref::signal(int number) const noexcept {
+    return pidfd_ ? pidfd_signal(pidfd_.get(), number) : ESRCH;
+}
+
+int process_ref::signal_group(int number) const noexcept {
+    return pidfd_ ? pidfd_signal_group(pidfd_.get(), number) : ESRCH;
+}
+
+// The raw call: libc's waitid has no place for the rusage.
+reaped process_ref::reap(int options) const noexcept {
+    constexpr int k_by_pidfd = 3;  // P_PIDFD, which not every libc has
+    siginfo_t info{};
+    process_end end;
+    const long done = retry([&] {
+        return ::syscall(SYS_waitid, k_by_pidfd, pidfd_.get(), &info, WEXITED | options,
+                         &end.usage);
+    });
+    if (done != 0) return {};
+    if (info.si_pid == 0) return {.is_child = true, .end = std::nullopt};
+    end.wait_status = wait_status_of(info);
+    return {.is_child = true, .end = end};
+}
 
 int pidfd_signal(int pidfd, int signal) noexcept { return send(pidfd, signal, 0); }
 int pidfd_signal_group(int pidfd, int signal) noexcept {

@@ -1,0 +1,22 @@
+// What holds when a request does not say otherwise: one place for daemon, client, command
+// line and Python.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <csignal>
+
+namespace cleanfork::ipc {
+
+// The lifetime of a child whose session ends: this signal, and after the grace SIGKILL.
+inline constexpr int k_default_end_signal = SIGTERM;
+inline constexpr std::chrono::milliseconds k_default_grace{5000};
+
+inline constexpr mode_t k_default_umask = 022;
+
+// A template's initialization, and how long a child of it may take to begin a call.
+inline constexpr std::chrono::milliseconds k_default_start_timeout{60'000};
+inline constexpr std::chrono::milliseconds k_default_call_timeout{10'000};
+
+}  // namespace cleanfork::ipc
