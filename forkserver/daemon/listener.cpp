@@ -144,13 +144,12 @@ void notify(const char* state) {
              static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length));
 }
 
-listener::listener(boost::asio::io_context& io, listening_socket socket,
-                   std::function<void(unique_fd)> on_connection)
+listener::listener(boost::asio::io_context& io, listening_socket socket, listener_owner& owner)
     : acceptor_(io, socket.socket.release()),
       pause_(io),
       held_(std::move(socket)),
       reserve_(::open("/dev/null", O_RDONLY | O_CLOEXEC)),
-      on_connection_(std::move(on_connection)) {
+      owner_(owner) {
     await();
 }
 
@@ -177,7 +176,7 @@ void listener::accept_all() {
                              SOCK_CLOEXEC | SOCK_NONBLOCK);
         });
         if (fd >= 0) {
-            on_connection_(unique_fd(fd));
+            owner_.on_connection(unique_fd(fd));
             continue;
         }
         const int e = errno;

@@ -6,7 +6,6 @@
 #include <boost/asio/steady_timer.hpp>
 #include <cleanfork/failure.hpp>
 #include <cleanfork/unique_fd.hpp>
-#include <functional>
 #include <string>
 
 namespace cleanfork::daemon {
@@ -34,10 +33,17 @@ result<unique_fd> activated_socket();
 // sd_notify(3): sends `state` to $NOTIFY_SOCKET; nothing when unset.
 void notify(const char* state);
 
+class listener_owner {
+public:
+    virtual void on_connection(unique_fd socket) = 0;
+
+protected:
+    ~listener_owner() = default;
+};
+
 class listener {
 public:
-    listener(boost::asio::io_context& io, listening_socket socket,
-             std::function<void(unique_fd)> on_connection);
+    listener(boost::asio::io_context& io, listening_socket socket, listener_owner& owner);
     ~listener() { close(); }
     listener(const listener&) = delete;
     listener& operator=(const listener&) = delete;
@@ -54,7 +60,7 @@ private:
     boost::asio::steady_timer pause_;
     listening_socket held_;
     unique_fd reserve_;  // given up for a moment to refuse a connection when descriptors ran out
-    std::function<void(unique_fd)> on_connection_;
+    listener_owner& owner_;
 };
 
 }  // namespace cleanfork::daemon

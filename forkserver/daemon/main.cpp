@@ -1,87 +1,25 @@
 // cleanforkd: the forkserver.
-#include <fcntl.h>
-#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <csignal>
 #include <iostream>
 #include <optional>
-#include <vector>
 
 #include "forkserver/daemon/listener.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/options.hpp"
 #include "forkserver/daemon/server.hpp"
+#include "forkserver/daemon/startup.hpp"
 #include "ipc/base/sys.hpp"
-#include "ipc/wire/message.hpp"
-#include "ipc/wire/socket_path.hpp"
 
 namespace cleanfork::daemon {
 
 namespace {
-
-// Children inherit dispositions and descriptors through us: both are put right
-// once, here, and not in each child. The raw calls reach the two real-time
-// signals libc keeps to itself.
-void reset_signals() {
-    const std::uint64_t every = ~std::uint64_t{0};
-    ::syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &every, nullptr, sizeof every);
-    struct kernel_action {
-        void (*handler)(int);
-        unsigned long flags;
-        void (*restorer)();
-        std::uint64_t mask;
-    } action{};
-    for (int s = 1; s <= 64; ++s)
-        ::syscall(SYS_rt_sigaction, s, &action, nullptr, sizeof action.mask);
-}
-
-void close_strays(std::vector<int> keep) {
-    const auto close_range = [](unsigned first, unsigned last) {
-        if (first > last) return;
-        if (::syscall(SYS_close_range, first, last, 0) == 0) return;
-        rlimit limit{};
-        ::getrlimit(RLIMIT_NOFILE, &limit);
-        for (unsigned fd = first; fd <= last && fd < limit.rlim_cur; ++fd)
-            ::close(static_cast<int>(fd));
-    };
-    std::sort(keep.begin(), keep.end());
-    unsigned next = 3;
-    for (const int fd : keep) {
-        if (fd < 3) continue;
-        if (static_cast<unsigned>(fd) > next) close_range(next, static_cast<unsigned>(fd) - 1);
-        next = static_cast<unsigned>(fd) + 1;
-    }
-    close_range(next, ~0U);
-}
-
-// 0, 1 and 2 exist, so that no descriptor of ours gets one of these numbers.
-void fill_standard_descriptors() {
-    int fd;
-    do fd = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-    while (fd >= 0 && fd <= 2);
-    if (fd > 2) ::close(fd);
-}
-
-result<unique_fd> block_signals() {
-    sigset_t set;
-    sigemptyset(&set);
-    for (const int s : {SIGTERM, SIGINT, SIGHUP, SIGPIPE}) sigaddset(&set, s);
-    if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0)
-        return ipc::fail(step::launch, errno, "sigprocmask");
-    sigdelset(&set, SIGPIPE);  // blocked so that a write gives EPIPE; nobody reads it
-    unique_fd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!fd) return ipc::fail(step::launch, errno, "signalfd");
-    return fd;
-}
 
 class signal_reader {
 public:
@@ -112,57 +50,56 @@ private:
     logger& log_;
 };
 
-// The launcher reaps this process at once, and the forkserver is nobody's child
-// but init's: it disturbs neither SIGCHLD nor wait of the program that asked.
-void leave_parent() {
-    const pid_t pid = ::fork();
-    if (pid > 0) ::_exit(0);
-    if (pid < 0) ::_exit(1);
-}
+// The server with what feeds it, from its start to its end.
+class service final : private server_owner, private listener_owner {
+public:
+    service(const server_config& config, spawn::launcher launcher, unique_fd watch,
+            unique_fd signals, logger& log)
+        : log_(log),
+          server_(io_, config, std::move(launcher), std::move(watch), log, *this),
+          reader_(io_, std::move(signals), server_, log) {}
 
-result<void> check_private(const char* option, int fd) {
-    int type = 0;
-    socklen_t size = sizeof type;
-    if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0)
-        return ipc::fail(step::launch, errno, std::string(option) + " " + std::to_string(fd));
-    if (type != SOCK_SEQPACKET)
-        return ipc::fail(step::launch, EINVAL, std::string(option) + " " + std::to_string(fd),
-                         "it is no SOCK_SEQPACKET socket");
-    return {};
-}
+    result<void> run(const options& o, endpoints& ends) {
+        if (ends.listening)
+            listen(std::move(*ends.listening));
+        else if (auto r = serve_owner(o, ends); !r)
+            return r;
+        io_.run();
+        return {};
+    }
 
-struct endpoints {
-    unique_fd private_socket;
-    unique_fd early;  // the control socket of an early template
-    std::optional<listening_socket> listening;
+private:
+    void listen(listening_socket socket) {
+        const std::string path = socket.path;
+        accepting_.emplace(io_, std::move(socket), static_cast<listener_owner&>(*this));
+        notify("READY=1");
+        log_.info(
+            "listening",
+            {{"socket", path}, {"pid", std::int64_t{::getpid()}}, {"version", CLEANFORK_VERSION}});
+    }
+    result<void> serve_owner(const options& o, endpoints& ends) {
+        server_.add_session(std::move(ends.private_socket));
+        if (!ends.early) return {};
+        return server_.add_early_template(o.early_name, o.early_pid, std::move(ends.early));
+    }
+
+    void on_connection(unique_fd socket) override { server_.add_session(std::move(socket)); }
+    void on_shutdown() override {
+        if (!accepting_) return;
+        accepting_->close();
+        notify("STOPPING=1");
+    }
+    void on_finished() override {
+        boost::asio::post(io_, [this] { io_.stop(); });
+    }
+
+    // One thread: asio needs no locks.
+    boost::asio::io_context io_{BOOST_ASIO_CONCURRENCY_HINT_UNSAFE};
+    logger& log_;
+    server server_;
+    signal_reader reader_;
+    std::optional<listener> accepting_;
 };
-
-result<endpoints> open_endpoints(const options& o) {
-    endpoints e;
-    if (o.private_fd >= 0) {
-        if (auto r = check_private("--private-fd", o.private_fd); !r) return r.error();
-        ::fcntl(o.private_fd, F_SETFD, FD_CLOEXEC);
-        ::fcntl(o.private_fd, F_SETFL, ::fcntl(o.private_fd, F_GETFL) | O_NONBLOCK);
-        e.private_socket = unique_fd(o.private_fd);
-        close_strays({o.private_fd, o.early_fd});
-        if (o.early_fd < 0) return e;
-        if (auto r = check_private("--early-fd", o.early_fd); !r) return r.error();
-        ::fcntl(o.early_fd, F_SETFD, FD_CLOEXEC);
-        e.early = unique_fd(o.early_fd);
-        return e;
-    }
-    auto activated = activated_socket();
-    if (!activated) return activated.error();
-    close_strays({activated->get()});
-    if (*activated) {
-        e.listening = listening_socket{std::move(*activated), {}, {}, {}, "(activated)"};
-        return e;
-    }
-    auto bound = listen_at(o.socket.empty() ? ipc::default_socket_path() : o.socket);
-    if (!bound) return bound.error();
-    e.listening = std::move(*bound);
-    return e;
-}
 
 result<void> serve(const options& o, endpoints& ends, logger& log) {
     const std::uint64_t soft_limit = ipc::raise_descriptor_limit();
@@ -171,45 +108,20 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
     std::vector<std::string> unknown;
     rlimit descriptors{};
     ::getrlimit(RLIMIT_NOFILE, &descriptors);
-    server_config config{fitted(o.quotas, descriptors.rlim_cur), descriptors.rlim_cur,
-                         ipc::probe_features(&unknown), CLEANFORK_VERSION,
-                         bool(ends.private_socket)};
+    const server_config config{fitted(o.quotas, descriptors.rlim_cur), descriptors.rlim_cur,
+                               ipc::probe_features(&unknown), CLEANFORK_VERSION,
+                               bool(ends.private_socket)};
     for (const std::string& name : unknown) log.warning("unknown_feature", {{"name", name}});
     auto launcher = spawn::launcher::create(config.features, soft_limit);
     if (!launcher) return launcher.error();
     auto watch = child_table::create_watch();
     if (!watch) return watch.error();
-
-    // One thread: asio needs no locks.
-    boost::asio::io_context io(BOOST_ASIO_CONCURRENCY_HINT_UNSAFE);
-    const auto own = [&](unique_fd fd) { return launcher->own_descriptor(std::move(fd)); };
-    unique_fd own_watch = own(std::move(*watch));
-    unique_fd own_signals = own(std::move(*signals));
-    if (ends.listening) ends.listening->socket = own(std::move(ends.listening->socket));
-    server srv(io, config, std::move(*launcher), std::move(own_watch), log,
-               [&] { boost::asio::post(io, [&io] { io.stop(); }); });
-    const signal_reader reader(io, std::move(own_signals), srv, log);
-    std::optional<listener> accepting;
-    if (ends.listening) {
-        const std::string path = ends.listening->path;
-        accepting.emplace(io, std::move(*ends.listening),
-                          [&srv](unique_fd fd) { srv.add_session(std::move(fd)); });
-        srv.on_shutdown = [&accepting] {
-            accepting->close();
-            notify("STOPPING=1");
-        };
-        notify("READY=1");
-        log.info(
-            "listening",
-            {{"socket", path}, {"pid", std::int64_t{::getpid()}}, {"version", CLEANFORK_VERSION}});
-    } else {
-        srv.add_session(std::move(ends.private_socket));
-        if (ends.early)
-            if (auto r = srv.add_early_template(o.early_name, o.early_pid, std::move(ends.early));
-                !r)
-                return r;
-    }
-    io.run();
+    const auto own = [&](unique_fd& fd) { fd = launcher->own_descriptor(std::move(fd)); };
+    own(*watch);
+    own(*signals);
+    if (ends.listening) own(ends.listening->socket);
+    service s(config, std::move(*launcher), std::move(*watch), std::move(*signals), log);
+    if (auto r = s.run(o, ends); !r) return r;
     log.info("ended");
     return {};
 }
@@ -218,10 +130,7 @@ int run(int argc, char** argv) {
     options o;
     if (const auto done = parse(argc, argv, o)) return *done;
     logger log(o.least);
-    fill_standard_descriptors();
-    reset_signals();
-    ::umask(022);
-    ::prctl(PR_SET_DUMPABLE, 0);
+    become_clean();
     auto ends = open_endpoints(o);
     if (!ends) {
         std::cerr << "cleanforkd: " << ends.error().message() << '\n';

@@ -4,8 +4,8 @@
 #include <optional>
 #include <string>
 
+#include "forkserver/daemon/core.hpp"
 #include "forkserver/daemon/log.hpp"
-#include "forkserver/daemon/server.hpp"
 
 namespace cleanfork::daemon {
 

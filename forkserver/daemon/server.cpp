@@ -1,9 +1,6 @@
 #include "forkserver/daemon/server.hpp"
 
-#include <sys/random.h>
 #include <unistd.h>
-
-#include <algorithm>
 
 #include "ipc/base/sys.hpp"
 
@@ -15,166 +12,112 @@ namespace {
 // opened for its descendants.
 constexpr session_id k_owner{1};
 
-std::string new_instance() {
-    unsigned char bytes[16];
-    for (std::size_t done = 0; done < sizeof bytes;) {
-        const ssize_t n = ::getrandom(bytes + done, sizeof bytes - done, 0);
-        if (n > 0) done += static_cast<std::size_t>(n);
-    }
-    std::string text;
-    for (const unsigned char b : bytes) {
-        text += "0123456789abcdef"[b >> 4];
-        text += "0123456789abcdef"[b & 15];
-    }
-    return text;
-}
-
 }  // namespace
 
-quotas fitted(quotas q, std::size_t descriptor_limit) {
-    q.sessions_per_uid =
-        std::min(q.sessions_per_uid, std::max<std::size_t>(descriptor_limit / 4, 1));
-    q.queued_descriptors_per_session = std::min(
-        q.queued_descriptors_per_session, std::max(descriptor_limit / 8, ipc::k_max_descriptors));
-    return q;
-}
-
 server::server(boost::asio::io_context& io, server_config config, spawn::launcher launcher,
-               unique_fd watch, logger& log, std::function<void()> on_finished)
-    : io_(io),
-      config_(std::move(config)),
-      log_(log),
-      launcher_(std::move(launcher)),
-      children_(
-          io, std::move(watch), [this](child& c) { child_exited(c); },
-          [this] {
-              for (const session_id id : to_flush_)
-                  if (session* s = find(id)) s->flush_exits();
-              to_flush_.clear();
-              finish_if_done();
-          }),
-      lifetimes_(io, children_, config_.features,
-                 [this](child_id id) {
-                     if (child* c = children_.find(id)) forget_if_done(*c);
-                     finish_if_done();
-                 }),
-      orphans_(io, launcher_, children_),
-      templates_(io, launcher_, children_, log_, *this),
-      hold_timer_(io),
-      on_finished_(std::move(on_finished)),
-      instance_(new_instance()),
-      started_ns_(ipc::monotonic_ns()) {}
+               unique_fd watch, logger& log, server_owner& owner)
+    : owner_(owner),
+      core_(io, std::move(config), std::move(launcher), log),
+      children_(io, std::move(watch), *this),
+      lifetimes_(io, children_, core_.config.features, *this),
+      orphans_(io, core_.launcher, children_),
+      spawns_(core_, children_, templates_),
+      templates_(io, core_.launcher, children_, log, spawns_),
+      exits_(core_, children_, lifetimes_, templates_, spawns_),
+      dispatch_({core_, children_, lifetimes_, orphans_, templates_, spawns_, exits_}, *this) {}
 
-session* server::find(session_id id) {
-    const auto at = sessions_.find(id);
-    return at == sessions_.end() ? nullptr : at->second.get();
-}
+// ---- sessions --------------------------------------------------------------
 
 void server::add_session(unique_fd socket) {
     const auto peer = ipc::peer_of(socket.get());
-    const auto s = std::make_shared<session>(io_, launcher_.own_descriptor(std::move(socket)),
-                                             session_id(++sessions_total_),
-                                             static_cast<session_owner&>(*this));
-    sessions_.emplace(s->id(), s);
+    const auto s = std::make_shared<session>(
+        core_.io, core_.launcher.own_descriptor(std::move(socket)),
+        session_id(++core_.total.sessions), static_cast<session_owner&>(*this));
+    core_.sessions.add(s);
     if (!peer) return s->end(peer.error());
     if (peer->uid != ::geteuid()) {
-        log_.warning("session_refused",
-                     {{"uid", std::uint64_t{peer->uid}}, {"pid", std::int64_t{peer->pid}}});
+        core_.log.warning("session_refused",
+                          {{"uid", std::uint64_t{peer->uid}}, {"pid", std::int64_t{peer->pid}}});
         return s->end(ipc::fail(step::hello, EPERM, "uid " + std::to_string(peer->uid),
                                 "a forkserver serves the user it runs as, and no other"));
     }
-    if (sessions_.size() > config_.quotas.sessions_per_uid) {
-        ++quota_refusals_total_;
+    const std::size_t most = core_.config.quotas.sessions_per_uid;
+    if (core_.sessions.size() > most) {
+        ++core_.total.quota_refusals;
         return s->end(ipc::fail(step::quota, EDQUOT, "sessions",
-                                "RESOURCE_EXHAUSTED: at most " +
-                                    std::to_string(config_.quotas.sessions_per_uid) +
+                                "RESOURCE_EXHAUSTED: at most " + std::to_string(most) +
                                     " sessions of one user (--max-sessions)"));
     }
-    log_.info("session_began",
-              {{"session", s->id().value()}, {"peer_pid", std::int64_t{peer->pid}}});
+    core_.log.info("session_began",
+                   {{"session", s->id().value()}, {"peer_pid", std::int64_t{peer->pid}}});
     s->start();
 }
 
-void server::on_turn_end() {
-    if (!pumping_) pump();
+void server::on_message(session& s, ipc::decoded<v1::ClientMessage> m) {
+    dispatch_.on_message(s, std::move(m));
 }
 
 void server::on_end(session& s, const failure& why) {
-    if (why.step == step::protocol) ++protocol_errors_total_;
+    if (why.step == step::protocol) ++core_.total.protocol_errors;
     const std::string text = why.step == step::none ? why.detail : why.message();
     if (why.step == step::none)
-        log_.info("session_ended", {{"session", s.id().value()}, {"why", text}});
+        core_.log.info("session_ended", {{"session", s.id().value()}, {"why", text}});
     else
-        log_.warning("session_ended", {{"session", s.id().value()}, {"why", text}});
-    // A child may outlive any number of those who waited for it.
-    if (s.waits != 0)
-        children_.each([&s](child& c) {
-            std::erase_if(c.waiters, [&s](const exit_waiter& w) { return w.session == s.id(); });
-        });
-    session_is_over(s.id());
-}
-
-// For whatever reason it is over: what it asked for and did not get is dropped,
-// what it got meets its lifetime.
-void server::session_is_over(session_id id) {
-    sessions_.erase(id);
-    queue_.remove_session(id);
-    templates_.session_is_over(id);
-    for (const child_id which : children_.of_session(id)) {
-        child& c = *children_.find(which);
-        c.session = {};
-        c.held_request = {};
-        if (!c.lifetime.keep && !shutting_down_) lifetimes_.end(c);
-        // end() may have forgotten it.
-        if (child* left = children_.find(which);
-            left != nullptr && left->exit && !lifetimes_.ending(which)) {
-            if (left->lifetime.keep && !left->acknowledged)
-                unclaimed_.push_back(which);
-            else
-                children_.forget(which);
-        }
-    }
-    bound_unclaimed();
-    if (config_.is_private && id == k_owner && !shutting_down_) shut_down("the owner has gone");
+        core_.log.warning("session_ended", {{"session", s.id().value()}, {"why", text}});
+    const session_id id = s.id();
+    core_.sessions.erase(id);
+    spawns_.drop(id);
+    exits_.end_session(s);
+    if (core_.config.is_private && id == k_owner && !core_.shutting_down)
+        shut_down("the owner has gone");
     finish_if_done();
 }
 
-// Statuses that belong to nobody are kept for `cleanfork wait`, up to a number.
-void server::bound_unclaimed() {
-    while (unclaimed_.size() > config_.quotas.unclaimed_statuses) {
-        const child_id id = unclaimed_.front();
-        unclaimed_.pop_front();
-        const child* c = children_.find(id);
-        if (c == nullptr || c->session) continue;
-        log_.warning("status_dropped", {{"child", id.value()}});
-        children_.forget(id);
-    }
+// ---- exits -----------------------------------------------------------------
+
+void server::on_exits_drained() {
+    exits_.flush();
+    finish_if_done();
 }
 
+void server::on_lifetime_over(child& c) {
+    exits_.forget_if_done(c);
+    finish_if_done();
+}
+
+// ---- templates -------------------------------------------------------------
+
+result<void> server::add_early_template(const std::string& name, int pid, unique_fd control) {
+    if (auto ready = orphans_.adopt_from_now_on(); !ready) return ready;
+    return templates_.add_early(name, pid, std::move(control));
+}
+
+// ---- its end ---------------------------------------------------------------
+
 void server::shut_down(std::string_view reason) {
-    const bool again = shutting_down_;
-    shutting_down_ = true;
-    log_.info("shutdown", {{"reason", reason},
-                           {"children", std::uint64_t{children_.alive()}},
-                           {"again", std::uint64_t{again}}});
-    if (!again && on_shutdown) on_shutdown();
-    const failure ending = ipc::fail(step::shutdown, ESHUTDOWN, {}, "the forkserver is ending");
-    while (auto q = queue_.pop()) answer(*q, result<child*>(ending));
-    templates_.shut_down(ending);
+    const bool again = core_.shutting_down;
+    core_.shutting_down = true;
+    core_.log.info("shutdown", {{"reason", reason},
+                                {"children", std::uint64_t{children_.alive()}},
+                                {"again", std::uint64_t{again}}});
+    if (!again) owner_.on_shutdown();
+    spawns_.fail_queued(core::ending());
+    templates_.shut_down(core::ending());
     std::vector<child_id> ids;
     children_.each([&](child& c) {
-        if (!c.lifetime.keep && !c.process_of) ids.push_back(c.id);
+        if (!c.origin.lifetime.keep && !c.origin.process_of) ids.push_back(c.id);
     });
     for (const child_id id : ids)
-        if (child* c = children_.find(id)) lifetimes_.end(*c, again);
+        if (child* c = children_.find(id))
+            lifetimes_.end(*c, again ? lifetimes::pace::at_once : lifetimes::pace::lifetime);
     finish_if_done();
 }
 
 void server::finish_if_done() {
-    if (!shutting_down_ || finished_ || !lifetimes_.idle()) return;
+    if (!core_.shutting_down || finished_ || !lifetimes_.idle()) return;
     finished_ = true;
     templates_.kill_all();
-    on_finished_();
+    owner_.on_finished();
 }
 
 }  // namespace cleanfork::daemon

@@ -25,22 +25,4 @@ void to_wire(const rusage& u, v1::Usage& w) {
     w.set_involuntary_switches(counted(u.ru_nivcsw));
 }
 
-rusage usage_of(const v1::Usage& w) {
-    const auto time = [](std::uint64_t us) {
-        return timeval{static_cast<time_t>(us / 1'000'000U),
-                       static_cast<suseconds_t>(us % 1'000'000U)};
-    };
-    rusage u{};
-    u.ru_utime = time(w.user_us());
-    u.ru_stime = time(w.system_us());
-    u.ru_maxrss = static_cast<long>(w.max_rss_kib());
-    u.ru_minflt = static_cast<long>(w.minor_faults());
-    u.ru_majflt = static_cast<long>(w.major_faults());
-    u.ru_inblock = static_cast<long>(w.blocks_in());
-    u.ru_oublock = static_cast<long>(w.blocks_out());
-    u.ru_nvcsw = static_cast<long>(w.voluntary_switches());
-    u.ru_nivcsw = static_cast<long>(w.involuntary_switches());
-    return u;
-}
-
 }  // namespace cleanfork::ipc

@@ -7,6 +7,5 @@
 namespace cleanfork::ipc {
 
 void to_wire(const rusage& u, v1::Usage& out);
-rusage usage_of(const v1::Usage& u);
 
 }  // namespace cleanfork::ipc

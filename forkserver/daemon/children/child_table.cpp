@@ -1,11 +1,10 @@
 #include "forkserver/daemon/children/child_table.hpp"
 
 #include <sys/epoll.h>
-#include <sys/wait.h>
 
+#include <cassert>
 #include <csignal>
 
-#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/usage.hpp"
 
@@ -17,11 +16,8 @@ constexpr int k_exits_at_once = 256;
 
 }  // namespace
 
-child_table::child_table(boost::asio::io_context& io, unique_fd watch,
-                         std::function<void(child&)> on_exit, std::function<void()> on_drained)
-    : watch_(io, watch.release()),
-      on_exit_(std::move(on_exit)),
-      on_drained_(std::move(on_drained)) {
+child_table::child_table(boost::asio::io_context& io, unique_fd watch, child_table_owner& owner)
+    : watch_(io, watch.release()), owner_(owner) {
     await();
 }
 
@@ -31,22 +27,32 @@ result<unique_fd> child_table::create_watch() {
     return fd;
 }
 
-result<child*> child_table::add(child c) {
-    c.id = next_id_.take_next();
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.u64 = c.id.value();
-    if (::epoll_ctl(watch_.native_handle(), EPOLL_CTL_ADD, c.process.pidfd(), &event) != 0) {
+result<child*> child_table::add(child_origin origin, ipc::process_ref process,
+                                std::uint64_t started_ns) {
+    const child_id id = next_id_.take_next();
+    child& c = children_.try_emplace(children_.end(), id)->second;
+    c.id = id;
+    c.origin = std::move(origin);
+    c.process = std::move(process);
+    c.started_ns = started_ns;
+    if (!c.origin.forked_by && !watch(c)) {
         const int e = errno;
         c.process.signal(SIGKILL);
         (void)c.process.reap(0);
+        children_.erase(id);
         return ipc::fail(step::prepare, e, "pidfd",
                          "the child could not be watched and was killed");
     }
     ++alive_;
-    c.watched = true;
-    const child_id id = c.id;
-    return &children_.emplace_hint(children_.end(), id, std::move(c))->second;
+    return &c;
+}
+
+bool child_table::watch(child& c) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = c.id.value();
+    c.watched = ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_ADD, c.process.pidfd(), &event) == 0;
+    return c.watched;
 }
 
 child* child_table::find(child_id id) {
@@ -63,7 +69,7 @@ void child_table::each(const std::function<void(child&)>& f) {
 std::vector<child_id> child_table::of_session(session_id session) const {
     std::vector<child_id> ids;
     for (const auto& [id, c] : children_)
-        if (c.session == session) ids.push_back(id);
+        if (c.origin.session == session) ids.push_back(id);
     return ids;
 }
 
@@ -84,30 +90,24 @@ void child_table::drain() {
             if (child* c = find(child_id(events[i].data.u64))) reap_if_ended(*c);
         if (n < k_exits_at_once) break;
     }
-    on_drained_();
+    owner_.on_exits_drained();
 }
 
-child* child_table::add_of_template(child c) {
-    c.id = next_id_.take_next();
-    ++alive_;
-    const child_id id = c.id;
-    return &children_.emplace_hint(children_.end(), id, std::move(c))->second;
+void child_table::reap(child& c) {
+    reap_if_ended(c);
+    owner_.on_exits_drained();
 }
 
-void child_table::ended(child& c, int wait_status, const rusage& usage, std::string error) {
+void child_table::ended(child& c, int wait_status, v1::Usage usage, std::string error) {
     if (c.exit) return;
-    exited(c, {wait_status, usage, ipc::monotonic_ns() - c.started_ns, std::move(error)});
-    on_drained_();
+    exited(c, {.wait_status = wait_status, .usage = std::move(usage), .error = std::move(error)});
+    owner_.on_exits_drained();
 }
 
 void child_table::adopt(child& c) {
     if (c.exit || c.watched) return;
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.u64 = c.id.value();
     // Without memory for the watch it is killed, and found with the orphans.
-    c.watched = ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_ADD, c.process.pidfd(), &event) == 0;
-    if (!c.watched) c.process.signal(SIGKILL);
+    if (!watch(c)) c.process.signal(SIGKILL);
 }
 
 void child_table::reap_if_ended(child& c) {
@@ -115,10 +115,9 @@ void child_table::reap_if_ended(child& c) {
     const ipc::reaped r = c.process.reap(WNOHANG);
     if (r.is_child && !r.end) return;
     child_exit e;
-    e.wall_ns = ipc::monotonic_ns() - c.started_ns;
     if (r.end) {
         e.wait_status = r.end->wait_status;
-        e.usage = r.end->usage;
+        ipc::to_wire(r.end->usage, e.usage);
     } else {
         // A template reaped it and was killed before it could tell.
         const auto status = ipc::pidfd_exit_status(c.process.pidfd());
@@ -129,29 +128,14 @@ void child_table::reap_if_ended(child& c) {
 }
 
 void child_table::exited(child& c, child_exit e) {
+    assert(!c.exit && alive_ != 0);
     // The client holds a copy of the pidfd, so closing ours would not end the watch.
     if (c.watched) ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_DEL, c.process.pidfd(), nullptr);
+    e.wall_ns = ipc::monotonic_ns() - c.started_ns;
     c.exit = std::move(e);
     --alive_;
     ++exited_total_;
-    on_exit_(c);
-}
-
-void to_wire(const child& c, v1::Exit& out) {
-    out.set_child(c.id.value());
-    if (!c.exit) return;
-    const int status = c.exit->wait_status;
-    if (!c.exit->known)
-        out.set_unknown("its template ended before it could tell");
-    else if (WIFSIGNALED(status)) {
-        out.set_signal(WTERMSIG(status));
-        out.set_core_dumped(WCOREDUMP(status));
-    } else {
-        out.set_code(static_cast<std::uint32_t>(WEXITSTATUS(status)));
-    }
-    ipc::to_wire(c.exit->usage, *out.mutable_usage());
-    if (!c.exit->error.empty()) out.set_error(c.exit->error);
-    out.set_wall_ns(c.exit->wall_ns);
+    owner_.on_exit(c);
 }
 
 }  // namespace cleanfork::daemon

@@ -1,8 +1,11 @@
 #include "forkserver/daemon/children/lifetimes.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <csignal>
 #include <vector>
+
+#include "forkserver/daemon/children/signalling.hpp"
 
 namespace cleanfork::daemon {
 
@@ -15,12 +18,12 @@ constexpr std::chrono::milliseconds k_rare_look{1000};
 }  // namespace
 
 lifetimes::lifetimes(boost::asio::io_context& io, child_table& children,
-                     const ipc::feature_set& features, std::function<void(child_id)> on_ended)
+                     const ipc::feature_set& features, lifetimes_owner& owner)
     : timer_(io),
       children_(children),
       group_by_pidfd_(features.has(ipc::feature::pidfd_signal_group)),
       cgroup_kill_(!ipc::disabled_by_environment(ipc::feature::cgroup_kill)),
-      on_ended_(std::move(on_ended)),
+      owner_(owner),
       look_timer_(io) {}
 
 int lifetimes::signal(const child& c, int number, signal_target target) const {
@@ -31,36 +34,41 @@ bool lifetimes::anyone_left(const child& c) const {
     return daemon::anyone_left(c, group_by_pidfd_);
 }
 
-void lifetimes::end(child& c, bool at_once) {
-    const bool kill = at_once || c.lifetime.grace.count() == 0;
-    const auto [at, first] = ending_.try_emplace(c.id);
+void lifetimes::end(child& c, pace p) {
+    const child_lifetime& l = c.origin.lifetime;
+    const bool kill = p == pace::at_once || l.grace.count() == 0;
+    const bool first = !c.ending;
     // Many programs take a second SIGTERM for "at once": its signal comes once.
     if (!first && !kill) return;
-    signal(c, kill ? SIGKILL : c.lifetime.signal, c.lifetime.target);
+    if (first) {
+        c.ending.emplace();
+        ++ending_;
+    }
+    signal(c, kill ? SIGKILL : l.signal, l.target);
     // A stopped process sees its signal only once it goes on.
-    if (!kill) signal(c, SIGCONT, c.lifetime.target);
-    at->second.killed = at->second.killed || kill;
-    if (c.exit && (!anyone_left(c) || (kill && !first))) return finish(c.id);
+    if (!kill) signal(c, SIGCONT, l.target);
+    c.ending->killed = c.ending->killed || kill;
+    if (c.exit && (!anyone_left(c) || (kill && !first))) return finish(c);
     if (!first) return;
-    at->second.deadline = clock::now() + (kill ? clock::duration{} : c.lifetime.grace);
-    deadlines_.emplace(at->second.deadline, c.id);
+    c.ending->deadline = steady::now() + (kill ? steady::duration{} : l.grace);
+    deadlines_.emplace(c.ending->deadline, c.id);
     arm();
     if (c.exit) look_after(c.id);
 }
 
 void lifetimes::child_exited(child& c) {
-    const auto at = ending_.find(c.id);
-    if (at == ending_.end()) return;
-    if (at->second.killed || !anyone_left(c)) return finish(c.id);
+    if (!c.ending) return;
+    if (c.ending->killed || !anyone_left(c)) return finish(c);
     look_after(c.id);
 }
 
-void lifetimes::finish(child_id id) {
-    const auto at = ending_.find(id);
-    deadlines_.erase({at->second.deadline, id});
-    ending_.erase(at);
-    leaderless_.erase(id);
-    on_ended_(id);
+void lifetimes::finish(child& c) {
+    assert(c.ending && ending_ != 0);
+    deadlines_.erase({c.ending->deadline, c.id});
+    leaderless_.erase(c.id);
+    c.ending.reset();
+    --ending_;
+    owner_.on_lifetime_over(c);
 }
 
 void lifetimes::look_after(child_id id) {
@@ -80,10 +88,10 @@ void lifetimes::arm_look() {
 void lifetimes::look() {
     const std::vector<child_id> ids(leaderless_.begin(), leaderless_.end());
     for (const child_id id : ids) {
-        const child* c = children_.find(id);
-        if (c != nullptr && !anyone_left(*c)) finish(id);
+        child* c = children_.find(id);
+        if (c != nullptr && !anyone_left(*c)) finish(*c);
     }
-    look_interval_ = std::min<clock::duration>(look_interval_ * 2, k_rare_look);
+    look_interval_ = std::min<steady::duration>(look_interval_ * 2, k_rare_look);
     arm_look();
 }
 
@@ -99,19 +107,14 @@ void lifetimes::arm() {
 // After SIGKILL a process may still take its time to end; its exit is what
 // finishes it. A group or cgroup whose leader has exited has nobody to tell us.
 void lifetimes::expire() {
-    armed_for_ = clock::time_point::max();
-    while (!deadlines_.empty() && deadlines_.begin()->first <= clock::now()) {
-        const child_id id = deadlines_.begin()->second;
+    armed_for_ = steady::time_point::max();
+    while (!deadlines_.empty() && deadlines_.begin()->first <= steady::now()) {
+        child* c = children_.find(deadlines_.begin()->second);
         deadlines_.erase(deadlines_.begin());
-        child* c = children_.find(id);
-        if (c == nullptr) {
-            ending_.erase(id);
-            leaderless_.erase(id);
-            continue;
-        }
-        signal(*c, SIGKILL, c->lifetime.target);
-        ending_[id].killed = true;
-        if (c->exit) finish(id);
+        assert(c != nullptr && c->ending);  // who is being ended is not forgotten
+        signal(*c, SIGKILL, c->origin.lifetime.target);
+        c->ending->killed = true;
+        if (c->exit) finish(*c);
     }
     arm();
 }

@@ -1,4 +1,5 @@
-// Signals to a child, its process group or its cgroup; declared in children.hpp.
+#include "forkserver/daemon/children/signalling.hpp"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -10,7 +11,6 @@
 #include <memory>
 #include <string>
 
-#include "forkserver/daemon/children/child_table.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -62,20 +62,20 @@ std::size_t signal_members(int directory, int signal, int depth) {
 }
 
 int signal_cgroup(const child& c, int signal, bool cgroup_kill) {
-    if (!c.cgroup) return EINVAL;
+    if (!c.origin.cgroup) return EINVAL;
     if (signal == SIGKILL && cgroup_kill) {
-        const unique_fd kill(::openat(c.cgroup.get(), "cgroup.kill", O_WRONLY | O_CLOEXEC));
+        const unique_fd kill(::openat(c.origin.cgroup.get(), "cgroup.kill", O_WRONLY | O_CLOEXEC));
         if (kill && ::write(kill.get(), "1", 1) == 1) return 0;
     }
-    const std::size_t members = signal_members(c.cgroup.get(), signal, k_cgroup_depth);
+    const std::size_t members = signal_members(c.origin.cgroup.get(), signal, k_cgroup_depth);
     if (signal == SIGKILL)
         for (int pass = 1; pass < k_cgroup_passes; ++pass)
-            if (signal_members(c.cgroup.get(), signal, k_cgroup_depth) == 0) break;
+            if (signal_members(c.origin.cgroup.get(), signal, k_cgroup_depth) == 0) break;
     return members != 0 ? 0 : ESRCH;
 }
 
 int signal_group(const child& c, int signal, bool by_pidfd) {
-    if (!c.leads_group) return EINVAL;
+    if (!c.origin.leads_group) return EINVAL;
     if (by_pidfd) return c.process.signal_group(signal);
     // The number is the group's for sure only while the leader is unreaped.
     if (c.exit) return ESRCH;
@@ -95,10 +95,10 @@ int signal_child(const child& c, int signal, signal_target target, bool by_pidfd
 }
 
 bool anyone_left(const child& c, bool by_pidfd) {
-    switch (c.lifetime.target) {
+    switch (c.origin.lifetime.target) {
         case signal_target::group: return signal_group(c, 0, by_pidfd) == 0;
         case signal_target::cgroup:
-            return c.cgroup && signal_members(c.cgroup.get(), 0, k_cgroup_depth) != 0;
+            return c.origin.cgroup && signal_members(c.origin.cgroup.get(), 0, k_cgroup_depth) != 0;
         case signal_target::process: break;
     }
     return !c.exit;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "forkserver/daemon/ids.hpp"
+#include "forkserver/daemon/sessions/charges.hpp"
 #include "forkserver/spawn/plan.hpp"
 #include "ipc/wire/message.hpp"
 #include "ipc/wire/packet.hpp"
@@ -60,12 +61,8 @@ public:
     // Set by hello.
     bool greeted = false;
     std::shared_ptr<const spawn::session_base> base;
-    // Children alive, or ended and not yet acknowledged.
-    std::size_t children = 0;
-    // Calls that no child runs yet: they count like queued spawns.
-    std::size_t calls = 0, call_bytes = 0, call_descriptors = 0;
-    // Wait requests not yet answered.
-    std::size_t waits = 0;
+    // What it uses of its quotas; the objects that use it count it.
+    const std::shared_ptr<amounts> account = std::make_shared<amounts>();
     // Of a base that no queued spawn has been charged with: each may hold one alive.
     std::size_t uncharged_base_bytes = 0;
 

@@ -1,37 +1,12 @@
 #include "forkserver/daemon/sessions/spawn_queue.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
-#include <csignal>
 
 #include "ipc/base/sys.hpp"
-#include "ipc/wire/defaults.hpp"
 
 namespace cleanfork::daemon {
-
-namespace {
-
-child_lifetime lifetime_of(const v1::SpawnRequest& r) {
-    const v1::Lifetime& l = r.lifetime();
-    child_lifetime out;
-    out.keep = l.keep();
-    out.signal = l.signal() != 0 ? l.signal() : ipc::k_default_end_signal;
-    out.grace = l.has_grace_ms() ? std::chrono::milliseconds(l.grace_ms()) : ipc::k_default_grace;
-    out.target = l.target() == v1::SIGNAL_TARGET_GROUP    ? signal_target::group
-                 : l.target() == v1::SIGNAL_TARGET_CGROUP ? signal_target::cgroup
-                                                          : signal_target::process;
-    return out;
-}
-
-}  // namespace
-
-child child_of(const queued_spawn& q) {
-    child c;
-    c.session = q.session;
-    c.lifetime = lifetime_of(*q.request);
-    c.leads_group = q.request->process_group() != v1::PROCESS_GROUP_JOIN;
-    return c;
-}
 
 bool is_late(const queued_spawn& q) {
     const std::uint64_t deadline = q.request->deadline_ns();
@@ -43,68 +18,55 @@ failure late_failure() {
 }
 
 void spawn_queue::push(queued_spawn s) {
-    lane& l = sessions_[s.session];
-    if (l.spawns.empty()) turns_.push_back(s.session);
-    ++l.usage.spawns;
-    l.usage.bytes += s.bytes;
-    l.usage.descriptors += s.descriptors->size();
-    l.spawns.push_back(std::move(s));
+    std::deque<queued_spawn>& lane = lanes_[s.session];
+    if (lane.empty()) turns_.push_back(s.session);
+    lane.push_back(std::move(s));
+    ++size_;
 }
 
 std::optional<queued_spawn> spawn_queue::pop() {
-    while (!turns_.empty()) {
-        const session_id session = turns_.front();
-        turns_.pop_front();
-        const auto at = sessions_.find(session);
-        if (at == sessions_.end() || at->second.spawns.empty()) continue;
-        lane& l = at->second;
-        queued_spawn s = std::move(l.spawns.front());
-        l.spawns.pop_front();
-        --l.usage.spawns;
-        l.usage.bytes -= s.bytes;
-        l.usage.descriptors -= s.descriptors->size();
-        if (l.spawns.empty())
-            sessions_.erase(at);
-        else
-            turns_.push_back(session);
-        return s;
-    }
-    return std::nullopt;
+    if (turns_.empty()) return std::nullopt;
+    const session_id session = turns_.front();
+    turns_.pop_front();
+    const auto at = lanes_.find(session);
+    assert(at != lanes_.end() && !at->second.empty());
+    queued_spawn s = std::move(at->second.front());
+    at->second.pop_front();
+    --size_;
+    if (at->second.empty())
+        lanes_.erase(at);
+    else
+        turns_.push_back(session);
+    return s;
 }
 
 std::vector<queued_spawn> spawn_queue::remove(session_id session, request_id request) {
     std::vector<queued_spawn> taken;
-    const auto at = sessions_.find(session);
-    if (at == sessions_.end()) return taken;
-    lane& l = at->second;
+    const auto at = lanes_.find(session);
+    if (at == lanes_.end()) return taken;
     std::deque<queued_spawn> rest;
-    for (queued_spawn& s : l.spawns) {
-        if (s.request_id != request) {
+    for (queued_spawn& s : at->second) {
+        if (s.request_id == request)
+            taken.push_back(std::move(s));
+        else
             rest.push_back(std::move(s));
-            continue;
-        }
-        --l.usage.spawns;
-        l.usage.bytes -= s.bytes;
-        l.usage.descriptors -= s.descriptors->size();
-        taken.push_back(std::move(s));
     }
-    l.spawns = std::move(rest);
-    if (l.spawns.empty()) {
-        sessions_.erase(at);
-        std::erase(turns_, session);
-    }
+    size_ -= taken.size();
+    at->second = std::move(rest);
+    if (at->second.empty()) drop_lane(at);
     return taken;
 }
 
-queue_usage spawn_queue::usage(session_id session) const {
-    const auto at = sessions_.find(session);
-    return at == sessions_.end() ? queue_usage{} : at->second.usage;
+void spawn_queue::remove_session(session_id session) {
+    const auto at = lanes_.find(session);
+    if (at == lanes_.end()) return;
+    size_ -= at->second.size();
+    drop_lane(at);
 }
 
-std::size_t spawn_queue::size() const {
-    std::size_t n = 0;
-    for (const auto& [session, l] : sessions_) n += l.spawns.size();
-    return n;
+void spawn_queue::drop_lane(lanes::iterator at) {
+    std::erase(turns_, at->first);
+    lanes_.erase(at);
 }
 
 }  // namespace cleanfork::daemon

@@ -14,7 +14,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "forkserver/daemon/children/child_table.hpp"
+#include "forkserver/daemon/ids.hpp"
+#include "forkserver/daemon/sessions/charges.hpp"
 #include "forkserver/spawn/plan.hpp"
 
 namespace cleanfork::daemon {
@@ -35,24 +36,15 @@ struct queued_spawn {
     std::shared_ptr<const spawn::session_base> base;
     std::shared_ptr<daemon::batch> batch;  // null: a spawn of its own
     int item = 0;                          // its index in the batch
-    std::size_t bytes = 0;
-    std::chrono::microseconds hold{};  // of the reply
-    std::uint64_t began_ns = 0;        // of a call: when its template was asked
-    generation_id becomes;             // a call whose child becomes the process of this generation
+    charge place;                          // in its session's quotas
+    std::chrono::microseconds hold{};      // of the reply
+    std::uint64_t began_ns = 0;            // of a call: when its template was asked
+    generation_id becomes;  // a call whose child becomes the process of this generation
 };
-
-// The child a request asks for, before its process exists.
-child child_of(const queued_spawn& q);
 
 // Its deadline passed before its turn came.
 bool is_late(const queued_spawn& q);
 failure late_failure();
-
-struct queue_usage {
-    std::size_t spawns = 0;
-    std::size_t bytes = 0;
-    std::size_t descriptors = 0;
-};
 
 class spawn_queue {
 public:
@@ -62,22 +54,18 @@ public:
 
     // Takes out the spawns of one request, or of a whole session.
     std::vector<queued_spawn> remove(session_id session, request_id request);
-    void remove_session(session_id session) {
-        sessions_.erase(session);
-        std::erase(turns_, session);
-    }
+    void remove_session(session_id session);
 
-    [[nodiscard]] queue_usage usage(session_id session) const;
-    [[nodiscard]] std::size_t size() const;
-    [[nodiscard]] bool empty() const { return size() == 0; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
 
 private:
-    struct lane {
-        std::deque<queued_spawn> spawns;
-        queue_usage usage;
-    };
-    std::unordered_map<session_id, lane> sessions_;
-    std::deque<session_id> turns_;  // sessions with spawns, each once; stale ones are skipped
+    using lanes = std::unordered_map<session_id, std::deque<queued_spawn>>;
+    void drop_lane(lanes::iterator at);
+
+    lanes lanes_;                   // none is empty
+    std::deque<session_id> turns_;  // the session of each lane, once
+    std::size_t size_ = 0;
 };
 
 }  // namespace cleanfork::daemon

@@ -12,7 +12,6 @@
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
-#include "ipc/wire/usage.hpp"
 
 namespace cleanfork::daemon {
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cleanfork/v1/cleanfork.pb.h>
-#include <sys/resource.h>
 
 #include <array>
 #include <boost/asio/io_context.hpp>
@@ -54,8 +53,7 @@ public:
     // nobody wants it any more.
     virtual child_id on_started(generation& g, queued_spawn q, ipc::process_ref process) = 0;
     virtual void on_call_failed(generation& g, queued_spawn q, const failure& why) = 0;
-    virtual void on_ended(child_id child, int wait_status, const rusage& usage,
-                          std::string error) = 0;
+    virtual void on_ended(child_id child, int wait_status, v1::Usage usage, std::string error) = 0;
     // The template has ended before its child: the forkserver is its parent now.
     virtual void on_adopted(child_id child) = 0;
     // There may be room for a call, or nothing left to wait for.

@@ -7,7 +7,6 @@
 #include "ipc/audit/audit.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
-#include "ipc/wire/usage.hpp"
 
 namespace cleanfork::daemon {
 
@@ -162,7 +161,7 @@ void generation::on_child_ended(const v1::ChildEnded& e) {
             ipc::fail(step::child_start, 0, spec_->name,
                       "its child " + ipc::ended_how(e.wait_status()) + " before it ran the entry"));
     } else if (s.child) {
-        owner_.on_ended(s.child, e.wait_status(), ipc::usage_of(e.usage()), e.error());
+        owner_.on_ended(s.child, e.wait_status(), e.usage(), e.error());
     }
     end_if_drained();
     owner_.on_change(*this);

@@ -1,6 +1,7 @@
 // What becomes of generations, and the chores that follow; see template_table.hpp.
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <cassert>
 #include <csignal>
 
 #include "forkserver/daemon/templates/template_table.hpp"
@@ -87,26 +88,26 @@ void template_table::settled(entry& e, const failure& why) {
             info(e, *reply.mutable_add_template()->mutable_info());
         else
             info(e, *reply.mutable_reload_template()->mutable_info());
-        owner_.template_settled(session, std::move(reply));
+        owner_.on_template_settled(session, std::move(reply));
     }
 }
 
 child_id template_table::on_started(generation& g, queued_spawn q, ipc::process_ref process) {
-    if (!q.becomes) return owner_.call_started(std::move(q), g.id(), std::move(process));
+    if (!q.becomes) return owner_.on_call_started(std::move(q), g.id(), std::move(process));
     generation* made = find(q.becomes);
     if (made == nullptr) {
         process.signal(SIGKILL);
         return {};
     }
-    child c;
-    c.process = launcher_.own_process(std::move(process));
-    c.started_ns = ipc::monotonic_ns();
-    c.command = spawn::command_of(*q.request);
-    c.process_of = made->id();
-    c.generation = g.id();
-    auto added = children_.add_of_template(std::move(c));
-    made->process_began(added->id, added->process.pid(), added->process.pidfd());
-    return added->id;
+    child_origin origin;
+    origin.command = spawn::command_of(*q.request);
+    origin.process_of = made->id();
+    origin.forked_by = g.id();
+    const auto added = children_.add(std::move(origin), launcher_.own_process(std::move(process)),
+                                     ipc::monotonic_ns());
+    assert(added);  // the child of a template is always taken in
+    made->process_began((*added)->id, (*added)->process.pid(), (*added)->process.pidfd());
+    return (*added)->id;
 }
 
 void template_table::on_call_failed(generation&, queued_spawn q, const failure& why) {
@@ -114,16 +115,15 @@ void template_table::on_call_failed(generation&, queued_spawn q, const failure& 
 }
 
 void template_table::call_refused(queued_spawn q, const failure& why) {
-    if (!q.becomes) return owner_.call_failed(std::move(q), why);
+    if (!q.becomes) return owner_.on_call_failed(std::move(q), why);
     if (generation* made = find(q.becomes)) made->fail(why);
 }
 
-void template_table::on_ended(child_id id, int wait_status, const rusage& usage,
-                              std::string error) {
+void template_table::on_ended(child_id id, int wait_status, v1::Usage usage, std::string error) {
     child_has_ended_ = true;
     if (child* c = children_.find(id)) {
-        c->generation = {};
-        children_.ended(*c, wait_status, usage, std::move(error));
+        c->origin.forked_by = {};
+        children_.ended(*c, wait_status, std::move(usage), std::move(error));
     }
 }
 
@@ -240,7 +240,7 @@ void template_table::arm_sweep() {
                 start(e);
             }
         }
-        for (queued_spawn& q : late) owner_.call_failed(std::move(q), late_failure());
+        for (queued_spawn& q : late) owner_.on_call_failed(std::move(q), late_failure());
         arm_sweep();
     });
 }
@@ -255,7 +255,7 @@ void template_table::shut_down(const failure& why) {
     each([&](generation& g) {
         for (queued_spawn& q : g.remove({}, {})) unstarted.push_back(std::move(q));
     });
-    for (queued_spawn& q : unstarted) owner_.call_failed(std::move(q), why);
+    for (queued_spawn& q : unstarted) owner_.on_call_failed(std::move(q), why);
 }
 
 void template_table::kill_all() {

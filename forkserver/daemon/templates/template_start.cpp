@@ -130,14 +130,12 @@ result<void> template_table::launch(generation& g, queued_spawn q) {
     auto p =
         spawn::prepare(std::move(q.request), q.purposes, q.descriptors, q.base, launcher_.self());
     if (!p) return p.error();
-    child c;
-    c.command = spawn::command_of((*p)->request());
+    child_origin origin;
+    origin.command = spawn::command_of((*p)->request());
+    origin.process_of = g.id();
     auto made = launcher_.launch(**p);
     if (!made) return made.error();
-    c.process = std::move(made->process);
-    c.started_ns = made->started_ns;
-    c.process_of = g.id();
-    auto added = children_.add(std::move(c));
+    auto added = children_.add(std::move(origin), std::move(made->process), made->started_ns);
     if (!added) return added.error();
     g.process_began((*added)->id, (*added)->process.pid(), (*added)->process.pidfd());
     return {};

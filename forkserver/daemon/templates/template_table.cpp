@@ -70,7 +70,7 @@ result<void> template_table::add(v1::AddTemplateRequest& r, std::vector<int> pur
                                      r.allowed_descriptors().end());
     spec->tolerate_unclean = r.tolerate_unclean();
     spec->process.Swap(r.mutable_process());
-    // Its death is nobody's business but ours.
+    // A template's start has no reply to hold.
     spec->process.clear_reply_hold_us();
     entry& e = entries_[spec->name];
     e.spec = std::move(spec);
@@ -89,16 +89,15 @@ result<void> template_table::add_early(const std::string& name, int pid, unique_
     spec->start_timeout = ipc::k_default_start_timeout;
     spec->call_timeout = ipc::k_default_call_timeout;
     spec->early = true;
-    child c;
-    c.process = launcher_.own_process({pid, ipc::pidfd_open(pid)});
-    if (!c.process) return ipc::fail(step::template_start, errno, name);
-    c.started_ns = ipc::monotonic_ns();
-    c.command = name;
+    ipc::process_ref process = launcher_.own_process({pid, ipc::pidfd_open(pid)});
+    if (!process) return ipc::fail(step::template_start, errno, name);
+    child_origin origin;
+    origin.command = name;
     entry& e = entries_[name];
     e.spec = spec;
     e.number = 1;
-    c.process_of = next_id_;
-    auto added = children_.add(std::move(c));
+    origin.process_of = next_id_;
+    auto added = children_.add(std::move(origin), std::move(process), ipc::monotonic_ns());
     if (!added) return added.error();
     e.next = std::make_unique<generation>(io_, launcher_, static_cast<generation_owner&>(*this),
                                           e.spec, next_id_.take_next(), e.number,
@@ -188,7 +187,7 @@ void template_table::call(queued_spawn q) {
     const auto at = entries_.find(q.request->call().template_name());
     if (at == entries_.end()) {
         const failure why = unknown(q.request->call().template_name());
-        return owner_.call_failed(std::move(q), why);
+        return owner_.on_call_failed(std::move(q), why);
     }
     entry& e = at->second;
     ++e.calls_total;
@@ -212,7 +211,7 @@ void template_table::serve_waiting(entry& e) {
         queued_spawn q = std::move(e.waiting.front());
         e.waiting.pop_front();
         if (is_late(q))
-            owner_.call_failed(std::move(q), late_failure());
+            owner_.on_call_failed(std::move(q), late_failure());
         else
             e.current->call(std::move(q));
     }

@@ -26,11 +26,11 @@ class template_table_owner {
 public:
     // The child of a call runs. Answers the call; gives the child's number, none when
     // its session has ended.
-    virtual child_id call_started(queued_spawn q, generation_id generation,
-                                  ipc::process_ref process) = 0;
-    virtual void call_failed(queued_spawn q, const failure& why) = 0;
+    virtual child_id on_call_started(queued_spawn q, generation_id generation,
+                                     ipc::process_ref process) = 0;
+    virtual void on_call_failed(queued_spawn q, const failure& why) = 0;
     // Answers a request to add or reload.
-    virtual void template_settled(session_id session, v1::ServerMessage reply) = 0;
+    virtual void on_template_settled(session_id session, v1::ServerMessage reply) = 0;
 
 protected:
     ~template_table_owner() = default;
@@ -91,7 +91,7 @@ private:
     void on_state(generation& g, const failure& why) override;
     child_id on_started(generation& g, queued_spawn q, ipc::process_ref process) override;
     void on_call_failed(generation& g, queued_spawn q, const failure& why) override;
-    void on_ended(child_id child, int wait_status, const rusage& usage, std::string error) override;
+    void on_ended(child_id child, int wait_status, v1::Usage usage, std::string error) override;
     void on_adopted(child_id child) override;
     void on_change(generation& g) override;
 

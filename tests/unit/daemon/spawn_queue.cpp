@@ -4,7 +4,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 
-#include "forkserver/daemon/server.hpp"
+#include "forkserver/daemon/core.hpp"
 #include "ipc/base/sys.hpp"
 
 using namespace cleanfork;
@@ -12,12 +12,10 @@ using namespace cleanfork::daemon;
 
 namespace {
 
-queued_spawn spawn_of(std::uint64_t session, std::uint64_t request, std::size_t bytes = 10,
-                      std::size_t descriptors = 0) {
+queued_spawn spawn_of(std::uint64_t session, std::uint64_t request, std::size_t descriptors = 0) {
     queued_spawn q;
     q.session = session_id(session);
     q.request_id = request_id(request);
-    q.bytes = bytes;
     q.request = std::make_unique<v1::SpawnRequest>();
     std::vector<unique_fd> fds;
     for (std::size_t i = 0; i < descriptors; ++i)
@@ -53,29 +51,12 @@ TEST_CASE("sessions take turns, however many spawns one of them has") {
     CHECK(drain(q) == order{11, 21, 31, 12, 22, 13, 14});
 }
 
-TEST_CASE("usage counts what a session has queued, and forgets what has left") {
-    spawn_queue q;
-    q.push(spawn_of(1, 1, 100, 2));
-    q.push(spawn_of(1, 2, 30, 1));
-    q.push(spawn_of(2, 3, 5, 0));
-    CHECK(q.usage(session_id(1)).spawns == 2);
-    CHECK(q.usage(session_id(1)).bytes == 130);
-    CHECK(q.usage(session_id(1)).descriptors == 3);
-    q.pop();
-    CHECK(q.usage(session_id(1)).spawns == 1);
-    CHECK(q.usage(session_id(1)).bytes == 30);
-    CHECK(q.usage(session_id(1)).descriptors == 1);
-    CHECK(q.usage(session_id(4711)).spawns == 0);
-    drain(q);
-    CHECK(q.usage(session_id(1)).spawns == 0);
-}
-
 TEST_CASE("one request is taken out with all items of its batch; the others keep their order") {
     spawn_queue q;
     for (const std::uint64_t r : {1U, 2U, 2U, 3U}) q.push(spawn_of(1, r));
     q.push(spawn_of(2, 2));
     CHECK(q.remove(session_id(1), request_id(2)).size() == 2);
-    CHECK(q.usage(session_id(1)).spawns == 2);
+    CHECK(q.size() == 3);
     CHECK(q.remove(session_id(1), request_id(2)).empty());
     CHECK(q.remove(session_id(5), request_id(2)).empty());
     CHECK(drain(q) == order{1, 2, 3});
@@ -84,7 +65,7 @@ TEST_CASE("one request is taken out with all items of its batch; the others keep
 TEST_CASE("a session that has gone leaves no turn and no descriptor behind") {
     const std::size_t before = ipc::open_descriptor_count();
     spawn_queue q;
-    for (const std::uint64_t r : {1U, 2U}) q.push(spawn_of(1, r, 10, 3));
+    for (const std::uint64_t r : {1U, 2U}) q.push(spawn_of(1, r, 3));
     q.push(spawn_of(2, 3));
     q.remove_session(session_id(1));
     CHECK(ipc::open_descriptor_count() == before);

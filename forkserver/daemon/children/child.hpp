@@ -1,0 +1,90 @@
+// What the forkserver knows of one child.
+//
+// All that would have to be told to another forkserver stands here. Elsewhere are only
+// indexes that can be made again from it: by deadline and by orphaned group (lifetimes),
+// by age of an unclaimed status (unclaimed), by the time a reply is held to (held_replies),
+// and by the sequence in its template (child_slots).
+#pragma once
+
+#include <cleanfork/v1/cleanfork.pb.h>
+
+#include <chrono>
+#include <cleanfork/unique_fd.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "forkserver/daemon/ids.hpp"
+#include "forkserver/daemon/sessions/charges.hpp"
+#include "ipc/base/process_ref.hpp"
+#include "ipc/wire/defaults.hpp"
+
+namespace cleanfork::daemon {
+
+using steady = std::chrono::steady_clock;
+
+enum class signal_target { process, group, cgroup };
+
+// What becomes of it when its session ends.
+struct child_lifetime {
+    bool keep = false;
+    int signal = ipc::k_default_end_signal;
+    std::chrono::milliseconds grace = ipc::k_default_grace;
+    signal_target target = signal_target::process;
+};
+
+// What is known when its process begins.
+struct child_origin {
+    session_id session;  // none: kept beyond its session, or of no session
+    child_lifetime lifetime;
+    bool leads_group = false;
+    unique_fd cgroup;
+    std::string command;
+    std::string template_name;  // of a call
+    generation_id forked_by;    // none: the forkserver forked it, and reaps it
+    generation_id process_of;   // the generation whose process it is
+    charge place;               // in its session's quota of children
+};
+
+struct child_exit {
+    bool known = true;    // false: another process reaped it and did not tell
+    int wait_status = 0;  // as wait(2)
+    v1::Usage usage;
+    std::uint64_t wall_ns = 0;
+    std::string error;  // the exception a call ended with
+};
+
+// A request that waits for the exit: of a session that may have ended since.
+struct exit_waiter {
+    session_id session;
+    request_id request;
+    charge place;  // in its session's quota of waits
+};
+
+// Its session is over: its signal was sent.
+struct child_ending {
+    steady::time_point deadline;
+    // SIGKILL was sent: the child's own exit is the end then, since what is left
+    // of its group may be zombies of somebody who never reaps them.
+    bool killed = false;
+};
+
+struct child {
+    child_id id;
+    child_origin origin;
+    ipc::process_ref process;
+    std::uint64_t started_ns = 0;  // CLOCK_MONOTONIC
+    std::optional<child_exit> exit;
+    std::optional<child_ending> ending;
+    bool acknowledged = false;
+    request_id held_request;     // the spawn reply that waits for the exit
+    bool reply_pending = false;  // of its batch: the exit is told after it
+    bool watched = false;        // through its pidfd
+    std::vector<exit_waiter> waiters;
+};
+
+signal_target target_of(v1::SignalTarget t) noexcept;
+void to_wire(const child& c, v1::Exit& out);
+
+}  // namespace cleanfork::daemon

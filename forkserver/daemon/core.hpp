@@ -1,0 +1,68 @@
+// What all parts of the server share.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <string>
+
+#include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/sessions/session_table.hpp"
+#include "forkserver/spawn/launcher.hpp"
+#include "ipc/base/features.hpp"
+#include "ipc/wire/limits.hpp"
+
+namespace cleanfork::daemon {
+
+struct quotas {
+    std::size_t sessions_per_uid = ipc::k_default_sessions_per_uid;
+    std::size_t children_per_session = ipc::k_default_children_per_session;
+    std::size_t queued_per_session = ipc::k_default_queued_per_session;
+    std::size_t queued_bytes_per_session = ipc::k_default_queued_bytes_per_session;
+    std::size_t queued_descriptors_per_session = ipc::k_default_queued_descriptors_per_session;
+    std::size_t unclaimed_statuses = ipc::k_default_unclaimed_statuses;
+};
+
+// Quotas that leave descriptors for everybody: a flood of connections, or of
+// descriptors that wait with their spawns, does not use up `descriptor_limit`.
+quotas fitted(quotas q, std::size_t descriptor_limit);
+
+struct server_config {
+    daemon::quotas quotas;
+    std::size_t descriptor_limit = 1024;  // RLIMIT_NOFILE
+    ipc::feature_set features;
+    std::string version;
+    bool is_private = false;  // ends with its first session
+};
+
+// What `stats` tells, since the start.
+struct counters {
+    std::uint64_t sessions = 0;
+    std::uint64_t spawned = 0;
+    std::uint64_t failed = 0;
+    std::uint64_t protocol_errors = 0;
+    std::uint64_t quota_refusals = 0;
+    std::uint64_t spawn_ns = 0;
+    std::uint64_t spawn_ns_max = 0;
+
+    void count_spawn(std::uint64_t ns) noexcept;
+};
+
+struct core {
+    core(boost::asio::io_context& io_context, server_config c, spawn::launcher l, logger& logger);
+
+    boost::asio::io_context& io;
+    const server_config config;
+    logger& log;
+    spawn::launcher launcher;
+    session_table sessions;
+    counters total;
+    bool shutting_down = false;
+    const std::string instance;  // new at each start
+    const std::uint64_t started_ns;
+
+    // A quota of one session was reached: counts it, and says so.
+    failure over_quota(const char* what, std::size_t most, const char* option);
+    // The failure of what is asked for while the forkserver ends.
+    static failure ending();
+};
+
+}  // namespace cleanfork::daemon

@@ -1,0 +1,278 @@
+#include "forkserver/daemon/dispatch.hpp"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::daemon {
+
+namespace {
+
+std::uint64_t rss_kib() {
+    std::ifstream statm("/proc/self/statm");
+    std::uint64_t total = 0;
+    std::uint64_t resident = 0;
+    statm >> total >> resident;
+    return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 1024;
+}
+
+void add_features(const ipc::feature_set& set, v1::HelloReply& out) {
+    for (const ipc::feature f : ipc::k_all_features)
+        if (set.has(f)) out.add_features(static_cast<v1::Feature>(f));
+}
+
+v1::ServerMessage reply_to(request_id request) {
+    v1::ServerMessage reply;
+    reply.set_request_id(request.value());
+    return reply;
+}
+
+failure bad_packet(const char* why) { return ipc::fail(step::protocol, EBADMSG, "packet", why); }
+
+}  // namespace
+
+void dispatch::on_message(session& s, message m) {
+    const request_id request(m.message.request_id());
+    if (!request) return s.end(bad_packet("a request without an id"));
+    if (!s.greeted && !m.message.has_hello()) return s.end(bad_packet("hello comes first"));
+    for (const std::uint64_t id : m.message.acknowledged())
+        parts_.ended.acknowledge(s, child_id(id));
+    if (on_message_with_descriptors(s, request, m)) return;
+    if (!m.descriptors.empty())
+        return s.end(bad_packet("descriptors with a request that takes none"));
+    const v1::ClientMessage& c = m.message;
+    switch (c.body_case()) {
+        case v1::ClientMessage::kSignal: return signal(s, request, c.signal());
+        case v1::ClientMessage::kWait:
+            return parts_.ended.wait(s, request, child_id(c.wait().child()));
+        case v1::ClientMessage::kList: return list(s, request);
+        case v1::ClientMessage::kStats: return stats(s, request);
+        case v1::ClientMessage::kCancel: return cancel(s, request, c.cancel());
+        case v1::ClientMessage::kAcknowledge: return;
+        case v1::ClientMessage::kShutdown: return shutdown(s, request);
+        case v1::ClientMessage::kListTemplates:
+            return list_templates(s, request, c.list_templates());
+        case v1::ClientMessage::kReloadTemplate:
+            return reload_template(s, request, c.reload_template());
+        case v1::ClientMessage::kRemoveTemplate:
+            return remove_template(s, request, c.remove_template());
+        default: s.end(bad_packet("a request of no known kind"));
+    }
+}
+
+bool dispatch::on_message_with_descriptors(session& s, request_id request, message& m) {
+    switch (m.message.body_case()) {
+        case v1::ClientMessage::kHello: hello(s, request, m); return true;
+        case v1::ClientMessage::kSpawn: parts_.spawning.enqueue(s, m); return true;
+        case v1::ClientMessage::kBatch: parts_.spawning.enqueue_batch(s, m); return true;
+        case v1::ClientMessage::kUpdateBase: update_base(s, request, m); return true;
+        case v1::ClientMessage::kOpenSession: open_session(s, request, m); return true;
+        case v1::ClientMessage::kAddTemplate: add_template(s, request, m); return true;
+        default: return false;
+    }
+}
+
+// ---- sessions --------------------------------------------------------------
+
+void dispatch::hello(session& s, request_id request, message& m) {
+    if (s.greeted) return s.end(bad_packet("hello comes once"));
+    v1::Hello& h = *m.message.mutable_hello();
+    if (h.protocol() != ipc::k_protocol_version)
+        return s.end(ipc::fail(step::hello, EPROTO, "protocol " + std::to_string(h.protocol()),
+                               "this forkserver speaks protocol " +
+                                   std::to_string(ipc::k_protocol_version) +
+                                   ": use client and forkserver of one version"));
+    if (const failure f = set_base(s, *h.mutable_base(), m); f.step != step::none) return s.end(f);
+    s.greeted = true;
+    v1::ServerMessage reply = reply_to(request);
+    v1::HelloReply& r = *reply.mutable_hello();
+    r.set_protocol(ipc::k_protocol_version);
+    r.set_version(core_.config.version);
+    add_features(core_.config.features, r);
+    r.set_instance(core_.instance);
+    r.set_pid(::getpid());
+    r.set_session(s.id().value());
+    s.send(reply);
+}
+
+failure dispatch::set_base(session& s, v1::SessionBase& base, message& m) {
+    auto fresh = std::make_shared<spawn::session_base>();
+    fresh->wire = base.SerializeAsString();
+    if (static_cast<std::size_t>(base.environment_size()) > ipc::k_max_environment)
+        return ipc::fail(step::request, E2BIG, "environment", "too many variables");
+    std::vector<std::string> strings;
+    strings.reserve(static_cast<std::size_t>(base.environment_size()));
+    for (std::string& e : *base.mutable_environment()) {
+        // Some programs run with entries that are no assignments; children get them too.
+        if (e.find('\0') != std::string::npos || e.size() > ipc::k_max_string)
+            return ipc::fail(step::request, EINVAL, "environment",
+                             "an entry holds a NUL or is too long");
+        strings.push_back(std::move(e));
+    }
+    fresh->environment.strings = std::move(strings);
+    fresh->environment.seal();
+    const std::size_t wanted = base.cwd_descriptor() != 0 ? 1 : 0;
+    if (m.descriptors.size() != wanted || base.cwd_descriptor() > 1 ||
+        (wanted == 1 && m.message.descriptors(0) != v1::DESCRIPTOR_PURPOSE_CWD))
+        return ipc::fail(step::protocol, EBADMSG, "packet",
+                         "a base has one descriptor at most, its working directory");
+    if (wanted == 1) fresh->cwd = std::move(m.descriptors.front());
+    s.base = std::move(fresh);
+    return {};
+}
+
+void dispatch::update_base(session& s, request_id request, message& m) {
+    const std::size_t bytes = m.message.ByteSizeLong();
+    const failure f = set_base(s, *m.message.mutable_update_base()->mutable_base(), m);
+    if (f.step == step::protocol) return s.end(f);
+    if (f.step != step::none) return s.send_failure(request, f);
+    s.uncharged_base_bytes = bytes;
+    v1::ServerMessage reply = reply_to(request);
+    reply.mutable_update_base();
+    s.send(reply);
+}
+
+void dispatch::open_session(session& s, request_id request, message& m) {
+    if (m.descriptors.size() != 1 || m.message.descriptors(0) != v1::DESCRIPTOR_PURPOSE_SESSION)
+        return s.end(bad_packet("a session is opened over one descriptor, its socket"));
+    const unique_fd& socket = m.descriptors.front();
+    int type = 0;
+    socklen_t size = sizeof type;
+    if (::getsockopt(socket.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0 ||
+        type != SOCK_SEQPACKET)
+        return s.send_failure(request, ipc::fail(step::request, EINVAL, "session",
+                                                 "its descriptor is no SOCK_SEQPACKET socket"));
+    ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) | O_NONBLOCK);
+    v1::ServerMessage reply = reply_to(request);
+    reply.mutable_open_session();
+    s.send(reply);
+    owner_.add_session(std::move(m.descriptors.front()));
+}
+
+void dispatch::shutdown(session& s, request_id request) {
+    v1::ServerMessage reply = reply_to(request);
+    reply.mutable_shutdown();
+    s.send(reply);
+    owner_.shut_down("a client asked for it");
+}
+
+// ---- children --------------------------------------------------------------
+
+void dispatch::signal(session& s, request_id request, const v1::SignalRequest& r) {
+    const std::string object = "child " + std::to_string(r.child());
+    const auto refuse = [&](int error, const char* why) {
+        s.send_failure(request, ipc::fail(step::signal, error, object, why));
+    };
+    if (r.signal() < 0 || r.signal() > SIGRTMAX || r.target() < 0 ||
+        r.target() > v1::SIGNAL_TARGET_CGROUP)
+        return refuse(EINVAL, "no such signal or target");
+    const child* c = parts_.children.find(child_id(r.child()));
+    if (c == nullptr) return refuse(ESRCH, "");
+    const signal_target target = target_of(r.target());
+    if (target == signal_target::group && !c->origin.leads_group)
+        return refuse(EINVAL, "it leads no process group");
+    if (target == signal_target::cgroup && !c->origin.cgroup)
+        return refuse(EINVAL, "it was spawned without a cgroup");
+    if (const int e = parts_.ends.signal(*c, r.signal(), target)) return refuse(e, "");
+    v1::ServerMessage reply = reply_to(request);
+    reply.mutable_signal();
+    s.send(reply);
+}
+
+void dispatch::list(session& s, request_id request) {
+    v1::ServerMessage reply = reply_to(request);
+    v1::ListReply& l = *reply.mutable_list();
+    const std::uint64_t now = ipc::monotonic_ns();
+    parts_.children.each([&](child& c) {
+        if (c.origin.process_of) return;  // see list_templates
+        v1::ChildInfo& i = *l.add_children();
+        i.set_child(c.id.value());
+        i.set_pid(c.process.pid());
+        i.set_session(c.origin.session.value());
+        i.set_command(c.origin.command);
+        i.set_age_ns(now - c.started_ns);
+        i.set_keep(c.origin.lifetime.keep);
+        i.set_template_name(c.origin.template_name);
+        if (c.exit) to_wire(c, *i.mutable_exit());
+    });
+    s.send(reply);
+}
+
+void dispatch::stats(session& s, request_id request) {
+    v1::ServerMessage reply = reply_to(request);
+    v1::StatsReply& r = *reply.mutable_stats();
+    const counters& total = core_.total;
+    r.set_pid(::getpid());
+    r.set_uptime_ns(ipc::monotonic_ns() - core_.started_ns);
+    r.set_sessions(core_.sessions.size());
+    r.set_sessions_total(total.sessions);
+    r.set_children(parts_.children.alive());
+    r.set_statuses(parts_.children.size() - parts_.children.alive());
+    r.set_queued(parts_.spawning.queued());
+    r.set_spawned_total(total.spawned);
+    r.set_failed_total(total.failed);
+    r.set_exited_total(parts_.children.exited_total());
+    r.set_protocol_errors_total(total.protocol_errors);
+    r.set_quota_refusals_total(total.quota_refusals);
+    r.set_descriptors(ipc::open_descriptor_count());
+    r.set_rss_kib(rss_kib());
+    r.set_spawn_ns_total(total.spawn_ns);
+    r.set_spawn_ns_max(total.spawn_ns_max);
+    r.set_version(core_.config.version);
+    r.set_instance(core_.instance);
+    s.send(reply);
+}
+
+void dispatch::cancel(session& s, request_id request, const v1::CancelRequest& r) {
+    const bool cancelled =
+        parts_.spawning.cancel(s.id(), request_id(r.request_id()),
+                               ipc::fail(step::queue, ECANCELED, {}, "cancelled before it began"));
+    v1::ServerMessage reply = reply_to(request);
+    reply.mutable_cancel()->set_cancelled(cancelled);
+    s.send(reply);
+}
+
+// ---- templates -------------------------------------------------------------
+
+void dispatch::add_template(session& s, request_id request, message& m) {
+    const auto add = [&]() -> result<void> {
+        if (core_.shutting_down) return core::ending();
+        if (m.descriptors.size() > ipc::k_max_call_descriptors)
+            return ipc::fail(
+                step::request, E2BIG, std::to_string(m.descriptors.size()) + " descriptors",
+                "a template takes at most " + std::to_string(ipc::k_max_call_descriptors));
+        if (auto ready = parts_.strays.adopt_from_now_on(); !ready) return ready;
+        std::vector<int> purposes(m.message.descriptors().begin(), m.message.descriptors().end());
+        return parts_.templates.add(*m.message.mutable_add_template(), std::move(purposes),
+                                    std::move(m.descriptors), s.base, s.id(), request);
+    };
+    if (auto added = add(); !added) s.send_failure(request, added.error());
+}
+
+void dispatch::list_templates(session& s, request_id request, const v1::ListTemplatesRequest& r) {
+    v1::ServerMessage reply = reply_to(request);
+    if (auto listed = parts_.templates.list(r.name(), *reply.mutable_list_templates()); !listed)
+        return s.send_failure(request, listed.error());
+    s.send(reply);
+}
+
+void dispatch::reload_template(session& s, request_id request, const v1::ReloadTemplateRequest& r) {
+    if (core_.shutting_down) return s.send_failure(request, core::ending());
+    const auto begun = parts_.templates.reload(r.name(), s.id(), request, !r.no_wait());
+    if (!begun) s.send_failure(request, begun.error());
+}
+
+void dispatch::remove_template(session& s, request_id request, const v1::RemoveTemplateRequest& r) {
+    if (auto removed = parts_.templates.remove(r.name()); !removed)
+        return s.send_failure(request, removed.error());
+    v1::ServerMessage reply = reply_to(request);
+    reply.mutable_remove_template();
+    s.send(reply);
+}
+
+}  // namespace cleanfork::daemon

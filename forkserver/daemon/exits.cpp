@@ -1,0 +1,127 @@
+#include "forkserver/daemon/exits.hpp"
+
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::daemon {
+
+exits::exits(core& c, child_table& children, lifetimes& ends, template_table& templates,
+             spawns& spawning)
+    : core_(c),
+      children_(children),
+      lifetimes_(ends),
+      templates_(templates),
+      spawns_(spawning),
+      unclaimed_(children, c.log, c.config.quotas.unclaimed_statuses) {}
+
+void exits::on_exit(child& c) {
+    core_.log.debug("exited",
+                    {{"child", c.id.value()}, {"wait_status", std::int64_t{c.exit->wait_status}}});
+    if (c.origin.forked_by) templates_.child_ended(c.origin.forked_by, c.id);
+    if (c.origin.process_of) {
+        templates_.process_ended(c.origin.process_of, c.exit->wait_status);
+        return children_.forget(c.id);
+    }
+    if (c.held_request)
+        spawns_.release_reply(c);
+    else if (!c.reply_pending)
+        tell(c);
+    const bool told = tell_waiters(c);
+    const child_id id = c.id;
+    lifetimes_.child_exited(c);
+    child* left = children_.find(id);
+    if (left == nullptr || left->origin.session) return;
+    const bool keep = left->origin.lifetime.keep;
+    if (told || (!keep && !left->ending)) {
+        left->acknowledged = true;
+        return forget_if_done(*left);
+    }
+    if (keep) unclaimed_.add(*left);
+}
+
+void exits::tell(child& c) {
+    session* s = core_.sessions.find(c.origin.session);
+    if (s == nullptr) return;
+    v1::Exit exit;
+    to_wire(c, exit);
+    s->add_exit(std::move(exit));
+    to_flush_.push_back(s->id());
+}
+
+void exits::flush() {
+    for (const session_id id : to_flush_)
+        if (session* s = core_.sessions.find(id)) s->flush_exits();
+    to_flush_.clear();
+}
+
+bool exits::tell_waiters(child& c) {
+    bool told = false;
+    for (const exit_waiter& w : std::exchange(c.waiters, {})) {
+        session* s = core_.sessions.find(w.session);
+        if (s == nullptr) continue;
+        told = true;
+        v1::ServerMessage reply;
+        reply.set_request_id(w.request.value());
+        to_wire(c, *reply.mutable_wait()->mutable_exit());
+        s->send(reply);
+    }
+    return told;
+}
+
+void exits::wait(session& s, request_id request, child_id id) {
+    child* c = children_.find(id);
+    if (c == nullptr)
+        return s.send_failure(request,
+                              ipc::fail(step::wait, ESRCH, "child " + std::to_string(id.value())));
+    const std::size_t most = core_.config.quotas.queued_per_session;
+    if (s.account->waits >= most)
+        return s.send_failure(request, core_.over_quota("waits", most, "--max-queued"));
+    c->waiters.push_back({s.id(), request, charge(s.account, {.waits = 1})});
+    if (!c->exit) return;
+    tell_waiters(*c);
+    if (c->origin.session) return;
+    c->acknowledged = true;
+    forget_if_done(*c);
+}
+
+void exits::acknowledge(const session& s, child_id id) {
+    child* c = children_.find(id);
+    if (c == nullptr || c->origin.session != s.id() || !c->exit) return;
+    c->acknowledged = true;
+    forget_if_done(*c);
+}
+
+// A leader's group or cgroup may outlive it: the child stays known until the
+// session ends, when its lifetime is for them.
+void exits::forget_if_done(child& c) {
+    const child_origin& o = c.origin;
+    if (!c.exit || c.ending) return;
+    if (o.session && !c.acknowledged) return;
+    if (o.session && !o.lifetime.keep && o.lifetime.target != signal_target::process &&
+        lifetimes_.anyone_left(c))
+        return;
+    children_.forget(c.id);
+}
+
+void exits::end_session(const session& s) {
+    // A child may outlive any number of those who waited for it.
+    if (s.account->waits != 0)
+        children_.each([&s](child& c) {
+            std::erase_if(c.waiters, [&s](const exit_waiter& w) { return w.session == s.id(); });
+        });
+    for (const child_id which : children_.of_session(s.id())) {
+        child& c = *children_.find(which);
+        c.origin.session = {};
+        c.origin.place.give_back();
+        c.held_request = {};
+        if (!c.origin.lifetime.keep && !core_.shutting_down) lifetimes_.end(c);
+        // end() may have forgotten it.
+        child* left = children_.find(which);
+        if (left == nullptr || !left->exit || left->ending) continue;
+        if (left->origin.lifetime.keep && !left->acknowledged)
+            unclaimed_.add(*left);
+        else
+            children_.forget(which);
+    }
+}
+
+}  // namespace cleanfork::daemon

@@ -1,0 +1,48 @@
+// What is done with an exit: who is told, and when the child is forgotten.
+#pragma once
+
+#include <vector>
+
+#include "forkserver/daemon/children/lifetimes.hpp"
+#include "forkserver/daemon/children/unclaimed.hpp"
+#include "forkserver/daemon/core.hpp"
+#include "forkserver/daemon/spawns.hpp"
+#include "forkserver/daemon/templates/template_table.hpp"
+
+namespace cleanfork::daemon {
+
+class exits {
+public:
+    exits(core& c, child_table& children, lifetimes& ends, template_table& templates,
+          spawns& spawning);
+
+    // A child has ended.
+    void on_exit(child& c);
+    // Sends what the exits since have to tell, many in a packet.
+    void flush();
+    // The session is over, for whatever reason: its children meet their lifetimes, and it
+    // waits for nobody's exit any more.
+    void end_session(const session& s);
+
+    void wait(session& s, request_id request, child_id id);
+    // The session has been told of the exit. One can only be acknowledged by the session
+    // it was told to.
+    void acknowledge(const session& s, child_id id);
+    // Nobody has anything more to do with it, and nobody of its target is left.
+    void forget_if_done(child& c);
+
+private:
+    void tell(child& c);
+    // False when no session that asked is there any more.
+    bool tell_waiters(child& c);
+
+    core& core_;
+    child_table& children_;
+    lifetimes& lifetimes_;
+    template_table& templates_;
+    spawns& spawns_;
+    unclaimed unclaimed_;
+    std::vector<session_id> to_flush_;
+};
+
+}  // namespace cleanfork::daemon

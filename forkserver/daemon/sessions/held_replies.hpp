@@ -1,0 +1,47 @@
+// Replies to spawns that are held for a moment.
+//
+// A short-lived child's exit often comes sooner than its client could read the reply:
+// sent together they cost one wake-up.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <deque>
+#include <utility>
+
+#include "forkserver/daemon/ids.hpp"
+
+namespace cleanfork::daemon {
+
+// What the held replies ask and tell their owner, who keeps the replies themselves.
+class held_replies_owner {
+public:
+    [[nodiscard]] virtual bool is_held(child_id child) = 0;
+    // It waited as long as it may. It is not held any more after this call.
+    virtual void on_held_long_enough(child_id child) = 0;
+
+protected:
+    ~held_replies_owner() = default;
+};
+
+class held_replies {
+public:
+    held_replies(boost::asio::io_context& io, held_replies_owner& owner)
+        : timer_(io), owner_(owner) {}
+
+    // One that is released earlier is simply not held any more.
+    void hold(child_id child, std::chrono::microseconds longest);
+
+private:
+    using clock = std::chrono::steady_clock;
+    void arm();
+    void expire();
+
+    boost::asio::steady_timer timer_;
+    held_replies_owner& owner_;
+    std::deque<std::pair<clock::time_point, child_id>> holds_;
+    bool armed_ = false;
+};
+
+}  // namespace cleanfork::daemon

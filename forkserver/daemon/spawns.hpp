@@ -1,0 +1,62 @@
+// The way of a spawn: from a request to the queue, to a process, and to its reply.
+#pragma once
+
+#include "forkserver/daemon/core.hpp"
+#include "forkserver/daemon/sessions/held_replies.hpp"
+#include "forkserver/daemon/sessions/spawn_queue.hpp"
+#include "forkserver/daemon/templates/template_table.hpp"
+
+namespace cleanfork::daemon {
+
+class spawns final : public template_table_owner, private held_replies_owner {
+public:
+    spawns(core& c, child_table& children, template_table& templates);
+
+    void enqueue(session& s, ipc::decoded<v1::ClientMessage>& m);
+    void enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m);
+    // Begins what is queued, one spawn a turn of the loop.
+    void pump();
+    // What a request asked for and has not begun is answered with `why`; true when there
+    // was any.
+    bool cancel(session_id session, request_id request, const failure& why);
+    // The same for all that is queued, in no template yet.
+    void fail_queued(const failure& why);
+    // What the session asked for and did not get is dropped.
+    void drop(session_id session);
+
+    // Sends the reply that waits for the exit; with the exit when there is one.
+    void release_reply(child& c);
+
+    [[nodiscard]] std::size_t queued() const noexcept { return queue_.size(); }
+
+private:
+    // template_table_owner: a spawn whose child a template forks
+    child_id on_call_started(queued_spawn q, generation_id generation,
+                             ipc::process_ref process) override;
+    void on_call_failed(queued_spawn q, const failure& why) override;
+    void on_template_settled(session_id session, v1::ServerMessage reply) override;
+
+    // held_replies_owner
+    [[nodiscard]] bool is_held(child_id child) override;
+    void on_held_long_enough(child_id child) override;
+
+    [[nodiscard]] failure over_quota(const session& s, const amounts& more);
+    [[nodiscard]] bool leaves_descriptors(const session& s) const;
+    [[nodiscard]] failure refusal(const queued_spawn& q);
+    void begin(queued_spawn q);
+    void begin_call(queued_spawn q);
+    result<child*> begin_exec(queued_spawn& q);
+    [[nodiscard]] charge place_of_child(session_id session) const;
+    void finish(queued_spawn q, const result<child*>& r);
+    void answer(const queued_spawn& q, const result<child*>& r);
+    void answer_item(const queued_spawn& q, const result<child*>& r);
+
+    core& core_;
+    child_table& children_;
+    template_table& templates_;
+    spawn_queue queue_;
+    held_replies held_;
+    bool pumping_ = false;
+};
+
+}  // namespace cleanfork::daemon
