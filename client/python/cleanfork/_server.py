@@ -10,6 +10,8 @@ from cleanfork._cleanfork import Client
 
 __all__ = ["start", "stop", "client"]
 
+HOME = os.path.dirname(os.path.abspath(__file__))  # of this package
+
 _lock = allocate_lock()
 _client: Client | None = None
 # A socket to the forkserver of the program's parent, and what Client.launched is there.
@@ -37,7 +39,7 @@ def _packaged_daemon() -> str | None:
     """The one beside this file fits this file; None: the library looks further."""
     if "CLEANFORK_DAEMON" in os.environ:
         return None
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cleanforkd")
+    path = os.path.join(HOME, "cleanforkd")
     return path if os.access(path, os.X_OK) else None
 
 

@@ -15,8 +15,6 @@ from cleanfork import _server
 from cleanfork._errors import SpawnError
 from cleanfork.multiprocessing import CleanforkContext
 
-_PACKAGE_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
 _ready: set[tuple[str, str]] = set()  # forkserver's instance, template's name
 _lock = allocate_lock()
 installed = False  # the start method "forkserver" is served by cleanfork
@@ -90,7 +88,7 @@ def _identity(ctx: CleanforkContext, config: dict[str, Any]) -> str:
 def _add(client: Any, ctx: CleanforkContext, name: str, config: dict[str, Any]) -> None:
     env = dict(os.environ)
     env["PYTHONPATH"] = os.pathsep.join(
-        p for p in (_PACKAGE_HOME, env.get("PYTHONPATH", "")) if p)
+        p for p in (os.path.dirname(_server.HOME), env.get("PYTHONPATH", "")) if p)
     args = [*_interpreter_flags(), "-m", "cleanfork.template", json.dumps(config)]
     executable = os.fsdecode(spawn.get_executable())
     try:
