@@ -123,7 +123,7 @@ class HowItIsStarted(Programs):
                 print(type(p._popen).__module__, p._popen.method)
                 p.join()
                 print(p.exitcode)
-            """, "cleanfork._mp.popen forkserver 0")
+            """, "cleanfork._mp.drop_in forkserver 0")
 
     UNCHANGED = """
         import multiprocessing, os, sys, threading

@@ -116,7 +116,6 @@ class Host:
         import multiprocessing.spawn  # noqa: F401
 
         import cleanfork._mp.child
-        import cleanfork._mp.popen
         import cleanfork.multiprocessing
 
         cleanfork.multiprocessing.register()
@@ -136,10 +135,10 @@ class Host:
 
     def rehearse(self) -> None:
         """Everything a child does for an empty target: see hot_pages.hpp."""
-        from cleanfork._mp import child as _mp_child
+        from cleanfork._mp import child
 
         self.in_child()
-        _mp_child.rehearse()
+        child.rehearse()
 
     def in_child(self) -> None:
         _reset_signals()
@@ -154,9 +153,9 @@ class Host:
 
     def run(self, entry: str, payload: memoryview, arguments: list[bytes],
             descriptors: dict[str, int], result_fd: int) -> int:
-        from cleanfork._mp import child as _mp_child
+        from cleanfork._mp import child
 
-        return _mp_child.run(payload, descriptors)
+        return child.run(payload, descriptors)
 
     def flush(self) -> None:
         for stream in (sys.stdout, sys.stderr):
