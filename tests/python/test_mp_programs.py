@@ -248,6 +248,27 @@ class Templates(Programs):
             p = program.run()
             self.assertEqual(p.stdout.split(), ["1", "1", "2"], p.stderr)
 
+    def test_a_forkserver_that_is_lost_in_its_imports_is_replaced(self):
+        with Program("""
+            import cleanfork
+            def work():
+                pass
+            if __name__ == "__main__":
+                ctx = cleanfork.get_context(preload=["once"])
+                p = ctx.Process(target=work)
+                p.start()
+                p.join()
+                print(p.exitcode)
+            """) as program:
+            with open(os.path.join(program.directory.name, "once.py"), "w") as f:
+                f.write("import os, signal\n"
+                        "if not os.path.exists('been_here'):\n"
+                        "    open('been_here', 'x').close()\n"
+                        "    os.kill(os.getppid(), signal.SIGKILL)\n")
+            p = program.run()
+            self.assertEqual(p.stdout, "0\n", p.stderr)
+            self.assertIn("been_here", os.listdir(program.directory.name))
+
     def test_preload_as_of_the_standard_context(self):
         self.prints("""
             import multiprocessing, sys, cleanfork

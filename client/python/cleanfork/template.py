@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -66,8 +67,6 @@ class _Semaphores:
 
 def _reset_signals() -> None:
     """The dispositions of a fresh interpreter: the child has the kernel's defaults."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -125,6 +124,8 @@ class Host:
             _import_main(self._config)
             for name in self._config["preload"]:
                 __import__(name)
+        # One that is pending would raise KeyboardInterrupt here at the next fork, whenever that is.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Children do not touch, and so do not copy, what the collector would mark.
         gc.collect()
         gc.freeze()

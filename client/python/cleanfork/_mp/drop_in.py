@@ -19,12 +19,10 @@ class Popen(popen.Popen):
 
 
 def _ensure_running() -> None:
+    """As the standard one: the process of that pid runs when this returns."""
     resource_tracker.ensure_running()
-    client, name = templates.ensure(drop_in, templates.preparation_data("template"))
     server: Any = forkserver._forkserver
-    for g in client.template_info(name)["generations"]:
-        if g["pid"] > 0:
-            server._forkserver_pid = g["pid"]
+    server._forkserver_pid = templates.ready_pid(drop_in)
 
 
 def _stop() -> None:

@@ -14,20 +14,20 @@ from cleanfork._lifetime import KEEP, Lifetime
 from cleanfork._mp import pickling, protocol, templates
 from cleanfork._mp.protocol import Options
 
-# How long a template that died may take to come back.
-_PATIENCE = 10.0
 # How often a wait looks whether the forkserver is still there.
 _LOOK_AGAIN = 1.0
 
-_parent_fd: tuple[int, int] | None = None  # pid, pidfd
+_own_pidfds: dict[int, int] = {}  # by pid: in the child of an os.fork() that is another
 
 
 def _own_pidfd() -> int:
     """Readable once this process has ended: what parent_process() waits for."""
-    global _parent_fd
-    if _parent_fd is None or _parent_fd[0] != os.getpid():
-        _parent_fd = os.getpid(), os.pidfd_open(os.getpid())
-    return _parent_fd[1]
+    pid = os.getpid()
+    if pid not in _own_pidfds:
+        pidfd = os.pidfd_open(pid)
+        if _own_pidfds.setdefault(pid, pidfd) != pidfd:  # another thread was first
+            os.close(pidfd)
+    return _own_pidfds[pid]
 
 
 class _DupFd:
@@ -109,7 +109,7 @@ class Popen(popen_fork.Popen):
 
     def _call(self, data: dict[str, Any], payload: Any, named: dict[str, int],
               attributes: dict[str, Any]) -> None:
-        give_up = time.monotonic() + _PATIENCE
+        patience = templates.Patience()
         while self._process is None:
             self._client, name = templates.ensure(self._options, data)
             try:
@@ -118,13 +118,13 @@ class Popen(popen_fork.Popen):
                     claim_name=protocol.CLAIM, like_caller=True, **attributes)
             except SpawnError as e:
                 templates.look_again(self._client, name)
-                # The template, or the forkserver, died: it is on its way back.
-                if e.step not in ("fork", "template_name", "connect") or time.monotonic() > give_up:
+                if e.step not in ("fork", "template_name", "connect"):
                     raise
                 if getattr(e, "began", False):
                     e.add_note("the process may have begun, and is not known here")
                     raise
-                time.sleep(0.02)
+                if not patience.lasts():
+                    raise
 
     # multiprocessing polls at any time, for processes that nobody asks about: what is not
     # known is raised by join() and exitcode alone.
