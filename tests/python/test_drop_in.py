@@ -57,7 +57,7 @@ if __name__ == "__main__":
         pid = named()
         pidfd = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
-        assert ended(pidfd, 30_000)
+        ended(pidfd, None)
         os.close(pidfd)
         pidfd = os.pidfd_open(named())
         assert not ended(pidfd)

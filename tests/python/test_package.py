@@ -1,10 +1,7 @@
 """What importing costs and does, and that the type hints hold."""
 
-import ast
-import graphlib
 import importlib.util
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -67,34 +64,6 @@ class Import(unittest.TestCase):
                                  capture_output=True, text=True, check=True).stdout
         self.assertEqual([line.split()[-1] for line in symbols.splitlines()],
                          ["PyInit__cleanfork"])
-
-
-def imports(package):
-    """{module: the package's modules that it imports}, also within functions."""
-    files = {".".join(path.relative_to(package.parent).with_suffix("").parts)
-             .removesuffix(".__init__"): path for path in package.rglob("*.py*")
-             if path.suffix in (".py", ".pyi")}
-    found = {}
-    for module, path in files.items():
-        names = found[module] = set()
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                # Of a package: a module of it, or else a name of its own.
-                whole = {f"{node.module}.{alias.name}" for alias in node.names}
-                names |= whole & files.keys() or {node.module}
-        names &= files.keys() - {module}
-    return found
-
-
-class Modules(unittest.TestCase):
-    def test_no_module_imports_one_that_imports_it(self):
-        import cleanfork
-        graph = imports(pathlib.Path(cleanfork.__file__).parent)
-        self.assertIn("cleanfork._mp.popen", graph["cleanfork._mp.context"])
-        # Raises CycleError, with the circle.
-        graphlib.TopologicalSorter(graph).prepare()
 
 
 class Types(unittest.TestCase):

@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import Any
 
-from cleanfork import _cleanfork
+from cleanfork._cleanfork import c_environment, serve_template
 
 _CONTROL = "CLEANFORK_TEMPLATE"
 
@@ -73,7 +73,7 @@ def _reset_signals() -> None:
 
 
 def _refresh_environment() -> None:
-    fresh = _cleanfork.c_environment()
+    fresh = c_environment()
     data = os.environ._data  # type: ignore[attr-defined]
     zone = data.get(b"TZ")
     data.clear()
@@ -124,7 +124,8 @@ class Host:
             _import_main(self._config)
             for name in self._config["preload"]:
                 __import__(name)
-        # One that is pending would raise KeyboardInterrupt here at the next fork, whenever that is.
+        # As the standard forkserver does: Python would raise KeyboardInterrupt at the next fork
+        # only, whenever that is, and it would end this template.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Children do not touch, and so do not copy, what the collector would mark.
         gc.collect()
@@ -171,7 +172,7 @@ def main() -> int:
     if control is None or len(sys.argv) != 2:
         print("cleanfork.template: only the forkserver starts this", file=sys.stderr)
         return 2
-    _cleanfork.serve_template(int(control), Host(json.loads(sys.argv[1])))
+    serve_template(int(control), Host(json.loads(sys.argv[1])))
     return 0
 
 
