@@ -7,7 +7,7 @@ import multiprocessing.process as _process
 from typing import Any
 
 from cleanfork._errors import StatusUnknown
-from cleanfork._mp.protocol import Options, options_of_method
+from cleanfork._mp.protocol import options_of_method
 
 # Attributes of a process that can be given for a context or for one process.
 _ATTRIBUTES = frozenset(
@@ -77,7 +77,9 @@ def _new(kind: Any) -> Any:
     return kind.__new__(kind)
 
 
-class CleanforkContext(Options, _context.BaseContext):
+class CleanforkContext(_context.BaseContext):
+    """As the standard contexts; what it was asked for is protocol.Options."""
+
     _name = "cleanfork"
     Process: Any = CleanforkProcess
 
@@ -89,7 +91,13 @@ class CleanforkContext(Options, _context.BaseContext):
             raise TypeError(f"get_context() has no option {', '.join(sorted(unknown))}")
         if unclean not in ("refuse", "warn"):
             raise ValueError("unclean is 'refuse' or 'warn'")
-        super().__init__(preload, main, warm, unclean, child_hook, die_with_parent, attributes)
+        self.preload = tuple(preload)
+        self.main = main
+        self.warm = warm
+        self.unclean = unclean
+        self.child_hook = child_hook
+        self.die_with_parent = die_with_parent
+        self.attributes = attributes
 
     def __reduce__(self) -> Any:
         return _rebuild, (self.__dict__ | {"Process": None},)

@@ -7,7 +7,7 @@ import pickle
 import socket
 import sys
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 # Descriptors come by name. These, and the numbers from "0" on of those that the
 # process object names; what one request cannot carry comes over a socket.
@@ -57,20 +57,16 @@ def claimed(fd: int) -> bool:
 
 # ---- options
 
-class Options:
+class Options(Protocol):
     """What a context was asked for: of its templates, and of each of its processes."""
 
-    def __init__(self, preload: list[str] | tuple[str, ...] = (), main: bool = True,
-                 warm: int = 1, unclean: str = "refuse", child_hook: Any = None,
-                 die_with_parent: bool = False,
-                 attributes: dict[str, Any] | None = None) -> None:
-        self.preload = tuple(preload)
-        self.main = main
-        self.warm = warm
-        self.unclean = unclean
-        self.child_hook = child_hook
-        self.die_with_parent = die_with_parent
-        self.attributes = attributes or {}
+    preload: tuple[str, ...]
+    main: bool
+    warm: int
+    unclean: str
+    child_hook: Any
+    die_with_parent: bool
+    attributes: dict[str, Any]
 
 
 # Of the start methods that have a name. A child takes over what chooses a template, so that
