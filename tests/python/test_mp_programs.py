@@ -5,6 +5,7 @@ import subprocess
 import unittest
 import zipfile
 
+import cleanfork
 from mp_support import Program, Programs
 from support import DEADLINE, PYTHON
 
@@ -78,6 +79,22 @@ class HowItIsStarted(Programs):
                 p = program.run(*how, cwd="/")
                 self.assertEqual(p.stdout, "5\n", p.stderr)
 
+    def test_the_package_is_found_where_the_program_found_it(self):
+        home = os.path.dirname(os.path.dirname(os.path.abspath(cleanfork.__file__)))
+        self.prints(f"""
+            import sys
+            sys.path.append({home!r})
+            import cleanfork
+            def work():
+                import subprocess  # the standard one, not that of the package
+                sys.exit(0 if subprocess.__name__ == "subprocess" else 1)
+            if __name__ == "__main__":
+                p = cleanfork.get_context().Process(target=work)
+                p.start()
+                p.join()
+                print(p.exitcode)
+            """, "0", env={"PYTHONPATH": ""})
+
     def test_start_method_by_name(self):
         self.prints("""
             import multiprocessing, cleanfork
@@ -90,7 +107,7 @@ class HowItIsStarted(Programs):
                 p.start()
                 print(q.get(timeout=20), type(p._popen).__module__)
                 p.join()
-            """, "cleanfork cleanfork._mp_popen")
+            """, "cleanfork cleanfork._mp.popen")
 
     def test_install_serves_forkserver(self):
         self.prints("""
@@ -106,7 +123,7 @@ class HowItIsStarted(Programs):
                 print(type(p._popen).__module__, p._popen.method)
                 p.join()
                 print(p.exitcode)
-            """, "cleanfork._mp_popen forkserver 0")
+            """, "cleanfork._mp.drop_in forkserver 0")
 
     UNCHANGED = """
         import multiprocessing, os, sys, threading
@@ -132,7 +149,7 @@ class HowItIsStarted(Programs):
         """
 
     def test_unchanged_programs(self):
-        expected = "[2, 4] ['an', '-m', 'argument'] program.py 0 cleanfork._mp_popen [6] True late 0"
+        expected = "[2, 4] ['an', '-m', 'argument'] program.py 0 cleanfork._mp.popen [6] True late 0"
         with Program(self.UNCHANGED) as program:
             for how in (["program.py"], ["-m", "program"], ["--warm", "2", "program.py"],
                         ["--preload", "json", "--preload", "csv", program.path]):
@@ -230,6 +247,27 @@ class Templates(Programs):
                 f.write("import sys; work = lambda: sys.exit(1)")
             p = program.run()
             self.assertEqual(p.stdout.split(), ["1", "1", "2"], p.stderr)
+
+    def test_a_forkserver_that_is_lost_in_its_imports_is_replaced(self):
+        with Program("""
+            import cleanfork
+            def work():
+                pass
+            if __name__ == "__main__":
+                ctx = cleanfork.get_context(preload=["once"])
+                p = ctx.Process(target=work)
+                p.start()
+                p.join()
+                print(p.exitcode)
+            """) as program:
+            with open(os.path.join(program.directory.name, "once.py"), "w") as f:
+                f.write("import os, signal\n"
+                        "if not os.path.exists('been_here'):\n"
+                        "    open('been_here', 'x').close()\n"
+                        "    os.kill(os.getppid(), signal.SIGKILL)\n")
+            p = program.run()
+            self.assertEqual(p.stdout, "0\n", p.stderr)
+            self.assertIn("been_here", os.listdir(program.directory.name))
 
     def test_preload_as_of_the_standard_context(self):
         self.prints("""

@@ -3,6 +3,7 @@
 import concurrent.futures
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.spawn
 import os
 import resource
 import select
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import unittest
+import unittest.mock
 from multiprocessing import shared_memory
 
 from mp_support import NothingLeft, Program, ask, ctx, nothing, running
@@ -174,6 +176,15 @@ class Objects(NothingLeft):
             ours.close()
         p.join()
         self.assertEqual(p.exitcode, 0)
+
+    def test_what_a_child_prepares_is_gathered_once_for_a_start(self):
+        gather = multiprocessing.spawn.get_preparation_data
+        with unittest.mock.patch("multiprocessing.spawn.get_preparation_data", wraps=gather) as made:
+            p = ctx.Process(target=nothing)
+            p.start()
+        p.join()
+        p.close()
+        made.assert_called_once()
 
 
 def answer_all(connections):

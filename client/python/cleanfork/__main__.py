@@ -17,8 +17,8 @@ import types
 from importlib.machinery import SourceFileLoader
 from typing import Any
 
-from cleanfork._mp import popen as _mp_popen
-from cleanfork.multiprocessing import _registered, install
+from cleanfork._mp.context import drop_in, registered
+from cleanfork.multiprocessing import install
 
 
 def _run(program: str, is_module: bool) -> None:
@@ -57,13 +57,13 @@ def main() -> None:
     parser.add_argument("program", help="script or module")
     parser.add_argument("args", nargs=argparse.REMAINDER)
     chosen = parser.parse_args()
-    for ctx in (_registered, _mp_popen._drop_in):
+    for ctx in (registered, drop_in):
         ctx.warm = chosen.warm
         ctx.unclean = chosen.unclean
         ctx.preload = tuple(chosen.preload)
     install()
     default: Any = context._default_context
-    default._default_context = _registered
+    default._default_context = registered
     sys.argv[:] = [chosen.program, *chosen.args]
     _run(chosen.program, chosen.module)
 

@@ -9,10 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Final, NoReturn, Protocol, TypedDict, final
 
-from cleanfork._lifetime import Lifetime
-
 class _HasFileno(Protocol):
     def fileno(self) -> int: ...
+
+class _Lifetime(Protocol):
+    """A cleanfork.Lifetime."""
+
+    keep: bool
+    signal: int
+    grace: float
+    target: str
 
 _Text = str | bytes | PathLike[str] | PathLike[bytes]
 _Descriptor = int | _HasFileno
@@ -21,6 +27,7 @@ _Stdio = None | _Descriptor | _Text
 _Bytes = bytes | bytearray | memoryview
 
 __version__: Final[str]
+DEFAULT_GRACE: float  # seconds, of a cleanfork.Lifetime
 INHERIT: Final[int]  # for stdin, stdout, stderr: the caller's descriptor of the same number
 
 @final
@@ -169,7 +176,7 @@ class Client:
         no_new_privs: bool = False,
         parent_death_signal: int | None = None,
         cgroup: _Descriptor | _Text | None = None,
-        lifetime: Lifetime | None = None,
+        lifetime: _Lifetime | None = None,
         queue_timeout: float | None = None,
     ) -> Process: ...
     def call(
@@ -195,7 +202,7 @@ class Client:
         oom_score_adj: int | None = None,
         user: int | None = None, group: int | None = None, groups: Sequence[int] | None = None,
         no_new_privs: bool = False, parent_death_signal: int | None = None,
-        cgroup: _Descriptor | _Text | None = None, lifetime: Lifetime | None = None,
+        cgroup: _Descriptor | _Text | None = None, lifetime: _Lifetime | None = None,
         queue_timeout: float | None = None,
     ) -> Process: ...
     def add_template(

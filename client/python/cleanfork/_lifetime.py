@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal as _signal
 
+from cleanfork._cleanfork import DEFAULT_GRACE
+
 __all__ = ["Lifetime", "KEEP"]
 
 
@@ -15,8 +17,8 @@ class Lifetime:
 
     __slots__ = ("keep", "signal", "grace", "target")
 
-    def __init__(self, keep: bool = False, signal: int = _signal.SIGTERM, grace: float = 5.0,
-                 target: str = "process") -> None:
+    def __init__(self, keep: bool = False, signal: int = _signal.SIGTERM,
+                 grace: float = DEFAULT_GRACE, target: str = "process") -> None:
         self.keep = keep
         self.signal = signal
         self.grace = grace

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock
 
-from cleanfork import _cleanfork
-from cleanfork._cleanfork import Client
+from cleanfork._cleanfork import Client, attach, connect, launch
 
 __all__ = ["start", "stop", "client"]
+
+HOME = os.path.dirname(os.path.abspath(__file__))  # of this package
 
 _lock = allocate_lock()
 _client: Client | None = None
@@ -37,7 +38,7 @@ def _packaged_daemon() -> str | None:
     """The one beside this file fits this file; None: the library looks further."""
     if "CLEANFORK_DAEMON" in os.environ:
         return None
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cleanforkd")
+    path = os.path.join(HOME, "cleanforkd")
     return path if os.access(path, os.X_OK) else None
 
 
@@ -47,7 +48,7 @@ def _join_inherited(timeout: float) -> Client | None:
         return None
     (fd, launched), _inherited = _inherited, None
     try:
-        return _cleanfork.attach(fd, timeout=timeout, launched=launched)
+        return attach(fd, timeout=timeout, launched=launched)
     except OSError:  # it has ended, with the program that began it
         return None
 
@@ -57,8 +58,8 @@ def _begin(log_fd: int, timeout: float) -> Client:
     if joined is not None:
         return joined
     if os.environ.get("CLEANFORK_SOCKET"):
-        return _cleanfork.connect(timeout=timeout)
-    return _cleanfork.launch(_packaged_daemon(), log_fd=log_fd, timeout=timeout)
+        return connect(timeout=timeout)
+    return launch(_packaged_daemon(), log_fd=log_fd, timeout=timeout)
 
 
 def start(*, log_fd: int = -1, timeout: float = 10.0) -> Client:

@@ -12,167 +12,25 @@ preloads imported. They get the caller's environment, directory, umask and limit
 
 from __future__ import annotations
 
-import multiprocessing.context as _context
-import multiprocessing.process as _process
-from typing import Any
-
-from cleanfork._errors import StatusUnknown
+from cleanfork._mp.context import (
+    CleanforkContext,
+    CleanforkProcess,
+    get_context,
+    register,
+    registered,
+)
 
 __all__ = ["CleanforkContext", "CleanforkProcess", "get_context", "install", "register", "reload"]
-
-# Attributes of a process that can be given for a context or for one process.
-_ATTRIBUTES = frozenset(
-    ("env", "cwd", "fds", "stdin", "stdout", "stderr", "rlimits", "nice", "affinity", "cgroup",
-     "umask", "oom_score_adj", "scheduling", "lifetime", "process_group", "start_new_session"))
-
-
-class CleanforkProcess(_process.BaseProcess):
-    """A Process that takes the attributes of its context, and its own as keywords."""
-
-    _start_method = "cleanfork"
-    _cleanfork_context: CleanforkContext | None = None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        own = {name: kwargs.pop(name) for name in tuple(kwargs) if name in _ATTRIBUTES}
-        super().__init__(*args, **kwargs)
-        self._cleanfork_attributes = own
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        reduced: Any = super().__reduce_ex__(protocol)
-        if not isinstance(reduced, tuple):
-            return reduced
-        made, arguments, *rest = reduced
-        if rest and isinstance(rest[0], dict):
-            # What is for the start of this process is not for the process.
-            rest[0] = {k: v for k, v in rest[0].items() if k != "_cleanfork_attributes"}
-        if type(self).__dict__.get("_is_bound"):
-            # The context's own class has no name to be found by.
-            made, arguments = _new, (CleanforkProcess,)
-        return made, arguments, *rest
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:
-        from cleanfork._mp.popen import Popen
-
-        return Popen(process_obj)
-
-    @staticmethod
-    def _after_fork() -> None:
-        pass
-
-    @property
-    def exitcode(self) -> int | None:
-        """As of the standard class; raises StatusUnknown when nobody can tell any more."""
-        base: Any = _process.BaseProcess.exitcode  # super() would not do for "forkserver"'s
-        code: int | None = base.fget(self)
-        if isinstance(code, StatusUnknown):
-            raise code.again()
-        return code
-
-    @property
-    def rusage(self) -> Any:
-        """resource.struct_rusage of the process and its children; None until it has ended."""
-        popen = getattr(self, "_popen", None)
-        return None if popen is None or popen.returncode is None else popen.rusage
-
-    @property
-    def spawn_timing(self) -> dict[str, float]:
-        """Seconds: "pickle", and "start" until the child had its descriptors and attributes."""
-        popen = getattr(self, "_popen", None)
-        return {} if popen is None else dict(popen.timing)
-
-
-def _new(kind: Any) -> Any:
-    return kind.__new__(kind)
-
-
-class CleanforkContext(_context.BaseContext):
-    _name = "cleanfork"
-    Process: Any = CleanforkProcess
-
-    def __init__(self, *, preload: list[str] | tuple[str, ...] = (), main: bool = True,
-                 warm: int = 1, unclean: str = "refuse", child_hook: Any = None,
-                 die_with_parent: bool = False, **attributes: Any) -> None:
-        unknown = set(attributes) - _ATTRIBUTES
-        if unknown:
-            raise TypeError(f"get_context() has no option {', '.join(sorted(unknown))}")
-        if unclean not in ("refuse", "warn"):
-            raise ValueError("unclean is 'refuse' or 'warn'")
-        self.preload = tuple(preload)
-        self.main = main
-        self.warm = warm
-        self.unclean = unclean
-        self.child_hook = child_hook
-        self.die_with_parent = die_with_parent
-        self.attributes = attributes
-        self.drop_in = False
-
-    def __reduce__(self) -> Any:
-        return _rebuild, (self.__dict__ | {"Process": None},)
-
-    def get_start_method(self, allow_none: bool = False) -> str:
-        return self._name
-
-    def set_forkserver_preload(self, module_names: Any) -> None:
-        """As of the standard context: what `preload` is from the next start on."""
-        if not all(type(name) is str for name in module_names):
-            raise TypeError("module_names must be a list of strings")
-        self.preload = tuple(module_names)
-
-    def start(self) -> None:
-        """Starts the template now: a preload that fails is told here."""
-        from cleanfork._mp.templates import ensure_template
-
-        ensure_template(self)
-
-    def reload(self) -> None:
-        """Imports everything anew, in a new template; processes that run are left alone."""
-        from cleanfork._mp.templates import reload_template
-
-        reload_template(self)
-
-
-def _rebuild(state: dict[str, Any]) -> CleanforkContext:
-    options = ("preload", "main", "warm", "unclean", "child_hook", "die_with_parent")
-    return get_context(**{k: state[k] for k in options}, **state["attributes"])
-
-
-def get_context(**options: Any) -> CleanforkContext:
-    """A multiprocessing context whose processes come from a template.
-
-    ``preload``: modules the template imports, after the program's own unless ``main`` is
-    False (each child imports that then). ``warm``: processes kept forked ahead (0: none). ``unclean``:
-    "refuse" (default) a template that has threads or sockets after its imports, or "warn".
-    ``child_hook(process)`` runs in each child before its target. ``die_with_parent``: all
-    processes end with the program, not only daemonic ones. And the attributes env, cwd, fds,
-    stdin, stdout, stderr, rlimits, nice, affinity, cgroup, ...
-    """
-    register()
-    if not options:
-        return _registered
-    made = CleanforkContext(**options)
-    bound = type("CleanforkProcess", (CleanforkProcess,),
-                 {"_cleanfork_context": made, "_is_bound": True})
-    made.Process = bound
-    return made
-
-
-_registered = CleanforkContext()
-
-
-def register() -> None:
-    """Makes multiprocessing know the name "cleanfork"."""
-    _context._concrete_contexts.setdefault("cleanfork", _registered)  # type: ignore[attr-defined]
 
 
 def install() -> None:
     """From now on the start method "forkserver" is served by cleanfork."""
-    from cleanfork._mp import popen as _mp_popen
+    from cleanfork._mp import drop_in
 
     register()
-    _mp_popen.install()
+    drop_in.install()
 
 
 def reload() -> None:
     """Reloads the template of the registered start method."""
-    _registered.reload()
+    registered.reload()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 from typing import Any
 
-from cleanfork import _cleanfork
+from cleanfork._cleanfork import c_environment, serve_template
 
 _CONTROL = "CLEANFORK_TEMPLATE"
 
@@ -66,15 +67,13 @@ class _Semaphores:
 
 def _reset_signals() -> None:
     """The dispositions of a fresh interpreter: the child has the kernel's defaults."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
 def _refresh_environment() -> None:
-    fresh = _cleanfork.c_environment()
+    fresh = c_environment()
     data = os.environ._data  # type: ignore[attr-defined]
     zone = data.get(b"TZ")
     data.clear()
@@ -116,7 +115,6 @@ class Host:
         import multiprocessing.spawn  # noqa: F401
 
         import cleanfork._mp.child
-        import cleanfork._mp.popen
         import cleanfork.multiprocessing
 
         cleanfork.multiprocessing.register()
@@ -126,6 +124,9 @@ class Host:
             _import_main(self._config)
             for name in self._config["preload"]:
                 __import__(name)
+        # As the standard forkserver does: Python would raise KeyboardInterrupt at the next fork
+        # only, whenever that is, and it would end this template.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Children do not touch, and so do not copy, what the collector would mark.
         gc.collect()
         gc.freeze()
@@ -136,10 +137,10 @@ class Host:
 
     def rehearse(self) -> None:
         """Everything a child does for an empty target: see hot_pages.hpp."""
-        from cleanfork._mp import child as _mp_child
+        from cleanfork._mp import child
 
         self.in_child()
-        _mp_child.rehearse()
+        child.rehearse()
 
     def in_child(self) -> None:
         _reset_signals()
@@ -154,9 +155,9 @@ class Host:
 
     def run(self, entry: str, payload: memoryview, arguments: list[bytes],
             descriptors: dict[str, int], result_fd: int) -> int:
-        from cleanfork._mp import child as _mp_child
+        from cleanfork._mp import child
 
-        return _mp_child.run(payload, descriptors)
+        return child.run(payload, descriptors)
 
     def flush(self) -> None:
         for stream in (sys.stdout, sys.stderr):
@@ -171,7 +172,7 @@ def main() -> int:
     if control is None or len(sys.argv) != 2:
         print("cleanfork.template: only the forkserver starts this", file=sys.stderr)
         return 2
-    _cleanfork.serve_template(int(control), Host(json.loads(sys.argv[1])))
+    serve_template(int(control), Host(json.loads(sys.argv[1])))
     return 0
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 import sys
+import time
 import warnings
 from _thread import allocate_lock
 from multiprocessing import spawn, util
@@ -13,9 +15,11 @@ from typing import Any
 
 from cleanfork import _server
 from cleanfork._errors import SpawnError
-from cleanfork.multiprocessing import CleanforkContext
+from cleanfork._mp.protocol import Options
 
-_PACKAGE_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Seconds that a template which died may take to come back, and from one look to the next.
+_PATIENCE = 10.0
+_PAUSE = 0.02
 
 _ready: set[tuple[str, str]] = set()  # forkserver's instance, template's name
 _lock = allocate_lock()
@@ -62,45 +66,53 @@ def _time_stamp(data: dict[str, Any]) -> list[int]:
     return [s.st_mtime_ns, s.st_size, s.st_ino]
 
 
-def _config(ctx: CleanforkContext) -> dict[str, Any]:
-    data = preparation_data("template")
+def _config(options: Options, data: dict[str, Any]) -> dict[str, Any]:
     config = {
         "sys_path": data["sys_path"],
         "sys_argv": data["sys_argv"],
-        "preload": [name for name in ctx.preload if name != "__main__"],
-        "drop_in": ctx.drop_in or installed,
+        "preload": [name for name in options.preload if name != "__main__"],
+        "drop_in": installed,
     }
-    if ctx.main:
+    if options.main:
         config["main_name"] = data.get("init_main_from_name")
         config["main_path"] = data.get("init_main_from_path")
         config["main_stamp"] = _time_stamp(data)
     return config
 
 
-def _identity(ctx: CleanforkContext, config: dict[str, Any]) -> str:
+def _identity(options: Options, config: dict[str, Any]) -> str:
     """Another interpreter, an edited main file or other preloads never share a template."""
     told = [
         os.fsdecode(spawn.get_executable()), sys.version, _interpreter_flags(),
-        {k: v for k, v in config.items() if k != "sys_argv"}, ctx.warm, ctx.unclean,
+        {k: v for k, v in config.items() if k != "sys_argv"}, options.warm, options.unclean,
     ]
     digest = hashlib.sha256(json.dumps(told).encode(errors="surrogateescape")).hexdigest()
     return f"python-{digest[:16]}"
 
 
-def _add(client: Any, ctx: CleanforkContext, name: str, config: dict[str, Any]) -> None:
+def _current(info: dict[str, Any]) -> dict[str, Any] | None:
+    """The generation that calls go to; it is ready."""
+    number = info["generation"]
+    return next((g for g in info["generations"] if g["generation"] == number), None)
+
+
+def _add(client: Any, options: Options, name: str, config: dict[str, Any]) -> None:
     env = dict(os.environ)
     env["PYTHONPATH"] = os.pathsep.join(
-        p for p in (_PACKAGE_HOME, env.get("PYTHONPATH", "")) if p)
+        p for p in (os.path.dirname(_server.HOME), env.get("PYTHONPATH", "")) if p)
     args = [*_interpreter_flags(), "-m", "cleanfork.template", json.dumps(config)]
     executable = os.fsdecode(spawn.get_executable())
     try:
-        info = client.add_template(name, executable, args, warm=ctx.warm, env=env,
-                                   tolerate_unclean=ctx.unclean == "warn", start_timeout=300.0)
+        info = client.add_template(name, executable, args, warm=options.warm, env=env,
+                                   tolerate_unclean=options.unclean == "warn",
+                                   start_timeout=300.0)
     except SpawnError as e:
+        if not client.connected:  # that is no fault of the template
+            raise
         raise _explained(client, name, e) from None
-    current = [g for g in info["generations"] if g["generation"] == info["generation"]]
-    if current and current[0]["unclean"]:
-        warnings.warn(f"children of this template may break: it has {current[0]['unclean']}",
+    current = _current(info)
+    if current is not None and current["unclean"]:
+        warnings.warn(f"children of this template may break: it has {current['unclean']}",
                       RuntimeWarning, stacklevel=4)
 
 
@@ -119,37 +131,99 @@ def _explained(client: Any, name: str, e: SpawnError) -> Exception:
     return RuntimeError(f"{why}\n{tail}" if tail else why)
 
 
-def ensure_template(ctx: CleanforkContext) -> tuple[Any, str]:
-    """The session, and the name of a template that is ready or on its way."""
-    config = _config(ctx)
-    name = _identity(ctx, config)
-    client = _server.client()
-    key = (client.server["instance"], name)
-    if key not in _ready:
-        with _lock:
+class Patience:
+    """Of one who needs what has died, a template or the forkserver: another is started."""
+
+    def __init__(self) -> None:
+        self._give_up: float | None = None
+
+    def lasts(self) -> bool:
+        """Waits for a moment; false when it has taken too long since the first time."""
+        now = time.monotonic()
+        if self._give_up is None:
+            self._give_up = now + _PATIENCE
+        if now > self._give_up:
+            return False
+        time.sleep(_PAUSE)
+        return True
+
+
+def ensure(options: Options, data: dict[str, Any]) -> tuple[Any, str]:
+    """The session, and the name of a template that is ready or on its way.
+
+    ``data``: the preparation data of now, which tell what it imports.
+    """
+    config = _config(options, data)
+    name = _identity(options, config)
+    patience = Patience()
+    while True:
+        client = _server.client()
+        key = (client.server["instance"], name)
+        try:
             if key not in _ready:
-                _ensure(client, ctx, name, config)
-                _ready.add(key)
-    return client, name
+                with _lock:
+                    if key not in _ready:
+                        _ensure(client, options, name, config)
+                        _ready.add(key)
+            return client, name
+        except SpawnError:
+            if client.connected or not patience.lasts():
+                raise
 
 
-def _ensure(client: Any, ctx: CleanforkContext, name: str, config: dict[str, Any]) -> None:
+def _ensure(client: Any, options: Options, name: str, config: dict[str, Any]) -> None:
     try:
         if client.template_info(name)["state"] in ("ready", "starting"):
             return
     except SpawnError as e:
         if e.step != "template_name":
             raise
-    _add(client, ctx, name, config)
+    _add(client, options, name, config)
 
 
 def look_again(client: Any, name: str) -> None:
-    """The template may be gone: the next ensure_template() asks."""
+    """The template may be gone: the next ensure() asks."""
     _ready.discard((client.server["instance"], name))
 
 
-def reload_template(ctx: CleanforkContext) -> None:
-    client, name = ensure_template(ctx)
+def ready_pid(options: Options) -> int:
+    """The process that children are forked from now: of the generation that is ready.
+
+    One that has ended, which the forkserver notices in a moment, is not named.
+    """
+    data = preparation_data("template")
+    patience = Patience()
+    while True:
+        client, name = ensure(options, data)
+        try:
+            info = client.template_info(name)
+        except SpawnError:  # the forkserver was lost: ensure() starts another, or tells why not
+            info = {"state": "lost", "generation": 0, "generations": []}
+        current = _current(info)
+        if current is not None and not _has_ended(current["pid"]):
+            return int(current["pid"])
+        look_again(client, name)
+        if info["state"] == "starting":
+            patience = Patience()  # its imports may take longer
+        if not patience.lasts():
+            raise RuntimeError("the template of Python processes ends as soon as it is ready")
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        return bool(ended.poll(0))
+    finally:
+        os.close(pidfd)
+
+
+def reload(options: Options) -> None:
+    client, name = ensure(options, preparation_data("template"))
     try:
         client.reload_template(name)
     except SpawnError as e:

@@ -1,0 +1,114 @@
+"""What passes between a process and the child it starts: descriptors, options, a claim."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import sys
+import warnings
+from typing import Any, Protocol
+
+# Descriptors come by name. These, and the numbers from "0" on of those that the
+# process object names; what one request cannot carry comes over a socket.
+PARENT, TRACKER, SESSION, MORE, CLAIM = "parent", "tracker", "session", "more", "claim"
+FDS_AT_ONCE = 40
+FDS_PER_MESSAGE = 200
+
+
+# ---- descriptors
+
+def send_more(fds: list[int]) -> socket.socket:
+    """The end for the child of a socket that holds copies of `fds`."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        for at in range(0, len(fds), FDS_PER_MESSAGE):
+            socket.send_fds(ours, [b"x"], fds[at : at + FDS_PER_MESSAGE])
+    return theirs
+
+
+def receive_more(fd: int) -> list[int]:
+    received: list[int] = []
+    with socket.socket(fileno=fd) as theirs:
+        while True:
+            data, fds, _, _ = socket.recv_fds(theirs, 1, FDS_PER_MESSAGE)
+            if not data:
+                return received
+            received += fds
+
+
+# ---- the claim
+
+def new_claim() -> int:
+    """The one right to run, held by the parent and the child: who takes it decides."""
+    system: Any = os
+    return int(system.eventfd(1, system.EFD_CLOEXEC | system.EFD_NONBLOCK))
+
+
+def claimed(fd: int) -> bool:
+    """Takes it, and leaves the pid for a parent that was not told it; false when the other has."""
+    try:
+        os.read(fd, 8)
+    except BlockingIOError:
+        return False
+    os.write(fd, os.getpid().to_bytes(8, sys.byteorder))
+    return True
+
+
+# ---- options
+
+class Options(Protocol):
+    """What a context was asked for: of its templates, and of each of its processes."""
+
+    preload: tuple[str, ...]
+    main: bool
+    warm: int
+    unclean: str
+    child_hook: Any
+    die_with_parent: bool
+    attributes: dict[str, Any]
+
+
+# Of the start methods that have a name. A child takes over what chooses a template, so that
+# its own processes come from the templates of its parent.
+options_of_method: dict[str, Options] = {}
+
+
+# ---- the state of the parent that its child takes over
+
+def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
+    """`own_stdin`: it was given a standard input, which it keeps."""
+    handler = sys.modules.get("faulthandler")
+    state = {
+        "child_hook": options.child_hook,
+        "warnings": warnings.filters,
+        "options": {method: (o.preload, o.main, o.warm, o.unclean)
+                    for method, o in options_of_method.items()},
+        "stdin": own_stdin,
+        "faulthandler": handler is not None and handler.is_enabled(),
+    }
+    try:
+        pickle.dumps(state["warnings"])
+    except Exception:  # a filter for a class that cannot be pickled
+        state["warnings"] = None
+    return state
+
+
+def take_over(state: dict[str, Any]) -> None:
+    for method, told in state["options"].items():
+        options = options_of_method[method]
+        options.preload, options.main, options.warm, options.unclean = told
+    if state["stdin"]:  # which multiprocessing would replace by /dev/null
+        from multiprocessing import util
+
+        util._close_stdin = lambda: None  # type: ignore[attr-defined]
+    if state["faulthandler"]:
+        import faulthandler
+
+        faulthandler.enable()
+    elif "faulthandler" in sys.modules:  # by the template's options
+        sys.modules["faulthandler"].disable()
+    if state["warnings"] is not None:
+        module: Any = warnings
+        module.filters[:] = state["warnings"]
+        module._filters_mutated()
