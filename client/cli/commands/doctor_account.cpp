@@ -1,14 +1,14 @@
 // The account: its rights, its limits, and the places it can use.
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "client/cli/commands/doctor_checks.hpp"
+#include "ipc/base/proc.hpp"
 
 namespace cleanfork::cli {
 
@@ -88,34 +88,22 @@ finding check_runtime_directory() {
     return f;
 }
 
-std::string unified_mount() {
-    std::ifstream mounts("/proc/self/mountinfo");
-    for (std::string line; std::getline(mounts, line);) {
-        if (line.find(" - cgroup2 ") == std::string::npos) continue;
-        std::istringstream fields(line);
-        std::string skipped, point;
-        fields >> skipped >> skipped >> skipped >> skipped >> point;
-        return point;
-    }
-    return {};
-}
-
 std::string own_cgroup() {
-    std::ifstream groups("/proc/self/cgroup");
-    for (std::string line; std::getline(groups, line);)
-        if (line.starts_with("0::")) return line.substr(3);
-    return "/";
+    const std::string groups = ipc::read_file(AT_FDCWD, "/proc/self/cgroup").value_or("");
+    const std::string_view own = ipc::field(groups, "0::");
+    return own.empty() ? "/" : std::string(own);
 }
 
 finding check_cgroups() {
     finding f{"cgroup v2", verdict::ok, {}, {}};
-    const std::string mount = unified_mount();
-    if (mount.empty()) {
+    const std::vector<std::string> mounts = ipc::cgroup_mounts();
+    if (mounts.empty()) {
         f.how = verdict::missing;
         f.text = "not mounted: --cgroup cannot be used";
         f.remedy = "mount -t cgroup2 none /sys/fs/cgroup, or boot with a unified hierarchy";
         return f;
     }
+    const std::string& mount = mounts.front();
     const std::string own = fs::path(mount + own_cgroup()).lexically_normal().string();
     f.text = own + " can hold cgroups for children";
     if (::access(own.c_str(), W_OK) != 0 || ::access((own + "/cgroup.procs").c_str(), W_OK) != 0) {
@@ -128,8 +116,7 @@ finding check_cgroups() {
 
 finding check_pid_max() {
     finding f{"pid_max", verdict::ok, {}, {}};
-    long most = 0;
-    std::ifstream("/proc/sys/kernel/pid_max") >> most;
+    const auto most = ipc::to_number<long>(ipc::read_line(AT_FDCWD, "/proc/sys/kernel/pid_max"));
     f.text = std::to_string(most) + " processes and threads in the whole system";
     if (most < 10'000) {
         f.how = verdict::warning;

@@ -4,36 +4,15 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <string_view>
 
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/options/values.hpp"
+#include "ipc/base/features.hpp"
 
 namespace cleanfork::cli {
 
 namespace {
-
-struct feature_text {
-    std::string_view name, since, gives, without;
-};
-
-// By the names of server_info::features.
-constexpr std::array<feature_text, 6> k_features{{
-    {"pidfd_exit_info", "Linux 6.15", "exact exit statuses even when the forkserver was killed",
-     "after the loss of the forkserver a status is unknown"},
-    {"close_range_unshare", "Linux 5.9", "a spawn costs the same however many children there are",
-     "each spawn copies the forkserver's descriptor table"},
-    {"clone_into_cgroup", "Linux 5.7", "children are born in their cgroup",
-     "a child moves to its cgroup before it runs the program"},
-    {"cgroup_kill", "Linux 5.14, a cgroup in a mounted cgroup v2", "a cgroup is killed at once",
-     "the processes of a cgroup are killed one by one"},
-    {"pidfd_signal_group", "Linux 6.9", "a process group is signalled after its leader has ended",
-     "a process group is signalled only while its leader lives"},
-    {"execveat", "Linux 3.19", "programs can be given by descriptor",
-     "a program given by descriptor fails with step exec, ENOSYS"},
-}};
 
 finding check_daemon() {
     const std::string path = find_daemon();
@@ -100,6 +79,22 @@ finding check_running(trial& t) {
     return f;
 }
 
+// By the names of server_info::features.
+finding check_feature(ipc::feature feature, const std::optional<std::vector<std::string>>& found) {
+    const ipc::feature_text& known = ipc::describe(feature);
+    finding f{std::string(known.name), verdict::ok, std::string(known.gives), {}};
+    if (!found) {
+        f.how = verdict::warning;
+        f.text = "not known: no forkserver could be started that would try it";
+    } else if (std::find(found->begin(), found->end(), known.name) == found->end()) {
+        f.how = verdict::missing;
+        f.text = known.fallback;
+        f.remedy = "needs " + std::string(known.since) +
+                   ", and not to be named in CLEANFORK_DISABLE_FEATURES";
+    }
+    return f;
+}
+
 }  // namespace
 
 trial try_cleanfork() {
@@ -112,19 +107,7 @@ trial try_cleanfork() {
 
 std::vector<finding> check_kernel(const std::optional<std::vector<std::string>>& features) {
     std::vector<finding> findings;
-    for (const feature_text& known : k_features) {
-        finding f{std::string(known.name), verdict::ok, std::string(known.gives), {}};
-        if (!features) {
-            f.how = verdict::warning;
-            f.text = "not known: no forkserver could be started that would try it";
-        } else if (std::find(features->begin(), features->end(), known.name) == features->end()) {
-            f.how = verdict::missing;
-            f.text = known.without;
-            f.remedy = "needs " + std::string(known.since) +
-                       ", and not to be named in CLEANFORK_DISABLE_FEATURES";
-        }
-        findings.push_back(std::move(f));
-    }
+    for (const ipc::feature f : ipc::k_all_features) findings.push_back(check_feature(f, features));
     return findings;
 }
 
