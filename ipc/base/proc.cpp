@@ -1,8 +1,11 @@
 #include "ipc/base/proc.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
+#include <array>
 #include <cleanfork/unique_fd.hpp>
+#include <mutex>
 #include <sstream>
 
 #include "ipc/base/sys.hpp"
@@ -48,6 +51,26 @@ std::string_view field(std::string_view text, std::string_view key) {
         return line;
     }
     return {};
+}
+
+mode_t own_umask() {
+    constexpr std::string_view k_field = "\nUmask:\t";
+    const unique_fd status(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+    std::array<char, 512> buffer;  // it is the second line
+    const ssize_t n =
+        status ? retry([&] { return ::read(status.get(), buffer.data(), buffer.size()); }) : 0;
+    const std::string_view text(buffer.data(), static_cast<std::size_t>(n > 0 ? n : 0));
+    constexpr mode_t k_all = 0777;
+    if (const std::size_t at = text.find(k_field); at != text.npos)
+        if (const auto mask = to_number<mode_t>(text.substr(at + k_field.size()), 8, k_all + 1);
+            mask <= k_all)
+            return mask;
+    // Two threads here at once would leave the mask of the first for that of the process.
+    static std::mutex one_at_a_time;
+    const std::lock_guard lock(one_at_a_time);
+    const mode_t mask = ::umask(077);
+    ::umask(mask);
+    return mask;
 }
 
 std::uint64_t resident_kib() {

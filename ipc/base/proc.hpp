@@ -56,6 +56,10 @@ int each_number(int dir, Each each) {
 
 // ---- this process
 
+// Its umask(2). Exact always: where /proc does not tell, it is set to 077 for the moment it
+// takes to read it, so that a file that another thread creates then is narrower, never wider.
+mode_t own_umask();
+
 // What is resident of it, in KiB; 0 when /proc does not tell.
 std::uint64_t resident_kib();
 

@@ -6,29 +6,17 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <set>
 
 #include "client/cli/options/accounts.hpp"
 #include "client/cli/options/arguments.hpp"
 #include "client/cli/options/exit_codes.hpp"
 #include "client/cli/options/spawn_arguments.hpp"
+#include "ipc/base/proc.hpp"
 
 namespace cleanfork::cli {
 
 namespace {
-
-// The mask of this process, without changing it for a moment.
-mode_t own_umask() {
-    std::ifstream status("/proc/self/status");
-    for (std::string line; std::getline(status, line);)
-        if (line.starts_with("Umask:"))
-            if (const auto mask = parse_umask(line.substr(line.find_last_of(" \t") + 1)))
-                return *mask;
-    const mode_t mask = ::umask(077);
-    ::umask(mask);
-    return mask;
-}
 
 bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
 
@@ -170,7 +158,7 @@ std::string spawn_arguments::settle(const closed_streams& streams) {
     o.groups = who->groups;
 
     // What a user has set with umask(1) or in a profile must not become wider.
-    o.umask = umask ? *umask : own_umask();
+    o.umask = umask ? *umask : ipc::own_umask();
     settle_group_and_lifetime(*this);
 
     o.in = standard_stream(STDIN_FILENO, *this, streams);

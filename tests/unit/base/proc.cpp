@@ -2,9 +2,13 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <atomic>
+#include <barrier>
+#include <thread>
 
 #include "ipc/base/fd.hpp"
 
@@ -43,6 +47,59 @@ TEST_CASE("each_number lists the descriptors, and again from the beginning") {
         CHECK(count == open_descriptor_count());
     }
     CHECK(each_number(-1, [](const char*, int) {}) == EBADF);
+}
+
+namespace {
+
+// own_umask() while no descriptor can be opened, and so no file of /proc.
+mode_t own_umask_without_proc() {
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    rlimit none = limit;
+    none.rlim_cur = 0;
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    const bool is_open = static_cast<bool>(unique_fd(::open("/proc/self/status", O_RDONLY)));
+    const mode_t mask = own_umask();
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    REQUIRE_FALSE(is_open);
+    return mask;
+}
+
+}  // namespace
+
+TEST_CASE("the umask is told exactly, with /proc and without, and stays as it is") {
+    const mode_t before = ::umask(027);
+    for (const mode_t mask : {0000U, 0022U, 0077U, 0137U, 0777U}) {
+        ::umask(mask);
+        const mode_t by_proc = own_umask();
+        const mode_t without = own_umask_without_proc();
+        const mode_t after = ::umask(mask);
+        CHECK(by_proc == mask);
+        CHECK(without == mask);
+        CHECK(after == mask);
+    }
+    ::umask(before);
+}
+
+TEST_CASE("threads that ask for the umask at once leave it as it is") {
+    const mode_t before = ::umask(022);
+    std::vector<std::thread> threads;
+    std::atomic<int> wrong = 0;
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    std::barrier all_are_there(4, [&]() noexcept {
+        const rlimit none{0, limit.rlim_max};
+        ::setrlimit(RLIMIT_NOFILE, &none);
+    });
+    for (int i = 0; i < 4; ++i)
+        threads.emplace_back([&] {
+            all_are_there.arrive_and_wait();
+            for (int n = 0; n < 1000; ++n) wrong += own_umask() != 022;
+        });
+    for (std::thread& t : threads) t.join();
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    CHECK(wrong == 0);
+    CHECK(::umask(before) == 022);
 }
 
 TEST_CASE("what is resident of this process is more than nothing") { CHECK(resident_kib() > 0); }
