@@ -1,28 +1,23 @@
 // cleanfork itself, and what its forkserver found out about the kernel.
 #include "client/cli/commands/doctor_checks.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/options/values.hpp"
 #include "ipc/base/features.hpp"
+#include "ipc/base/find_daemon.hpp"
 
 namespace cleanfork::cli {
 
 namespace {
 
 finding check_daemon() {
-    const std::string path = find_daemon();
-    if (path.empty())
-        return {"cleanforkd", verdict::missing, "not beside this program, not in PATH",
-                "install it, or set CLEANFORK_DAEMON to its path"};
-    if (::access(path.c_str(), X_OK) != 0)
-        return {"cleanforkd", verdict::missing, path + " cannot be run",
-                "correct CLEANFORK_DAEMON, or the mode of the file"};
-    return {"cleanforkd", verdict::ok, path, {}};
+    const auto path = ipc::find_daemon("");
+    if (path) return {"cleanforkd", verdict::ok, *path, {}};
+    return {"cleanforkd", verdict::missing, path.error().message(),
+            "install it, or set CLEANFORK_DAEMON to its path"};
 }
 
 // Starts a private forkserver and runs a program with it, as `spawn` would.

@@ -7,9 +7,9 @@
 #include <cstring>
 
 #include "client/cli/commands/commands.hpp"
-#include "client/cli/commands/servers.hpp"
 #include "client/cli/options/arguments.hpp"
 #include "client/cli/options/exit_codes.hpp"
+#include "ipc/base/find_daemon.hpp"
 
 namespace cleanfork::cli {
 
@@ -35,19 +35,19 @@ int serve_command(const words& args) {
     if (std::any_of(args.begin(), args.end(),
                     [](const std::string& a) { return a == "-h" || a == "--help"; }))
         print_help();
-    std::string daemon = find_daemon();
-    if (daemon.empty()) {
-        say("cleanforkd was not found beside this program nor in PATH: set CLEANFORK_DAEMON to it");
+    auto daemon = ipc::find_daemon("");
+    if (!daemon) {
+        say(daemon.error().message());
         return k_exit_error;
     }
-    std::vector<char*> argv{daemon.data()};
+    std::vector<char*> argv{daemon->data()};
     words copies = args;
     for (std::string& a : copies) argv.push_back(a.data());
     argv.push_back(nullptr);
     // Ignored signals survive an exec; the daemon is to start as from a shell.
     std::signal(SIGPIPE, SIG_DFL);
-    ::execv(daemon.c_str(), argv.data());
-    say(daemon + " cannot be run: " + std::strerror(errno));
+    ::execv(daemon->c_str(), argv.data());
+    say(*daemon + " cannot be run: " + std::strerror(errno));
     return k_exit_error;
 }
 

@@ -1,11 +1,6 @@
 #include "client/cli/commands/servers.hpp"
 
-#include <unistd.h>
-
 #include <cerrno>
-#include <cstdlib>
-#include <filesystem>
-#include <sstream>
 
 namespace cleanfork::cli {
 
@@ -17,11 +12,6 @@ constexpr std::chrono::seconds k_default_socket_patience(2);
 bool is_absent(const spawn_error& e) {
     return e.step() == step::connect &&
            (e.error_number() == ENOENT || e.error_number() == ECONNREFUSED);
-}
-
-bool is_executable(const std::filesystem::path& path) {
-    std::error_code ignored;
-    return std::filesystem::is_regular_file(path, ignored) && ::access(path.c_str(), X_OK) == 0;
 }
 
 }  // namespace
@@ -55,25 +45,6 @@ std::string explain(const std::exception& e, const std::optional<std::string>& s
     if (failed->step() == step::connect || failed->step() == step::hello)
         return path + ": " + e.what();
     return e.what();
-}
-
-std::string find_daemon() {
-    if (const char* named = ::secure_getenv("CLEANFORK_DAEMON"); named != nullptr && *named != '\0')
-        return named;
-    std::error_code error;
-    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-    if (!error)
-        for (const char* place : {"cleanforkd", "../sbin/cleanforkd"})
-            if (const auto path = self.parent_path() / place; is_executable(path))
-                return path.lexically_normal();
-    const char* search = std::getenv("PATH");
-    std::istringstream directories(search != nullptr ? search : "");
-    for (std::string directory; std::getline(directories, directory, ':');)
-        if (const auto path =
-                std::filesystem::path(directory.empty() ? "." : directory) / "cleanforkd";
-            is_executable(path))
-            return path;
-    return {};
 }
 
 }  // namespace cleanfork::cli

@@ -30,7 +30,4 @@ cleanfork::client join_server(const std::optional<std::string>& socket);
 // no forkserver answers there.
 std::string explain(const std::exception& e, const std::optional<std::string>& socket);
 
-// cleanforkd, looked up as the client library does; empty: nowhere.
-std::string find_daemon();
-
 }  // namespace cleanfork::cli
