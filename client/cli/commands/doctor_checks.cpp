@@ -2,7 +2,6 @@
 #include "client/cli/commands/doctor_checks.hpp"
 
 #include <algorithm>
-#include <cerrno>
 
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/options/values.hpp"
@@ -13,7 +12,7 @@ namespace cleanfork::cli {
 
 namespace {
 
-finding check_daemon() {
+diagnosis check_daemon() {
     const auto path = ipc::find_daemon("");
     if (path) return {"cleanforkd", verdict::ok, *path, {}};
     return {"cleanforkd", verdict::missing, path.error().message(),
@@ -21,9 +20,9 @@ finding check_daemon() {
 }
 
 // Starts a private forkserver and runs a program with it, as `spawn` would.
-finding try_private(trial& t) {
+diagnosis try_private(trial& t) {
     using clock = std::chrono::steady_clock;
-    finding f{"private forkserver", verdict::ok, {}, {}};
+    diagnosis f{"private forkserver", verdict::ok, {}, {}};
     try {
         const auto begun = clock::now();
         const client c = launch();
@@ -49,9 +48,9 @@ finding try_private(trial& t) {
     return f;
 }
 
-finding check_running(trial& t) {
+diagnosis check_running(trial& t) {
     const std::string path = default_socket_path();
-    finding f{"running forkserver", verdict::ok, {}, {}};
+    diagnosis f{"running forkserver", verdict::ok, {}, {}};
     try {
         const client c = connect({.path = path, .timeout = std::chrono::seconds(2)});
         if (!t.features) t.features = c.server().features;
@@ -63,7 +62,7 @@ finding check_running(trial& t) {
             f.remedy = "restart it: `cleanfork shutdown`, then `cleanfork serve`";
         }
     } catch (const spawn_error& e) {
-        if (e.error_number() == ENOENT || e.error_number() == ECONNREFUSED) {
+        if (is_absent(e.why())) {
             f.text = "none at " + path + ": `cleanfork spawn` uses private ones";
         } else {
             f.how = verdict::warning;
@@ -75,9 +74,10 @@ finding check_running(trial& t) {
 }
 
 // By the names of server_info::features.
-finding check_feature(ipc::feature feature, const std::optional<std::vector<std::string>>& found) {
+diagnosis check_feature(ipc::feature feature,
+                        const std::optional<std::vector<std::string>>& found) {
     const ipc::feature_text& known = ipc::describe(feature);
-    finding f{std::string(known.name), verdict::ok, std::string(known.gives), {}};
+    diagnosis f{std::string(known.name), verdict::ok, std::string(known.gives), {}};
     if (!found) {
         f.how = verdict::warning;
         f.text = "not known: no forkserver could be started that would try it";
@@ -100,8 +100,8 @@ trial try_cleanfork() {
     return t;
 }
 
-std::vector<finding> check_kernel(const std::optional<std::vector<std::string>>& features) {
-    std::vector<finding> findings;
+std::vector<diagnosis> check_kernel(const std::optional<std::vector<std::string>>& features) {
+    std::vector<diagnosis> findings;
     for (const ipc::feature f : ipc::k_all_features) findings.push_back(check_feature(f, features));
     return findings;
 }

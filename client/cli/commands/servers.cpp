@@ -9,12 +9,11 @@ namespace {
 // A forkserver that hangs must not hold up a first command for long.
 constexpr std::chrono::seconds k_default_socket_patience(2);
 
-bool is_absent(const spawn_error& e) {
-    return e.step() == step::connect &&
-           (e.error_number() == ENOENT || e.error_number() == ECONNREFUSED);
-}
-
 }  // namespace
+
+bool is_absent(const failure& f) {
+    return f.step == step::connect && (f.error_number == ENOENT || f.error_number == ECONNREFUSED);
+}
 
 chosen_server choose_server(boost::asio::any_io_executor executor, const server_choice& choice) {
     if (choice.socket) return {connect(executor, {.path = *choice.socket}), *choice.socket, {}};
@@ -25,7 +24,7 @@ chosen_server choose_server(boost::asio::any_io_executor executor, const server_
             return {
                 connect(executor, {.path = path, .timeout = k_default_socket_patience}), path, {}};
         } catch (const spawn_error& e) {
-            if (!is_absent(e)) note = explain(e, path) + "; using a private forkserver";
+            if (!is_absent(e.why())) note = explain(e.why(), path) + "; using a private forkserver";
         }
     }
     return {launch(executor), {}, std::move(note)};
@@ -35,16 +34,13 @@ cleanfork::client join_server(const std::optional<std::string>& socket) {
     return connect({.path = socket.value_or(default_socket_path())});
 }
 
-std::string explain(const std::exception& e, const std::optional<std::string>& socket) {
-    const auto* failed = dynamic_cast<const spawn_error*>(&e);
-    if (failed == nullptr) return e.what();
+std::string explain(const failure& f, const std::optional<std::string>& socket) {
     const std::string path = socket.value_or(default_socket_path());
-    if (is_absent(*failed))
+    if (is_absent(f))
         return "no forkserver answers at " + path + ": start one with `cleanfork serve" +
                (socket ? " --socket " + *socket : "") + "`";
-    if (failed->step() == step::connect || failed->step() == step::hello)
-        return path + ": " + e.what();
-    return e.what();
+    if (f.step == step::connect || f.step == step::hello) return path + ": " + f.message();
+    return f.message();
 }
 
 }  // namespace cleanfork::cli

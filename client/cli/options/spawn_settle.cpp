@@ -1,5 +1,4 @@
-#include "client/cli/options/spawn_request.hpp"
-
+// Puts the options of `cleanfork spawn` together, and finds those that contradict.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,8 +8,6 @@
 #include <set>
 
 #include "client/cli/options/accounts.hpp"
-#include "client/cli/options/arguments.hpp"
-#include "client/cli/options/exit_codes.hpp"
 #include "client/cli/options/spawn_arguments.hpp"
 #include "ipc/base/proc.hpp"
 
@@ -134,18 +131,6 @@ std::string open_named(const named_source& n, spawn_request& r) {
 
 }  // namespace
 
-closed_streams occupy_standard_streams() {
-    closed_streams streams;
-    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-        if (is_open(fd)) continue;
-        streams.closed[fd] = true;
-        // The lowest free number is this one. It stays without CLOEXEC: a
-        // daemon that `serve` becomes needs the three as well.
-        static_cast<void>(::open("/dev/null", O_RDWR));
-    }
-    return streams;
-}
-
 std::string spawn_arguments::settle(const closed_streams& streams) {
     spawn_options& o = request.options;
     if (std::string why = check_combinations(*this); !why.empty()) return why;
@@ -169,23 +154,6 @@ std::string spawn_arguments::settle(const closed_streams& streams) {
     for (const named_source& n : named_fds)
         if (std::string why = open_named(n, request); !why.empty()) return why;
     return {};
-}
-
-std::variant<spawn_request, int> parse_spawn(const std::vector<std::string>& args,
-                                             const closed_streams& streams) {
-    arguments form(spawn_manual());
-    spawn_arguments a;
-    form.app().prefix_command();
-    a.add_to(form, subject::program);
-    if (const auto code = form.parse(args)) return *code;
-    const auto command = form.command_words();
-    if (!command) return form.refuse(command.error().why);
-    if (command->empty() || command->front().empty()) return form.refuse("COMMAND is missing");
-    a.request.options.program = command->front();
-    a.request.options.args.assign(command->begin() + 1, command->end());
-
-    if (const std::string why = a.settle(streams); !why.empty()) return form.refuse(why);
-    return std::move(a.request);
 }
 
 }  // namespace cleanfork::cli
