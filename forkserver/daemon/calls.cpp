@@ -1,9 +1,11 @@
 // The server's way of a call: a spawn whose child a template forks.
+
 #include <fcntl.h>
 
 #include <csignal>
 
 #include "forkserver/daemon/server.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -17,8 +19,7 @@ unique_fd cgroup_of(const queued_spawn& q) {
     if (r.has_cgroup_path())
         return unique_fd(::open(r.cgroup_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (r.has_cgroup_descriptor())
-        return unique_fd(
-            ::fcntl(q.descriptors->at(r.cgroup_descriptor() - 1).get(), F_DUPFD_CLOEXEC, 3));
+        return ipc::dup_fd(q.descriptors->at(r.cgroup_descriptor() - 1).get());
     return {};
 }
 

@@ -1,26 +1,18 @@
 // What the server does for each kind of request but spawn.
-#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <csignal>
-#include <fstream>
 
 #include "forkserver/daemon/server.hpp"
+#include "ipc/base/fd.hpp"
+#include "ipc/base/proc.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
 
 namespace {
-
-std::uint64_t rss_kib() {
-    std::ifstream statm("/proc/self/statm");
-    std::uint64_t total = 0;
-    std::uint64_t resident = 0;
-    statm >> total >> resident;
-    return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 1024;
-}
 
 failure no_such_child(step s, child_id id) {
     return ipc::fail(s, ESRCH, "child " + std::to_string(id.value()));
@@ -132,7 +124,7 @@ void server::open_session(session& s, ipc::decoded<v1::ClientMessage>& m) {
         type != SOCK_SEQPACKET)
         return s.send_failure(request, ipc::fail(step::request, EINVAL, "session",
                                                  "its descriptor is no SOCK_SEQPACKET socket"));
-    ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) | O_NONBLOCK);
+    ipc::set_nonblocking(socket.get());
     v1::ServerMessage reply;
     reply.set_request_id(request.value());
     reply.mutable_open_session();
@@ -236,7 +228,7 @@ void server::stats(session& s, request_id request) {
     r.set_protocol_errors_total(protocol_errors_total_);
     r.set_quota_refusals_total(quota_refusals_total_);
     r.set_descriptors(ipc::open_descriptor_count());
-    r.set_rss_kib(rss_kib());
+    r.set_rss_kib(ipc::resident_kib());
     r.set_spawn_ns_total(spawn_ns_total_);
     r.set_spawn_ns_max(spawn_ns_max_);
     r.set_version(config_.version);
