@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 
+#include <cleanfork/unique_fd.hpp>
+
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::ipc::audit_parts {
