@@ -1,29 +1,23 @@
 // cleanfork: the command. Finds the subcommand; each has its own file.
-#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstdio>
-#include <exception>
+#include <string>
 #include <string_view>
 
 #include "client/cli/commands/commands.hpp"
-#include "client/cli/options/arguments.hpp"
+#include "client/cli/commands/errors.hpp"
+#include "client/cli/options/command_error.hpp"
 #include "client/cli/options/exit_codes.hpp"
-#include "client/cli/options/spawn_request.hpp"
 
 namespace cleanfork::cli {
 
 namespace {
 
-struct command {
-    std::string_view name, summary;
-    int (*run)(const words& args);
-};
-
 constexpr std::array<command, 11> k_commands{{
-    {"spawn", "Run a program in a clean process", nullptr},
-    {"call", "Run an entry of a template", nullptr},
-    {"template", "Add, list, show, reload and remove templates", nullptr},
+    {"spawn", "Run a program in a clean process", &spawn_command},
+    {"call", "Run an entry of a template", &call_command},
+    {"template", "Add, list, show, reload and remove templates", &template_command},
     {"serve", "Run a forkserver in the foreground", &serve_command},
     {"ps", "List the children of a forkserver", &ps_command},
     {"kill", "Send children a signal", &kill_command},
@@ -39,9 +33,7 @@ void print_help() {
         "Usage: cleanfork COMMAND [OPTION]...\n"
         "Fresh processes from a clean forkserver.\n"
         "\nCommands:\n");
-    for (const command& c : k_commands)
-        std::printf("  %-10s%.*s\n", c.name.data(), static_cast<int>(c.summary.size()),
-                    c.summary.data());
+    print_summaries(k_commands);
     std::printf(
         "\nOptions:\n"
         "  -h, --help  Show this help; `cleanfork COMMAND --help` shows a command's\n"
@@ -65,10 +57,8 @@ std::string_view meant(std::string_view name) {
 }
 
 int run(const words& args, const closed_streams& streams) {
-    if (args.empty()) {
-        say("a command is missing (see `cleanfork --help`)");
-        return k_exit_usage;
-    }
+    if (args.empty())
+        throw command_error("a command is missing (see `cleanfork --help`)", k_exit_usage);
     const std::string& name = args.front();
     if (name == "-h" || name == "--help" || name == "help") {
         print_help();
@@ -79,16 +69,13 @@ int run(const words& args, const closed_streams& streams) {
         return k_exit_ok;
     }
     const words rest(args.begin() + 1, args.end());
-    if (name == "spawn") return spawn_command(rest, streams);
-    if (name == "call") return call_command(rest, streams);
-    if (name == "template") return template_command(rest, streams);
-    for (const command& c : k_commands)
-        if (c.name == name) return c.run(rest);
+    if (const command* const named = find(k_commands, name)) return named->run(rest, streams);
     const std::string_view guess = meant(name);
-    say((name.starts_with('-') ? "unknown option " : "unknown command ") + name +
-        (guess.empty() ? std::string() : "; did you mean " + std::string(guess) + "?") +
-        " (see `cleanfork --help`)");
-    return k_exit_usage;
+    throw command_error(
+        (name.starts_with('-') ? "unknown option " : "unknown command ") + name +
+            (guess.empty() ? std::string() : "; did you mean " + std::string(guess) + "?") +
+            " (see `cleanfork --help`)",
+        k_exit_usage);
 }
 
 }  // namespace
@@ -100,13 +87,9 @@ int main(int argc, char** argv) {
     const cli::closed_streams streams = cli::occupy_standard_streams();
     // A reader that has gone away is an error of write(2), not the end of us.
     std::signal(SIGPIPE, SIG_IGN);
-    try {
-        const int code = cli::run(cli::words(argv + 1, argv + argc), streams);
-        // Output that did not arrive is an error, but never hides the child's code.
-        const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
-        return code == cli::k_exit_ok && lost ? cli::k_exit_error : code;
-    } catch (const std::exception& e) {
-        cli::say(e.what());
-        return cli::k_exit_failed;
-    }
+    const int code =
+        cli::told({}, [&] { return cli::run(cli::words(argv + 1, argv + argc), streams); });
+    // Output that did not arrive is an error, but never hides the child's code.
+    const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+    return code == cli::k_exit_ok && lost ? cli::k_exit_error : code;
 }

@@ -1,25 +1,17 @@
 #include "forkserver/daemon/dispatch.hpp"
 
-#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <csignal>
-#include <fstream>
 
+#include "ipc/base/fd.hpp"
+#include "ipc/base/proc.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
 
 namespace {
-
-std::uint64_t rss_kib() {
-    std::ifstream statm("/proc/self/statm");
-    std::uint64_t total = 0;
-    std::uint64_t resident = 0;
-    statm >> total >> resident;
-    return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 1024;
-}
 
 void add_features(const ipc::feature_set& set, v1::HelloReply& out) {
     for (const ipc::feature f : ipc::k_all_features)
@@ -147,7 +139,7 @@ void dispatch::open_session(session& s, request_id request, message& m) {
         type != SOCK_SEQPACKET)
         return s.send_failure(request, ipc::fail(step::request, EINVAL, "session",
                                                  "its descriptor is no SOCK_SEQPACKET socket"));
-    ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) | O_NONBLOCK);
+    ipc::set_nonblocking(socket.get());
     v1::ServerMessage reply = reply_to(request);
     reply.mutable_open_session();
     s.send(reply);
@@ -220,7 +212,7 @@ void dispatch::stats(session& s, request_id request) {
     r.set_protocol_errors_total(total.protocol_errors);
     r.set_quota_refusals_total(total.quota_refusals);
     r.set_descriptors(ipc::open_descriptor_count());
-    r.set_rss_kib(rss_kib());
+    r.set_rss_kib(ipc::resident_kib());
     r.set_spawn_ns_total(total.spawn_ns);
     r.set_spawn_ns_max(total.spawn_ns_max);
     r.set_version(core_.config.version);

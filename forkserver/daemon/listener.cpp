@@ -12,6 +12,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/message.hpp"
 #include "ipc/wire/socket_path.hpp"
@@ -124,7 +125,7 @@ result<unique_fd> activated_socket() {
         return ipc::fail(step::launch, EINVAL, "descriptor 3",
                          "a listening SOCK_SEQPACKET socket is needed (ListenSequentialPacket=)");
     ::fcntl(k_first, F_SETFD, FD_CLOEXEC);
-    ::fcntl(k_first, F_SETFL, ::fcntl(k_first, F_GETFL) | O_NONBLOCK);
+    ipc::set_nonblocking(k_first);
     return unique_fd(k_first);
 }
 

@@ -7,6 +7,7 @@
 #include <cassert>
 #include <csignal>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
@@ -44,8 +45,7 @@ unique_fd cgroup_of(const queued_spawn& q) {
     if (r.has_cgroup_path())
         return unique_fd(::open(r.cgroup_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (r.has_cgroup_descriptor())
-        return unique_fd(
-            ::fcntl(q.descriptors->at(r.cgroup_descriptor() - 1).get(), F_DUPFD_CLOEXEC, 3));
+        return ipc::dup_fd(q.descriptors->at(r.cgroup_descriptor() - 1).get());
     return {};
 }
 

@@ -13,6 +13,7 @@
 #include <csignal>
 #include <vector>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/defaults.hpp"
 #include "ipc/wire/socket_path.hpp"
@@ -111,7 +112,7 @@ result<endpoints> open_endpoints(const options& o) {
     if (o.private_fd >= 0) {
         if (auto r = check_private("--private-fd", o.private_fd); !r) return r.error();
         ::fcntl(o.private_fd, F_SETFD, FD_CLOEXEC);
-        ::fcntl(o.private_fd, F_SETFL, ::fcntl(o.private_fd, F_GETFL) | O_NONBLOCK);
+        ipc::set_nonblocking(o.private_fd);
         e.private_socket = unique_fd(o.private_fd);
         close_strays({o.private_fd, o.early_fd});
         if (o.early_fd < 0) return e;

@@ -1,11 +1,10 @@
 #include "forkserver/spawn/plan.hpp"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <csignal>
 
 #include "forkserver/spawn/planner.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 
@@ -112,8 +111,7 @@ std::string prepared::object_of(step s, int index) const {
 }
 
 unique_fd prepared::dup_cgroup() const {
-    return plan.cgroup_fd >= 0 ? unique_fd(::fcntl(plan.cgroup_fd, F_DUPFD_CLOEXEC, 3))
-                               : unique_fd();
+    return plan.cgroup_fd >= 0 ? ipc::dup_fd(plan.cgroup_fd) : unique_fd();
 }
 
 std::string command_of(const v1::SpawnRequest& request) {

@@ -5,11 +5,11 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <cleanfork/unique_fd.hpp>
 #include <csignal>
 #include <sstream>
 
 #include "ipc/audit/parts.hpp"
-#include "ipc/base/sys.hpp"
 
 namespace cleanfork::ipc {
 

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 
+#include <cleanfork/unique_fd.hpp>
+
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::ipc::audit_parts {
@@ -16,47 +18,6 @@ failure failed(pid_t pid, int error_number, std::string_view file) {
             k_audit_step, error_number, std::move(object),
             "this needs the user of the process and all of its capabilities, see ptrace(2)");
     return fail(k_audit_step, error_number, std::move(object));
-}
-
-std::optional<std::string> read_file(int dir, const std::string& path) {
-    const unique_fd file(::openat(dir, path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file) return std::nullopt;
-    constexpr std::size_t k_piece = 16'384;
-    std::string text;
-    for (;;) {
-        const std::size_t done = text.size();
-        text.resize(done + k_piece);
-        const ssize_t n = retry([&] { return ::read(file.get(), &text[done], k_piece); });
-        text.resize(done + static_cast<std::size_t>(n > 0 ? n : 0));
-        if (n < 0) return std::nullopt;
-        if (n == 0) return text;
-    }
-}
-
-std::string read_line(int dir, const std::string& path) {
-    std::string text = read_file(dir, path).value_or("");
-    if (text.ends_with('\n')) text.pop_back();
-    return text;
-}
-
-std::string read_link(int dir, const std::string& path) {
-    std::string link(4096, '\0');
-    const ssize_t size = ::readlinkat(dir, path.c_str(), link.data(), link.size());
-    link.resize(static_cast<std::size_t>(size > 0 ? size : 0));
-    return link;
-}
-
-std::string_view field(std::string_view text, std::string_view key) {
-    for (std::size_t at = 0; at < text.size();) {
-        const std::size_t end = std::min(text.find('\n', at), text.size());
-        std::string_view line = text.substr(at, end - at);
-        at = end + 1;
-        if (!line.starts_with(key)) continue;
-        line.remove_prefix(key.size());
-        line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
-        return line;
-    }
-    return {};
 }
 
 bool is_alive(std::string_view status) {

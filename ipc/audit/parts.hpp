@@ -1,18 +1,13 @@
-// What audit() and clean_proof share: reading /proc without allocating until there
-// is something to report. Not for others.
+// What audit() and clean_proof share; nothing is allocated until there is something to
+// report. Not for others.
 #pragma once
 
-#include <dirent.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <charconv>
-#include <cstring>
 #include <optional>
 #include <span>
 #include <string>
 
 #include "ipc/audit/audit.hpp"
+#include "ipc/base/proc.hpp"
 
 namespace cleanfork::ipc::audit_parts {
 
@@ -20,45 +15,8 @@ namespace cleanfork::ipc::audit_parts {
 // ENOENT or ESRCH, depending on the file: here always ESRCH.
 failure failed(pid_t pid, int error_number, std::string_view file);
 
-// All of a file below `dir`. Empty with errno when it cannot be read.
-std::optional<std::string> read_file(int dir, const std::string& path);
-// The only line of a file, as /proc/PID/comm has it; empty when it cannot be read.
-std::string read_line(int dir, const std::string& path);
-// The target of a link of any length, empty when it cannot be read.
-std::string read_link(int dir, const std::string& path);
-
-// What follows `key` up to the end of its line in a file like /proc/PID/status.
-std::string_view field(std::string_view text, std::string_view key);
-
 // "SIGTERM", "SIGRTMIN+3", "signal 32".
 std::string signal_text(int number);
-
-// The number at the beginning of `text`, or `otherwise`.
-template <class Number = int>
-Number to_number(std::string_view text, int base = 10, Number otherwise = 0) {
-    Number n{};
-    const auto end = text.data() + text.size();
-    return std::from_chars(text.data(), end, n, base).ec == std::errc() ? n : otherwise;
-}
-
-// Calls each(name, number) for the entries of a /proc directory that are numbers,
-// from its beginning. Returns errno, or 0.
-template <class Each>
-int each_number(int dir, Each each) {
-    // Some 170 descriptors a call; nothing is allocated.
-    alignas(dirent64) char buffer[4096];
-    if (::lseek(dir, 0, SEEK_SET) != 0) return errno;
-    for (;;) {
-        const ssize_t size = ::getdents64(dir, buffer, sizeof buffer);
-        if (size <= 0) return size == 0 ? 0 : errno;
-        for (ssize_t at = 0; at < size;) {
-            const auto* entry = reinterpret_cast<const dirent64*>(buffer + at);
-            at += entry->d_reclen;
-            const char* name = static_cast<const char*>(entry->d_name);
-            if (*name >= '0' && *name <= '9') each(name, to_number(name));
-        }
-    }
-}
 
 // Adds the descriptors of `dir`, an open /proc/PID/fd, that are hazards and not
 // allowed, and counts all. Returns errno of what kept it from that, or 0.

@@ -10,11 +10,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <sstream>
 
+#include "ipc/base/proc.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -25,18 +26,17 @@ namespace {
 constexpr std::array<feature_text, 7> k_texts{{
     {},
     {"pidfd_exit_info", "Linux 6.15", "exact exit statuses even when the forkserver was killed",
-     "such statuses are unknown(\"forkserver lost\")"},
-    {"close_range_unshare", "Linux 5.9",
-     "the cost of a spawn does not grow with the children alive",
-     "the forkserver's descriptor table is copied for each spawn"},
+     "after the loss of the forkserver a status is unknown"},
+    {"close_range_unshare", "Linux 5.9", "a spawn costs the same however many children there are",
+     "each spawn copies the forkserver's descriptor table"},
     {"clone_into_cgroup", "Linux 5.7", "children are born in their cgroup",
-     "the child moves itself before it runs the program"},
-    {"cgroup_kill", "Linux 5.14, a mounted cgroup v2", "a cgroup is killed at once",
-     "its processes are listed and killed until none is left"},
-    {"pidfd_signal_group", "Linux 6.9", "a process group is signalled even after its leader ended",
-     "a group is signalled by number, only while its leader is unreaped"},
+     "a child moves to its cgroup before it runs the program"},
+    {"cgroup_kill", "Linux 5.14, a cgroup in a mounted cgroup v2", "a cgroup is killed at once",
+     "the processes of a cgroup are killed one by one"},
+    {"pidfd_signal_group", "Linux 6.9", "a process group is signalled after its leader has ended",
+     "a process group is signalled only while its leader lives"},
     {"execveat", "Linux 3.19", "programs can be given by descriptor",
-     "such a spawn fails with step exec, ENOSYS"},
+     "a program given by descriptor fails with step exec, ENOSYS"},
 }};
 
 unique_fd own_pidfd() { return pidfd_open(static_cast<int>(::getpid())); }
@@ -99,15 +99,8 @@ bool probe_cgroup_kill_at(const std::string& mount) {
 }
 
 bool probe_cgroup_kill() {
-    std::ifstream mounts("/proc/self/mountinfo");
-    for (std::string line; std::getline(mounts, line);) {
-        if (line.find(" - cgroup2 ") == std::string::npos) continue;
-        std::istringstream fields(line);
-        std::string skip, point;
-        fields >> skip >> skip >> skip >> skip >> point;
-        if (probe_cgroup_kill_at(point)) return true;
-    }
-    return false;
+    const std::vector<std::string> mounts = cgroup_mounts();
+    return std::any_of(mounts.begin(), mounts.end(), &probe_cgroup_kill_at);
 }
 
 bool probe_signal_group() {

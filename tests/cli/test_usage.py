@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 import unittest
 
 from support import CLEANFORK, CommandTest
@@ -47,6 +49,21 @@ class Usage(CommandTest):
                                             "CLEANFORK_DAEMON": "/no/such/cleanforkd"})
         self.assertEqual(done.returncode, 1)
         self.assertIn("/no/such/cleanforkd", done.stderr)
+
+    def test_serve_runs_the_daemon_of_its_own_installation(self):
+        with tempfile.TemporaryDirectory() as prefix:
+            for directory in ("bin", "sbin"):
+                os.mkdir(os.path.join(prefix, directory))
+            copy = shutil.copy(CLEANFORK, os.path.join(prefix, "bin"))
+            daemon = os.path.join(prefix, "sbin", "cleanforkd")
+            with open(daemon, "w", encoding="ascii") as script:
+                script.write("#!/bin/sh\necho the daemon of the prefix: $*\n")
+            os.chmod(daemon, 0o700)
+            environment = {**self.environment, "PATH": os.path.dirname(CLEANFORK)}
+            environment.pop("CLEANFORK_DAEMON", None)
+            done = subprocess.run([copy, "serve", "--some", "words"], env=environment,
+                                  capture_output=True, text=True, check=False)
+        self.assertEqual(done.stdout, "the daemon of the prefix: --some words\n")
 
 
 class Doctor(CommandTest):

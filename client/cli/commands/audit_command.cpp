@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "client/cli/commands/commands.hpp"
+#include "client/cli/commands/errors.hpp"
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/options/arguments.hpp"
+#include "client/cli/options/command_error.hpp"
 #include "client/cli/options/exit_codes.hpp"
 #include "client/cli/reports/json_forms.hpp"
 #include "client/cli/reports/text_table.hpp"
@@ -25,18 +27,12 @@ bool is_number(const std::string& text) {
     return text.find_first_not_of("-0123456789") == std::string::npos;
 }
 
-struct subject {
+struct audited {
     pid_t pid = 0;
     // Of a template: what it has as such.
     std::vector<pid_t> children{};
     std::vector<int> descriptors{};
 };
-
-parsed<subject> parse_pid(const std::string& text) {
-    const auto number = parse_integer(text, 1, std::numeric_limits<pid_t>::max());
-    if (!number) return bad_value{"\"" + text + "\" is not the pid of a process"};
-    return subject{static_cast<pid_t>(*number)};
-}
 
 // Those of calls, those that are warm, and the templates derived from it.
 std::vector<pid_t> children_of(const client& joined, const template_info& t) {
@@ -51,19 +47,15 @@ std::vector<pid_t> children_of(const client& joined, const template_info& t) {
     return all;
 }
 
-parsed<subject> process_of_template(const std::string& name,
-                                    const std::optional<std::string>& socket) {
-    try {
-        const client joined = join_server(socket);
-        const template_info t = joined.template_info(name);
-        const generation_info* const g = t.current();
-        if (g != nullptr && g->pid > 0)
-            return subject{g->pid, children_of(joined, t), g->declared_descriptors};
-        return bad_value{"template " + printable(name) + " is " + std::string(to_string(t.state)) +
-                         ": it has no process"};
-    } catch (const spawn_error& e) {
-        return bad_value{printable(name) + " is no pid, and as a template: " + explain(e, socket)};
-    }
+audited process_of_template(const std::string& name, const std::optional<std::string>& socket) {
+    const client joined = join_server(socket);
+    const template_info t = joined.template_info(name);
+    const generation_info* const g = t.current();
+    if (g != nullptr && g->pid > 0)
+        return {g->pid, children_of(joined, t), g->declared_descriptors};
+    throw command_error("template " + printable(name) + " is " + std::string(to_string(t.state)) +
+                            ": it has no process",
+                        k_exit_not_audited);
 }
 
 void print_human(const ipc::audit_report& report) {
@@ -98,9 +90,20 @@ json to_json(const ipc::audit_report& report) {
             {"findings", findings}};
 }
 
+int report_on(const audited& who, const server_arguments& how) {
+    const result<ipc::audit_report> report = ipc::audit(
+        who.pid, {.allowed_descriptors = who.descriptors, .allowed_children = who.children});
+    if (!report) throw command_error(report.error().message(), k_exit_not_audited);
+    if (how.json)
+        print(to_line(to_json(*report)));
+    else
+        print_human(*report);
+    return report->safe() ? k_exit_ok : k_exit_not_safe;
+}
+
 }  // namespace
 
-int audit_command(const words& args) {
+int audit_command(const words& args, const closed_streams&) {
     arguments form({.command = "audit",
                     .usage = "[OPTION]... PID|TEMPLATE",
                     .description = "Tells whether forking from a process would be safe, and if "
@@ -119,26 +122,17 @@ int audit_command(const words& args) {
             "The process, by its number or as a template's")
         ->required();
     server.add_to(form);
-    if (const auto code = form.parse(args)) return *code;
+    form.parse(args);
 
-    const bool by_number = is_number(text);
-    const auto who = by_number ? parse_pid(text) : process_of_template(text, server.socket);
-    if (!who && by_number) return form.refuse(who.error().why);
-    if (!who) {
-        say(who.error().why);
-        return k_exit_not_audited;
-    }
-    const result<ipc::audit_report> report = ipc::audit(
-        who->pid, {.allowed_descriptors = who->descriptors, .allowed_children = who->children});
-    if (!report) {
-        say(report.error().message());
-        return k_exit_not_audited;
-    }
-    if (server.json)
-        print(to_line(to_json(*report)));
-    else
-        print_human(*report);
-    return report->safe() ? k_exit_ok : k_exit_not_safe;
+    const auto tell = [&](const failure& f) {
+        say(printable(text) + " is no pid, and as a template: " + explain(f, server.socket));
+    };
+    return told({.tell = tell, .code = [](const failure&) { return k_exit_not_audited; }}, [&] {
+        if (!is_number(text)) return report_on(process_of_template(text, server.socket), server);
+        const auto pid = parse_integer(text, 1, std::numeric_limits<pid_t>::max());
+        if (!pid) form.refuse("\"" + text + "\" is not the pid of a process");
+        return report_on({static_cast<pid_t>(*pid)}, server);
+    });
 }
 
 }  // namespace cleanfork::cli

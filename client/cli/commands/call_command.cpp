@@ -1,13 +1,14 @@
 // call: runs an entry of a template in the foreground, as spawn runs a program.
 #include <boost/asio/io_context.hpp>
-#include <variant>
 
 #include "client/cli/commands/call_files.hpp"
 #include "client/cli/commands/commands.hpp"
 #include "client/cli/commands/detach.hpp"
+#include "client/cli/commands/errors.hpp"
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/foreground/runner.hpp"
 #include "client/cli/options/arguments.hpp"
+#include "client/cli/options/command_error.hpp"
 #include "client/cli/options/exit_codes.hpp"
 #include "client/cli/options/spawn_arguments.hpp"
 #include "client/cli/reports/spawn_report.hpp"
@@ -52,7 +53,7 @@ std::string check(const spawn_arguments& a, const std::optional<std::string>& te
     return {};
 }
 
-std::variant<call_line, int> parse_call(const words& args, const closed_streams& streams) {
+call_line parse_call(const words& args, const closed_streams& streams) {
     arguments form(call_manual());
     spawn_arguments a;
     call_line line;
@@ -73,15 +74,13 @@ std::variant<call_line, int> parse_call(const words& args, const closed_streams&
     form.text("--result-file", "FILE", result,
               "Where its result goes (default -: standard output)");
     a.add_to(form, subject::entry);
-    if (const auto code = form.parse(args)) return *code;
-    if (const std::string why = check(a, text, file, result); !why.empty()) return form.refuse(why);
-    if (const std::string why = a.settle(streams); !why.empty()) return form.refuse(why);
+    form.parse(args);
+    form.refuse_if(check(a, text, file, result));
+    form.refuse_if(a.settle(streams));
     auto source = payload_source::open(text, file);
     auto sink = result_sink::open(result);
-    if (!source || !sink) {
-        say(!source ? source.error().why : sink.error().why);
-        return k_exit_failed;
-    }
+    if (!source || !sink)
+        throw command_error(!source ? source.error().why : sink.error().why, k_exit_failed);
     line.spawn = std::move(a.request);
     // Its end was read here: the child would find nothing.
     if (file == "-") line.spawn.options.in = stdio::null{};
@@ -126,23 +125,17 @@ int run(const call_line& line, const spawn_report& report) {
 }  // namespace
 
 int call_command(const words& args, const closed_streams& streams) {
-    const auto parsed_line = parse_call(args, streams);
-    if (const int* code = std::get_if<int>(&parsed_line)) return *code;
-    const auto& line = std::get<call_line>(parsed_line);
+    const call_line line = parse_call(args, streams);
     const spawn_report report(line.spawn);
-    try {
-        return run(line, report);
-    } catch (const spawn_error& e) {
-        if (e.step() == step::connect || e.step() == step::hello) {
-            report.error(explain(e, line.spawn.socket));
-            return k_exit_failed;
-        }
-        report.failed(e.why());
-        return exit_code_of(e.why());
-    } catch (const std::exception& e) {
-        report.error(e.what());
-        return k_exit_failed;
-    }
+    const auto tell = [&](const failure& f) {
+        if (f.step == step::connect || f.step == step::hello)
+            return report.error(explain(f, line.spawn.socket));
+        report.failed(f);
+    };
+    return told({.tell = tell,
+                 .tell_other = [&](const std::string& why) { report.error(why); },
+                 .code = &exit_code_of},
+                [&] { return run(line, report); });
 }
 
 }  // namespace cleanfork::cli

@@ -9,6 +9,9 @@
 #include <cstring>
 #include <vector>
 
+#include "ipc/base/fd.hpp"
+#include "ipc/base/sys.hpp"
+
 namespace cleanfork::cli {
 
 namespace {
@@ -19,25 +22,12 @@ bad_value failed(const std::string& what, int error_number) {
     return {what + ": " + std::strerror(error_number)};
 }
 
-// 0, or errno.
-int write_all(int fd, const char* data, std::size_t size) {
-    while (size > 0) {
-        const ssize_t n = ::write(fd, data, size);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return errno;
-        data += n;
-        size -= static_cast<std::size_t>(n);
-    }
-    return 0;
-}
-
 // The next piece, from `offset` or, when that is negative, from where the file is.
 ssize_t read_piece(int fd, std::vector<char>& into, off_t offset) {
-    for (;;) {
-        const ssize_t n = offset < 0 ? ::read(fd, into.data(), into.size())
-                                     : ::pread(fd, into.data(), into.size(), offset);
-        if (n >= 0 || errno != EINTR) return n;
-    }
+    return ipc::retry([&] {
+        return offset < 0 ? ::read(fd, into.data(), into.size())
+                          : ::pread(fd, into.data(), into.size(), offset);
+    });
 }
 
 parsed<unique_fd> read_to_end(int fd, const std::string& name) {
@@ -48,7 +38,8 @@ parsed<unique_fd> read_to_end(int fd, const std::string& name) {
         const ssize_t n = read_piece(fd, piece, -1);
         if (n == 0) return memfd;
         if (n < 0) return failed(name, errno);
-        if (const int error = write_all(memfd.get(), piece.data(), static_cast<std::size_t>(n)))
+        if (const int error =
+                ipc::write_all(memfd.get(), {piece.data(), static_cast<std::size_t>(n)}))
             return failed(name, error);
     }
 }
@@ -70,8 +61,8 @@ parsed<payload_source> payload_source::open(const std::optional<std::string>& te
     if (!path) return source;
     const bool input = *path == "-";
     const std::string name = input ? "standard input" : *path;
-    source.file_.reset(input ? ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
-                             : ::open(path->c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+    source.file_ = input ? ipc::dup_fd(STDIN_FILENO)
+                         : unique_fd(::open(path->c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
     if (!source.file_) return failed(name, errno);
     if (usable_as_it_is(source.file_.get())) return source;
     auto memfd = read_to_end(source.file_.get(), name);
@@ -106,7 +97,7 @@ std::string result_sink::write(const unique_fd& answer) const {
         const ssize_t n = read_piece(answer.get(), piece, done);
         if (n < 0) return failed("the result", errno).why;
         if (n == 0) return {};
-        if (const int error = write_all(to, piece.data(), static_cast<std::size_t>(n)))
+        if (const int error = ipc::write_all(to, {piece.data(), static_cast<std::size_t>(n)}))
             return failed(name_, error).why;
         done += n;
     }

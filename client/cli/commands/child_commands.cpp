@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "client/cli/commands/commands.hpp"
+#include "client/cli/commands/errors.hpp"
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/options/arguments.hpp"
 #include "client/cli/options/exit_codes.hpp"
@@ -67,7 +68,7 @@ int wait_for_one(const client& server, std::uint64_t child, const wait_request& 
     if (request.json) {
         json j = {{"child", child}};
         j.update(status_json(end.status));
-        j["wall-seconds"] = static_cast<double>(end.wall.count()) / 1e9;
+        j["wall-seconds"] = seconds(end.wall);
         j["usage"] = usage_json(end.usage);
         if (!end.error.empty()) j["exception"] = end.error;
         print(to_line(j));
@@ -80,7 +81,7 @@ int wait_for_one(const client& server, std::uint64_t child, const wait_request& 
 
 }  // namespace
 
-int ps_command(const words& args) {
+int ps_command(const words& args, const closed_streams&) {
     arguments form({.command = "ps",
                     .usage = "[OPTION]...",
                     .description = "Lists the children of a forkserver: those that run, and those "
@@ -89,8 +90,8 @@ int ps_command(const words& args) {
                     .usage_exit = k_exit_usage});
     server_arguments server;
     server.add_to(form);
-    if (const auto code = form.parse(args)) return *code;
-    try {
+    form.parse(args);
+    return told(about_server(server.socket), [&] {
         const std::vector<child_info> children = join_server(server.socket).list();
         if (server.json) {
             json all = json::array();
@@ -102,13 +103,10 @@ int ps_command(const words& args) {
         for (const child_info& child : children) rows.push_back(describe(child));
         std::fputs(table(rows, {0, 1, 2}, output_width()).c_str(), stdout);
         return k_exit_ok;
-    } catch (const spawn_error& e) {
-        say(explain(e, server.socket));
-        return k_exit_error;
-    }
+    });
 }
 
-int kill_command(const words& args) {
+int kill_command(const words& args, const closed_streams&) {
     arguments form({.command = "kill",
                     .usage = "[OPTION]... ID...",
                     .description = "Sends children a signal, SIGTERM by default.",
@@ -127,36 +125,36 @@ int kill_command(const words& args) {
     form.flag("--cgroup", cgroup, "To all of the child's cgroup");
     server.add_to(form);
     add_children(form, children);
-    if (const auto code = form.parse(with_signal_option(args))) return *code;
-    if (group && cgroup) return form.refuse("--group and --cgroup exclude each other");
+    form.parse(with_signal_option(args));
+    if (group && cgroup) form.refuse("--group and --cgroup exclude each other");
     const signal_target target = group    ? signal_target::group
                                  : cgroup ? signal_target::cgroup
                                           : signal_target::process;
-    try {
+    return told(about_server(server.socket), [&] {
         const client joined = join_server(server.socket);
         int code = k_exit_ok;
         json results = json::array();
         for (const std::uint64_t child : children) {
             json result = {{"child", child}, {"signal", number}};
-            try {
+            // The others still get theirs.
+            error_manner manner = about_server(server.socket);
+            manner.tell = [&](const failure& f) {
+                say("child " + std::to_string(child) + ": " + f.message());
+                result["error"] = failure_json(f);
+            };
+            const int one = told(manner, [&] {
                 joined.signal(child, number, target);
-            } catch (const spawn_error& e) {
-                // The others still get theirs.
-                say("child " + std::to_string(child) + ": " + e.what());
-                result["error"] = failure_json(e.why());
-                code = k_exit_error;
-            }
+                return k_exit_ok;
+            });
+            if (one != k_exit_ok) code = one;
             results.push_back(std::move(result));
         }
         if (server.json) print(to_line(results));
         return code;
-    } catch (const spawn_error& e) {
-        say(explain(e, server.socket));
-        return k_exit_error;
-    }
+    });
 }
 
-int wait_command(const words& args) {
+int wait_command(const words& args, const closed_streams&) {
     arguments form({.command = "wait",
                     .usage = "[OPTION]... ID...",
                     .description =
@@ -175,9 +173,14 @@ int wait_command(const words& args) {
         "Give up after this long, with exit status 124");
     server.add_to(form);
     add_children(form, request.children);
-    if (const auto code = form.parse(args)) return *code;
+    form.parse(args);
     request.json = server.json;
-    try {
+    error_manner manner = about_server(server.socket);
+    manner.code = [](const failure& f) {
+        if (f.step == step::connect) return k_exit_error;
+        return f.error_number == ETIMEDOUT ? k_exit_timed_out : k_exit_failed;
+    };
+    return told(manner, [&] {
         const client joined = join_server(server.socket);
         if (request.children.size() == 1)
             return wait_for_one(joined, request.children.front(), request);
@@ -185,11 +188,7 @@ int wait_command(const words& args) {
         for (const std::uint64_t child : request.children)
             all_good = wait_for_one(joined, child, request) == 0 && all_good;
         return all_good ? k_exit_ok : k_exit_error;
-    } catch (const spawn_error& e) {
-        say(explain(e, server.socket));
-        if (e.step() == step::connect) return k_exit_error;
-        return e.error_number() == ETIMEDOUT ? k_exit_timed_out : k_exit_failed;
-    }
+    });
 }
 
 }  // namespace cleanfork::cli

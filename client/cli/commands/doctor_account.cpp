@@ -1,14 +1,14 @@
 // The account: its rights, its limits, and the places it can use.
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "client/cli/commands/doctor_checks.hpp"
+#include "ipc/base/proc.hpp"
 
 namespace cleanfork::cli {
 
@@ -20,8 +20,8 @@ std::string show_limit(rlim_t value) {
     return value == RLIM_INFINITY ? "unlimited" : std::to_string(value);
 }
 
-finding check_user() {
-    finding f{"user", verdict::ok, {}, {}};
+diagnosis check_user() {
+    diagnosis f{"user", verdict::ok, {}, {}};
     if (::geteuid() == 0)
         f.text = "root: --user, negative --nice, real-time --sched and raised limits work";
     else
@@ -30,11 +30,11 @@ finding check_user() {
     return f;
 }
 
-finding check_limit(const char* name, int resource, rlim_t enough, const char* meaning,
-                    const char* remedy) {
+diagnosis check_limit(const char* name, int resource, rlim_t enough, const char* meaning,
+                      const char* remedy) {
     rlimit limit{};
     ::getrlimit(static_cast<__rlimit_resource>(resource), &limit);
-    finding f{
+    diagnosis f{
         name,
         verdict::ok,
         show_limit(limit.rlim_cur) + " of at most " + show_limit(limit.rlim_max) + " " + meaning,
@@ -46,9 +46,9 @@ finding check_limit(const char* name, int resource, rlim_t enough, const char* m
     return f;
 }
 
-finding check_socket_directory() {
+diagnosis check_socket_directory() {
     const fs::path directory = fs::path(default_socket_path()).parent_path();
-    finding f{"socket directory", verdict::ok, directory.string(), {}};
+    diagnosis f{"socket directory", verdict::ok, directory.string(), {}};
     struct stat about {};
     if (::stat(directory.c_str(), &about) == 0) {
         if (!S_ISDIR(about.st_mode) || about.st_uid != ::geteuid() || (about.st_mode & 077) != 0) {
@@ -71,8 +71,8 @@ finding check_socket_directory() {
     return f;
 }
 
-finding check_runtime_directory() {
-    finding f{"XDG_RUNTIME_DIR", verdict::ok, {}, {}};
+diagnosis check_runtime_directory() {
+    diagnosis f{"XDG_RUNTIME_DIR", verdict::ok, {}, {}};
     const char* directory = std::getenv("XDG_RUNTIME_DIR");
     if (directory == nullptr || *directory == '\0') {
         f.text = "not set: " + fs::path(default_socket_path()).parent_path().string() + " is used";
@@ -88,34 +88,22 @@ finding check_runtime_directory() {
     return f;
 }
 
-std::string unified_mount() {
-    std::ifstream mounts("/proc/self/mountinfo");
-    for (std::string line; std::getline(mounts, line);) {
-        if (line.find(" - cgroup2 ") == std::string::npos) continue;
-        std::istringstream fields(line);
-        std::string skipped, point;
-        fields >> skipped >> skipped >> skipped >> skipped >> point;
-        return point;
-    }
-    return {};
-}
-
 std::string own_cgroup() {
-    std::ifstream groups("/proc/self/cgroup");
-    for (std::string line; std::getline(groups, line);)
-        if (line.starts_with("0::")) return line.substr(3);
-    return "/";
+    const std::string groups = ipc::read_file(AT_FDCWD, "/proc/self/cgroup").value_or("");
+    const std::string_view own = ipc::field(groups, "0::");
+    return own.empty() ? "/" : std::string(own);
 }
 
-finding check_cgroups() {
-    finding f{"cgroup v2", verdict::ok, {}, {}};
-    const std::string mount = unified_mount();
-    if (mount.empty()) {
+diagnosis check_cgroups() {
+    diagnosis f{"cgroup v2", verdict::ok, {}, {}};
+    const std::vector<std::string> mounts = ipc::cgroup_mounts();
+    if (mounts.empty()) {
         f.how = verdict::missing;
         f.text = "not mounted: --cgroup cannot be used";
         f.remedy = "mount -t cgroup2 none /sys/fs/cgroup, or boot with a unified hierarchy";
         return f;
     }
+    const std::string& mount = mounts.front();
     const std::string own = fs::path(mount + own_cgroup()).lexically_normal().string();
     f.text = own + " can hold cgroups for children";
     if (::access(own.c_str(), W_OK) != 0 || ::access((own + "/cgroup.procs").c_str(), W_OK) != 0) {
@@ -126,10 +114,9 @@ finding check_cgroups() {
     return f;
 }
 
-finding check_pid_max() {
-    finding f{"pid_max", verdict::ok, {}, {}};
-    long most = 0;
-    std::ifstream("/proc/sys/kernel/pid_max") >> most;
+diagnosis check_pid_max() {
+    diagnosis f{"pid_max", verdict::ok, {}, {}};
+    const auto most = ipc::to_number<long>(ipc::read_line(AT_FDCWD, "/proc/sys/kernel/pid_max"));
     f.text = std::to_string(most) + " processes and threads in the whole system";
     if (most < 10'000) {
         f.how = verdict::warning;
@@ -140,7 +127,7 @@ finding check_pid_max() {
 
 }  // namespace
 
-std::vector<finding> check_account() {
+std::vector<diagnosis> check_account() {
     return {check_user(),
             check_limit("descriptors", RLIMIT_NOFILE, 4096,
                         "descriptors: a forkserver needs one for each child alive",

@@ -1,55 +1,28 @@
 // cleanfork itself, and what its forkserver found out about the kernel.
 #include "client/cli/commands/doctor_checks.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <string_view>
 
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/options/values.hpp"
+#include "ipc/base/features.hpp"
+#include "ipc/base/find_daemon.hpp"
 
 namespace cleanfork::cli {
 
 namespace {
 
-struct feature_text {
-    std::string_view name, since, gives, without;
-};
-
-// By the names of server_info::features.
-constexpr std::array<feature_text, 6> k_features{{
-    {"pidfd_exit_info", "Linux 6.15", "exact exit statuses even when the forkserver was killed",
-     "after the loss of the forkserver a status is unknown"},
-    {"close_range_unshare", "Linux 5.9", "a spawn costs the same however many children there are",
-     "each spawn copies the forkserver's descriptor table"},
-    {"clone_into_cgroup", "Linux 5.7", "children are born in their cgroup",
-     "a child moves to its cgroup before it runs the program"},
-    {"cgroup_kill", "Linux 5.14, a cgroup in a mounted cgroup v2", "a cgroup is killed at once",
-     "the processes of a cgroup are killed one by one"},
-    {"pidfd_signal_group", "Linux 6.9", "a process group is signalled after its leader has ended",
-     "a process group is signalled only while its leader lives"},
-    {"execveat", "Linux 3.19", "programs can be given by descriptor",
-     "a program given by descriptor fails with step exec, ENOSYS"},
-}};
-
-finding check_daemon() {
-    const std::string path = find_daemon();
-    if (path.empty())
-        return {"cleanforkd", verdict::missing, "not beside this program, not in PATH",
-                "install it, or set CLEANFORK_DAEMON to its path"};
-    if (::access(path.c_str(), X_OK) != 0)
-        return {"cleanforkd", verdict::missing, path + " cannot be run",
-                "correct CLEANFORK_DAEMON, or the mode of the file"};
-    return {"cleanforkd", verdict::ok, path, {}};
+diagnosis check_daemon() {
+    const auto path = ipc::find_daemon("");
+    if (path) return {"cleanforkd", verdict::ok, *path, {}};
+    return {"cleanforkd", verdict::missing, path.error().message(),
+            "install it, or set CLEANFORK_DAEMON to its path"};
 }
 
 // Starts a private forkserver and runs a program with it, as `spawn` would.
-finding try_private(trial& t) {
+diagnosis try_private(trial& t) {
     using clock = std::chrono::steady_clock;
-    finding f{"private forkserver", verdict::ok, {}, {}};
+    diagnosis f{"private forkserver", verdict::ok, {}, {}};
     try {
         const auto begun = clock::now();
         const client c = launch();
@@ -75,9 +48,9 @@ finding try_private(trial& t) {
     return f;
 }
 
-finding check_running(trial& t) {
+diagnosis check_running(trial& t) {
     const std::string path = default_socket_path();
-    finding f{"running forkserver", verdict::ok, {}, {}};
+    diagnosis f{"running forkserver", verdict::ok, {}, {}};
     try {
         const client c = connect({.path = path, .timeout = std::chrono::seconds(2)});
         if (!t.features) t.features = c.server().features;
@@ -89,13 +62,30 @@ finding check_running(trial& t) {
             f.remedy = "restart it: `cleanfork shutdown`, then `cleanfork serve`";
         }
     } catch (const spawn_error& e) {
-        if (e.error_number() == ENOENT || e.error_number() == ECONNREFUSED) {
+        if (is_absent(e.why())) {
             f.text = "none at " + path + ": `cleanfork spawn` uses private ones";
         } else {
             f.how = verdict::warning;
             f.text = e.what();
             f.remedy = "end what listens at " + path + ", or set CLEANFORK_SOCKET";
         }
+    }
+    return f;
+}
+
+// By the names of server_info::features.
+diagnosis check_feature(ipc::feature feature,
+                        const std::optional<std::vector<std::string>>& found) {
+    const ipc::feature_text& known = ipc::describe(feature);
+    diagnosis f{std::string(known.name), verdict::ok, std::string(known.gives), {}};
+    if (!found) {
+        f.how = verdict::warning;
+        f.text = "not known: no forkserver could be started that would try it";
+    } else if (std::find(found->begin(), found->end(), known.name) == found->end()) {
+        f.how = verdict::missing;
+        f.text = known.fallback;
+        f.remedy = "needs " + std::string(known.since) +
+                   ", and not to be named in CLEANFORK_DISABLE_FEATURES";
     }
     return f;
 }
@@ -110,21 +100,9 @@ trial try_cleanfork() {
     return t;
 }
 
-std::vector<finding> check_kernel(const std::optional<std::vector<std::string>>& features) {
-    std::vector<finding> findings;
-    for (const feature_text& known : k_features) {
-        finding f{std::string(known.name), verdict::ok, std::string(known.gives), {}};
-        if (!features) {
-            f.how = verdict::warning;
-            f.text = "not known: no forkserver could be started that would try it";
-        } else if (std::find(features->begin(), features->end(), known.name) == features->end()) {
-            f.how = verdict::missing;
-            f.text = known.without;
-            f.remedy = "needs " + std::string(known.since) +
-                       ", and not to be named in CLEANFORK_DISABLE_FEATURES";
-        }
-        findings.push_back(std::move(f));
-    }
+std::vector<diagnosis> check_kernel(const std::optional<std::vector<std::string>>& features) {
+    std::vector<diagnosis> findings;
+    for (const ipc::feature f : ipc::k_all_features) findings.push_back(check_feature(f, features));
     return findings;
 }
 

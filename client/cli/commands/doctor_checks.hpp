@@ -1,4 +1,4 @@
-// What `cleanfork doctor` looks at, each a finding with what to do about it.
+// What `cleanfork doctor` looks at, each a diagnosis with what to do about it.
 #pragma once
 
 #include <cleanfork/client.hpp>
@@ -10,7 +10,7 @@ namespace cleanfork::cli {
 
 enum class verdict { ok, warning, missing };
 
-struct finding {
+struct diagnosis {
     std::string name;
     verdict how = verdict::ok;
     std::string text;    // what was found, and what it means
@@ -18,7 +18,7 @@ struct finding {
 };
 
 struct trial {
-    std::vector<finding> findings;
+    std::vector<diagnosis> findings;
     bool spawn_works = false;
     std::optional<std::vector<std::string>> features;  // as the forkserver probed them
 };
@@ -26,7 +26,7 @@ struct trial {
 // The daemon's binary, a private forkserver that runs /bin/true, the running forkserver.
 trial try_cleanfork();
 // One per feature this version knows.
-std::vector<finding> check_kernel(const std::optional<std::vector<std::string>>& features);
-std::vector<finding> check_account();
+std::vector<diagnosis> check_kernel(const std::optional<std::vector<std::string>>& features);
+std::vector<diagnosis> check_account();
 
 }  // namespace cleanfork::cli

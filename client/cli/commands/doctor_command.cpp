@@ -7,6 +7,7 @@
 #include "client/cli/options/arguments.hpp"
 #include "client/cli/options/exit_codes.hpp"
 #include "client/cli/reports/json_forms.hpp"
+#include "client/cli/reports/output.hpp"
 #include "client/cli/reports/text_table.hpp"
 
 namespace cleanfork::cli {
@@ -15,7 +16,7 @@ namespace {
 
 struct chapter {
     std::string title;
-    std::vector<finding> findings;
+    std::vector<diagnosis> findings;
 };
 
 const char* show(verdict v) {
@@ -31,7 +32,7 @@ void print_human(const std::vector<chapter>& chapters) {
     constexpr int k_verdict = 9, k_name = 21;
     for (const chapter& c : chapters) {
         std::printf("%s\n", c.title.c_str());
-        for (const finding& f : c.findings) {
+        for (const diagnosis& f : c.findings) {
             std::printf("  %-*s%-*s%s\n", k_verdict, show(f.how), k_name, f.name.c_str(),
                         printable(f.text).c_str());
             if (!f.remedy.empty())
@@ -43,7 +44,7 @@ void print_human(const std::vector<chapter>& chapters) {
 json to_json(const std::vector<chapter>& chapters, bool spawn_works) {
     json findings = json::array();
     for (const chapter& c : chapters)
-        for (const finding& f : c.findings)
+        for (const diagnosis& f : c.findings)
             findings.push_back({{"about", c.title},
                                 {"name", f.name},
                                 {"result", show(f.how)},
@@ -54,7 +55,7 @@ json to_json(const std::vector<chapter>& chapters, bool spawn_works) {
 
 }  // namespace
 
-int doctor_command(const words& args) {
+int doctor_command(const words& args, const closed_streams&) {
     arguments form({.command = "doctor",
                     .usage = "[OPTION]...",
                     .description = "Checks feature by feature what this kernel and account can do, "
@@ -66,7 +67,7 @@ int doctor_command(const words& args) {
                     .usage_exit = k_exit_usage});
     bool as_json = false;
     form.flag("--json", as_json, "Print JSON");
-    if (const auto code = form.parse(args)) return *code;
+    form.parse(args);
 
     const trial t = try_cleanfork();
     utsname kernel{};

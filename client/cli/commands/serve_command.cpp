@@ -7,9 +7,9 @@
 #include <cstring>
 
 #include "client/cli/commands/commands.hpp"
-#include "client/cli/commands/servers.hpp"
-#include "client/cli/options/arguments.hpp"
+#include "client/cli/options/command_error.hpp"
 #include "client/cli/options/exit_codes.hpp"
+#include "ipc/base/find_daemon.hpp"
 
 namespace cleanfork::cli {
 
@@ -31,24 +31,20 @@ void print_help() {
 }  // namespace
 
 // Replaces this process, so that a service manager sees the daemon itself.
-int serve_command(const words& args) {
+int serve_command(const words& args, const closed_streams&) {
     if (std::any_of(args.begin(), args.end(),
                     [](const std::string& a) { return a == "-h" || a == "--help"; }))
         print_help();
-    std::string daemon = find_daemon();
-    if (daemon.empty()) {
-        say("cleanforkd was not found beside this program nor in PATH: set CLEANFORK_DAEMON to it");
-        return k_exit_error;
-    }
-    std::vector<char*> argv{daemon.data()};
+    auto daemon = ipc::find_daemon("");
+    if (!daemon) throw command_error(daemon.error().message(), k_exit_error);
+    std::vector<char*> argv{daemon->data()};
     words copies = args;
     for (std::string& a : copies) argv.push_back(a.data());
     argv.push_back(nullptr);
     // Ignored signals survive an exec; the daemon is to start as from a shell.
     std::signal(SIGPIPE, SIG_DFL);
-    ::execv(daemon.c_str(), argv.data());
-    say(daemon + " cannot be run: " + std::strerror(errno));
-    return k_exit_error;
+    ::execv(daemon->c_str(), argv.data());
+    throw command_error(*daemon + " cannot be run: " + std::strerror(errno), k_exit_error);
 }
 
 }  // namespace cleanfork::cli

@@ -1,19 +1,19 @@
 // stats and shutdown: about a forkserver as a whole.
-#include <poll.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <fcntl.h>
 
 #include <cleanfork/client.hpp>
 #include <cstdio>
-#include <fstream>
 
 #include "client/cli/commands/commands.hpp"
+#include "client/cli/commands/errors.hpp"
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/options/arguments.hpp"
 #include "client/cli/options/exit_codes.hpp"
 #include "client/cli/options/values.hpp"
 #include "client/cli/reports/json_forms.hpp"
 #include "client/cli/reports/text_table.hpp"
+#include "ipc/base/proc.hpp"
+#include "ipc/base/process_ref.hpp"
 
 namespace cleanfork::cli {
 
@@ -47,23 +47,15 @@ std::vector<row> stats_rows(const server_stats& s) {
 // A pidfd of the forkserver, or nothing when `pid` means another process here,
 // as in another pid namespace.
 unique_fd watch_daemon(pid_t pid) {
-    unique_fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-    std::ifstream comm("/proc/" + std::to_string(pid) + "/comm");
-    std::string name;
-    std::getline(comm, name);
-    return name == "cleanforkd" ? std::move(pidfd) : unique_fd();
-}
-
-void await_end(const unique_fd& pidfd) {
-    if (!pidfd) return;
-    pollfd watched{pidfd.get(), POLLIN, 0};
-    while (::poll(&watched, 1, -1) < 0 && errno == EINTR) {
-    }
+    unique_fd pidfd = ipc::pidfd_open(pid);
+    const bool is_it =
+        ipc::read_line(AT_FDCWD, "/proc/" + std::to_string(pid) + "/comm") == "cleanforkd";
+    return is_it ? std::move(pidfd) : unique_fd();
 }
 
 }  // namespace
 
-int stats_command(const words& args) {
+int stats_command(const words& args, const closed_streams&) {
     arguments form({.command = "stats",
                     .usage = "[OPTION]...",
                     .description = "Shows the figures of a forkserver.",
@@ -71,21 +63,18 @@ int stats_command(const words& args) {
                     .usage_exit = k_exit_usage});
     server_arguments server;
     server.add_to(form);
-    if (const auto code = form.parse(args)) return *code;
-    try {
+    form.parse(args);
+    return told(about_server(server.socket), [&] {
         const server_stats stats = join_server(server.socket).stats();
         if (server.json)
             print(to_line(stats_json(stats)));
         else
             std::fputs(table(stats_rows(stats), {}, output_width()).c_str(), stdout);
         return k_exit_ok;
-    } catch (const spawn_error& e) {
-        say(explain(e, server.socket));
-        return k_exit_error;
-    }
+    });
 }
 
-int shutdown_command(const words& args) {
+int shutdown_command(const words& args, const closed_streams&) {
     arguments form({.command = "shutdown",
                     .usage = "[OPTION]...",
                     .description =
@@ -98,8 +87,8 @@ int shutdown_command(const words& args) {
     bool no_wait = false;
     form.flag("--no-wait", no_wait, "Return once the forkserver has agreed to end");
     server.add_to(form);
-    if (const auto code = form.parse(args)) return *code;
-    try {
+    form.parse(args);
+    return told(about_server(server.socket), [&] {
         unique_fd pidfd;
         pid_t pid = 0;
         {
@@ -109,13 +98,10 @@ int shutdown_command(const words& args) {
             if (!no_wait) pidfd = watch_daemon(pid);
             joined.shutdown();
         }
-        await_end(pidfd);
+        if (pidfd) ipc::pidfd_wait(pidfd.get(), false, -1);
         if (server.json) print(to_line({{"pid", pid}, {"ended", static_cast<bool>(pidfd)}}));
         return k_exit_ok;
-    } catch (const spawn_error& e) {
-        say(explain(e, server.socket));
-        return k_exit_error;
-    }
+    });
 }
 
 }  // namespace cleanfork::cli

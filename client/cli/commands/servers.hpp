@@ -26,11 +26,11 @@ chosen_server choose_server(boost::asio::any_io_executor executor, const server_
 // For the commands about a running forkserver; blocking use only. Throws spawn_error.
 cleanfork::client join_server(const std::optional<std::string>& socket);
 
-// What such a command says about an error, in one line; names the socket when
-// no forkserver answers there.
-std::string explain(const std::exception& e, const std::optional<std::string>& socket);
+// True when no forkserver serves the socket at all.
+bool is_absent(const failure& f);
 
-// cleanforkd, looked up as the client library does; empty: nowhere.
-std::string find_daemon();
+// What such a command says about a failure, in one line; names the socket when
+// no forkserver answers there.
+std::string explain(const failure& f, const std::optional<std::string>& socket);
 
 }  // namespace cleanfork::cli

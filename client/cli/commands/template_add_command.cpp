@@ -1,11 +1,9 @@
 // template add: a program, or a child of another template, becomes a template.
-#include <cstdio>
-#include <variant>
-
 #include "client/cli/commands/call_files.hpp"
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/commands/template_commands.hpp"
 #include "client/cli/options/arguments.hpp"
+#include "client/cli/options/command_error.hpp"
 #include "client/cli/options/exit_codes.hpp"
 #include "client/cli/options/spawn_arguments.hpp"
 #include "client/cli/reports/json_forms.hpp"
@@ -17,7 +15,6 @@ namespace cleanfork::cli {
 namespace {
 
 constexpr int k_most_warm = 4096;
-constexpr int k_most_descriptor = 1'048'576;
 
 struct add_line {
     server_arguments server;
@@ -88,7 +85,7 @@ spawn_options process_of(spawn_options&& o) {
     return std::move(o);
 }
 
-std::variant<add_line, int> parse_add(const words& args, const closed_streams& streams) {
+add_line parse_add(const words& args, const closed_streams& streams) {
     arguments form(add_manual());
     form.app().prefix_command();
     spawn_arguments a;
@@ -108,10 +105,9 @@ std::variant<add_line, int> parse_add(const words& args, const closed_streams& s
     a.add_to(form, subject::template_process);
     form.heading("Forkserver");
     line.server.add_to(form);
-    if (const auto code = form.parse(args)) return *code;
-    const auto command = form.command_words();
-    if (!command) return form.refuse(command.error().why);
-    if (const std::string why = a.settle(streams); !why.empty()) return form.refuse(why);
+    form.parse(args);
+    const words command = form.command_words();
+    form.refuse_if(a.settle(streams));
 
     o.process = process_of(std::move(a.request.options));
     o.from = base.value_or("");
@@ -120,20 +116,17 @@ std::variant<add_line, int> parse_add(const words& args, const closed_streams& s
     o.initializer_fds = std::move(a.request.named_fds);
     line.opened = std::move(a.request.opened);
     if (const std::string why =
-            check(o, *command, payload_file.has_value(), !o.initializer_fds.empty());
+            check(o, command, payload_file.has_value(), !o.initializer_fds.empty());
         !why.empty())
-        return form.refuse(why);
+        form.refuse(why);
     if (o.from.empty()) {
-        o.process.program = command->front();
-        o.process.args.assign(command->begin() + 1, command->end());
+        o.process.program = command.front();
+        o.process.args.assign(command.begin() + 1, command.end());
     } else {
-        o.initializer_args = *command;
+        o.initializer_args = command;
     }
     auto source = payload_source::open({}, payload_file);
-    if (!source) {
-        say(source.error().why);
-        return k_exit_error;
-    }
+    if (!source) throw command_error(source.error().why, k_exit_error);
     line.payload = std::move(*source);
     if (payload_file) o.initializer_payload = stdio::descriptor{line.payload.file()};
     return line;
@@ -142,9 +135,7 @@ std::variant<add_line, int> parse_add(const words& args, const closed_streams& s
 }  // namespace
 
 int template_add_command(const words& args, const closed_streams& streams) {
-    const auto parsed_line = parse_add(args, streams);
-    if (const int* code = std::get_if<int>(&parsed_line)) return *code;
-    const auto& line = std::get<add_line>(parsed_line);
+    const add_line line = parse_add(args, streams);
     return with_server(line.server, [&](const client& joined) {
         return tell_built(joined, line.server, line.name,
                           joined.try_add_template(line.name, line.options));

@@ -3,8 +3,10 @@
 #include <cstdio>
 #include <string_view>
 
+#include "client/cli/commands/errors.hpp"
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/commands/template_commands.hpp"
+#include "client/cli/options/command_error.hpp"
 #include "client/cli/options/exit_codes.hpp"
 #include "client/cli/reports/json_forms.hpp"
 #include "client/cli/reports/template_report.hpp"
@@ -29,7 +31,7 @@ int list(const words& args, const closed_streams&) {
                     .usage_exit = k_exit_usage});
     server_arguments server;
     server.add_to(form);
-    if (const auto code = form.parse(args)) return *code;
+    form.parse(args);
     return with_server(server, [&](const client& joined) {
         const std::vector<template_info> templates = joined.templates();
         if (!server.json) {
@@ -54,7 +56,7 @@ int show(const words& args, const closed_streams&) {
     std::string name;
     server.add_to(form);
     add_name(form, name);
-    if (const auto code = form.parse(args)) return *code;
+    form.parse(args);
     return with_server(server, [&](const client& joined) {
         const template_info t = joined.template_info(name);
         if (server.json)
@@ -80,7 +82,7 @@ int reload(const words& args, const closed_streams&) {
     form.flag("--no-wait", no_wait, "Return when its start was asked for");
     server.add_to(form);
     add_name(form, name);
-    if (const auto code = form.parse(args)) return *code;
+    form.parse(args);
     return with_server(server, [&](const client& joined) {
         return tell_built(joined, server, name, joined.try_reload_template(name, !no_wait));
     });
@@ -96,7 +98,7 @@ int remove(const words& args, const closed_streams&) {
     std::string name;
     server.add_to(form);
     add_name(form, name);
-    if (const auto code = form.parse(args)) return *code;
+    form.parse(args);
     return with_server(server, [&](const client& joined) {
         joined.remove_template(name);
         if (server.json) print(to_line({{"name", name}, {"removed", true}}));
@@ -104,12 +106,7 @@ int remove(const words& args, const closed_streams&) {
     });
 }
 
-struct subcommand {
-    std::string_view name, summary;
-    int (*run)(const words& args, const closed_streams& streams);
-};
-
-constexpr std::array<subcommand, 5> k_subcommands{{
+constexpr std::array<command, 5> k_subcommands{{
     {"add", "Start a template", &template_add_command},
     {"list", "List the templates of a forkserver", &list},
     {"show", "Show all about one", &show},
@@ -122,9 +119,7 @@ void print_help() {
         "Usage: cleanfork template COMMAND [OPTION]...\n"
         "Templates: warmed-up processes from which `cleanfork call` forks children.\n"
         "\nCommands:\n");
-    for (const subcommand& c : k_subcommands)
-        std::printf("  %-10s%.*s\n", c.name.data(), static_cast<int>(c.summary.size()),
-                    c.summary.data());
+    print_summaries(k_subcommands);
     std::printf(
         "\nOptions:\n"
         "  -h, --help  Show this help; `cleanfork template COMMAND --help` shows a command's\n"
@@ -137,13 +132,13 @@ void print_help() {
 }  // namespace
 
 int with_server(const server_arguments& server, const std::function<int(const client&)>& act) {
-    try {
-        return act(join_server(server.socket));
-    } catch (const spawn_error& e) {
-        if (server.json) print(to_line({{"error", failure_json(e.why())}}));
-        say(explain(e, server.socket));
-        return k_exit_error;
-    }
+    error_manner manner = about_server(server.socket);
+    if (server.json)
+        manner.tell = [&, tell_line = manner.tell](const failure& f) {
+            print(to_line({{"error", failure_json(f)}}));
+            tell_line(f);
+        };
+    return told(manner, [&] { return act(join_server(server.socket)); });
 }
 
 namespace {
@@ -174,19 +169,19 @@ int tell_built(const client& joined, const server_arguments& server, const std::
 }
 
 int template_command(const words& args, const closed_streams& streams) {
-    if (args.empty()) {
-        say("template: a command is missing (see `cleanfork template --help`)");
-        return k_exit_usage;
-    }
+    if (args.empty())
+        throw command_error("template: a command is missing (see `cleanfork template --help`)",
+                            k_exit_usage);
     const std::string& name = args.front();
     if (name == "-h" || name == "--help" || name == "help") {
         print_help();
         return k_exit_ok;
     }
-    for (const subcommand& c : k_subcommands)
-        if (c.name == name) return c.run(words(args.begin() + 1, args.end()), streams);
-    say("template: unknown command " + printable(name) + " (see `cleanfork template --help`)");
-    return k_exit_usage;
+    if (const command* const named = find(k_subcommands, name))
+        return named->run(words(args.begin() + 1, args.end()), streams);
+    throw command_error(
+        "template: unknown command " + printable(name) + " (see `cleanfork template --help`)",
+        k_exit_usage);
 }
 
 }  // namespace cleanfork::cli

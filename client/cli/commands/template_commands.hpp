@@ -12,7 +12,8 @@ namespace cleanfork::cli {
 
 int template_add_command(const words& args, const closed_streams& streams);
 
-// Runs `act` with the forkserver; what it throws is told, and is exit status 1.
+// Runs `act` with the forkserver; what it throws is told, as JSON too if that was asked for,
+// and is exit status 1.
 int with_server(const server_arguments& server, const std::function<int(const client&)>& act);
 
 // Tells how a generation was built; of one that failed also what it wrote.

@@ -6,15 +6,14 @@
 #include <boost/asio/write.hpp>
 #include <cerrno>
 
+#include "ipc/base/sys.hpp"
+
 namespace cleanfork::cli {
 
 namespace {
 
 ssize_t read_some(int fd, char* into, std::size_t size) noexcept {
-    for (;;) {
-        const ssize_t n = ::read(fd, into, size);
-        if (n >= 0 || errno != EINTR) return n;
-    }
+    return ipc::retry([&] { return ::read(fd, into, size); });
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 #include "client/cli/options/arguments.hpp"
 
-#include <cstdio>
+#include <algorithm>
 #include <memory>
 #include <sstream>
+
+#include "client/cli/options/command_error.hpp"
 
 namespace cleanfork::cli {
 
@@ -52,46 +54,38 @@ private:
 
 }  // namespace
 
-void say(const std::string& line) { std::fprintf(stderr, "cleanfork: %s\n", line.c_str()); }
-
-void print(const std::string& line) {
-    std::fprintf(stdout, "%s\n", line.c_str());
-    std::fflush(stdout);
-}
-
 arguments::arguments(manual m) : manual_(std::move(m)) {
     app_.formatter(std::make_shared<help_formatter>(manual_));
     app_.set_help_flag();
 }
 
-std::optional<int> arguments::parse(std::vector<std::string> args) {
+void arguments::parse(std::vector<std::string> args) {
     // Last, so that it is at the end of the help.
     heading("Help").app_.set_help_flag("-h,--help", "Show this help")->group(heading_);
     std::reverse(args.begin(), args.end());
     try {
         app_.parse(args);
     } catch (const CLI::CallForHelp&) {
-        std::fputs(app_.help().c_str(), stdout);
-        return 0;
+        throw help_asked(app_.help());
     } catch (const CLI::ParseError& e) {
-        return refuse(e.what());
+        refuse(e.what());
     }
-    return {};
 }
 
-parsed<std::vector<std::string>> arguments::command_words() const {
+std::vector<std::string> arguments::command_words() const {
     std::vector<std::string> words = app_.remaining();
     if (words.empty()) return words;
     if (words.front() == "--")
         words.erase(words.begin());
     else if (words.front().starts_with('-') && words.front() != "-")
-        return bad_value{"unknown option " + words.front()};
+        refuse("unknown option " + words.front());
     return words;
 }
 
-int arguments::refuse(const std::string& why) const {
-    say(manual_.command + ": " + why + " (see `cleanfork " + manual_.command + " --help`)");
-    return manual_.usage_exit;
+void arguments::refuse(const std::string& why) const {
+    throw command_error(
+        manual_.command + ": " + why + " (see `cleanfork " + manual_.command + " --help`)",
+        manual_.usage_exit);
 }
 
 arguments& arguments::heading(std::string name) {

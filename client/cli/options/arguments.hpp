@@ -10,11 +10,6 @@
 
 namespace cleanfork::cli {
 
-// "cleanfork: LINE" on standard error.
-void say(const std::string& line);
-// A line of output, flushed, so that it is out before a child writes.
-void print(const std::string& line);
-
 struct manual {
     std::string command;  // "spawn"
     std::string usage;    // what follows "cleanfork spawn "
@@ -29,15 +24,18 @@ public:
 
     CLI::App& app() noexcept { return app_; }
 
-    // Parses. Empty: go on. Else help or one line about the error was printed,
-    // and this is the code to exit with.
-    std::optional<int> parse(std::vector<std::string> args);
+    // Parses; throws help_asked, or refuses.
+    void parse(std::vector<std::string> args);
 
     // After parse() of an app with prefix_command(): the words that follow the options.
-    parsed<std::vector<std::string>> command_words() const;
+    std::vector<std::string> command_words() const;
 
-    // What parse() does with an error; for what only shows after it.
-    int refuse(const std::string& why) const;
+    // Throws command_error: what was typed is wrong, and why.
+    [[noreturn]] void refuse(const std::string& why) const;
+    // The same, unless `why` is empty.
+    void refuse_if(const std::string& why) const {
+        if (!why.empty()) refuse(why);
+    }
 
     // Begins a heading of the help: options added from here on are below it.
     arguments& heading(std::string name);

@@ -9,10 +9,9 @@
 #include "client/cli/options/accounts.hpp"
 #include "client/cli/options/arguments.hpp"
 #include "client/cli/options/spawn_request.hpp"
+#include "client/cli/options/standard_streams.hpp"
 
 namespace cleanfork::cli {
-
-manual spawn_manual();
 
 // What the options describe.
 enum class subject { program, entry, template_process };

@@ -1,4 +1,4 @@
-// What a `cleanfork spawn` command line asks for.
+// What a command line of `cleanfork spawn`, or of what is like it, asks for.
 #pragma once
 
 #include <chrono>
@@ -7,7 +7,6 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 namespace cleanfork::cli {
@@ -34,17 +33,5 @@ struct spawn_request {
     bool quiet = false;
     bool verbose = false;
 };
-
-// Which of this process's 0, 1 and 2 were closed when it started: a child gets
-// /dev/null in their place. Takes their numbers, so that no socket of ours gets them.
-struct closed_streams {
-    bool closed[3] = {};
-};
-closed_streams occupy_standard_streams();
-
-// The request of these arguments, or the code to exit with: help or one line
-// about the error was printed then.
-std::variant<spawn_request, int> parse_spawn(const std::vector<std::string>& args,
-                                             const closed_streams& streams);
 
 }  // namespace cleanfork::cli

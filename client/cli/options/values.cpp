@@ -15,8 +15,6 @@ namespace cleanfork::cli {
 
 namespace {
 
-constexpr long long k_most_descriptor = 1'048'576;  // fs.nr_open's default
-
 bad_value bad(std::string_view text, std::string_view expected) {
     return {"\"" + std::string(text) + "\" is not " + std::string(expected)};
 }

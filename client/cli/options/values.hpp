@@ -18,6 +18,8 @@
 
 namespace cleanfork::cli {
 
+inline constexpr int k_most_descriptor = 1'048'576;  // fs.nr_open's default
+
 struct bad_value {
     std::string why;
 };

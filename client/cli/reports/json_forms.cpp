@@ -8,8 +8,6 @@ namespace cleanfork::cli {
 
 namespace {
 
-double seconds(std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e9; }
-
 json memory_json(const std::optional<process_memory>& m) {
     if (!m) return nullptr;
     return {{"rss-kib", m->rss_kib},
@@ -33,6 +31,8 @@ json generation_json(const generation_info& g) {
 }
 
 }  // namespace
+
+double seconds(std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e9; }
 
 json status_json(const exit_status& status) {
     if (status.is_exited()) return {{"exit-code", status.code()}};

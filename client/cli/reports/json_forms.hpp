@@ -2,6 +2,7 @@
 // only ever added to.
 #pragma once
 
+#include <chrono>
 #include <cleanfork/client.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -9,6 +10,9 @@
 namespace cleanfork::cli {
 
 using json = nlohmann::ordered_json;
+
+// As every time is told.
+double seconds(std::chrono::nanoseconds time);
 
 json status_json(const exit_status& status);
 json usage_json(const resource_usage& usage);

@@ -1,16 +1,15 @@
 #include "client/cli/reports/spawn_report.hpp"
 
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
 
-#include "client/cli/options/arguments.hpp"
 #include "client/cli/options/values.hpp"
 #include "client/cli/reports/json_forms.hpp"
+#include "client/cli/reports/output.hpp"
 #include "client/cli/reports/text_table.hpp"
+#include "ipc/base/fd.hpp"
 
 namespace cleanfork::cli {
 
@@ -91,7 +90,7 @@ void spawn_report::ended(const process& child, const child_end& end) const {
     json result = identity(child);
     result.update(status_json(end.status));
     result["timed-out"] = end.timed_out;
-    result["wall-seconds"] = static_cast<double>(end.wall.count()) / 1e9;
+    result["wall-seconds"] = seconds(end.wall);
     result["usage"] = usage_json(end.usage);
     if (!end.exception.empty()) result["exception"] = end.exception;
     if (end.answer) result["result-bytes"] = size_of(end.answer);
@@ -115,13 +114,8 @@ void spawn_report::error(const std::string& why) const {
 
 void spawn_report::status_line(const std::string& line) const {
     if (!request_.json_status_fd) return;
-    const std::string text = line + "\n";
     // SIGPIPE is ignored; a reader that has gone away does not concern the child.
-    for (std::size_t done = 0; done < text.size();) {
-        const ssize_t n = ::write(*request_.json_status_fd, text.data() + done, text.size() - done);
-        if (n < 0 && errno != EINTR) return;
-        if (n > 0) done += static_cast<std::size_t>(n);
-    }
+    ipc::write_all(*request_.json_status_fd, line + "\n");
 }
 
 }  // namespace cleanfork::cli

@@ -14,8 +14,8 @@
 namespace cleanfork {
 
 struct launch_options {
-    // cleanforkd; empty: $CLEANFORK_DAEMON, beside this program, beside the
-    // library, the installed place, PATH; the error lists where it looked.
+    // cleanforkd; empty: $CLEANFORK_DAEMON, beside this program, beside the library (of
+    // both also ../bin and ../sbin), the installed place, PATH; the error lists where it looked.
     std::string daemon{};
     std::vector<std::string> daemon_args{};
     // Where the forkserver logs; borrowed. -1: /dev/null, so that it holds none

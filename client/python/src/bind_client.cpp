@@ -15,6 +15,7 @@
 #include "client/src/requests/call.hpp"
 #include "client/src/requests/spawn.hpp"
 #include "client/src/requests/template_request.hpp"
+#include "ipc/base/proc.hpp"
 #include "ipc/base/process_ref.hpp"
 
 namespace cleanfork::python {
@@ -191,7 +192,7 @@ child_attributes py_client::attributes(const py::kwargs& keywords, spawn_options
 }
 
 void py_client::make_like_caller(spawn_options& o) const {
-    o.umask = current_umask();
+    o.umask = ipc::own_umask();
     if (launched_) caller_state().add_changes(*launched_, o);
     // A process can join a group of its own session only.
     if (::getsid(client_.get()->server().pid) == ::getsid(0))

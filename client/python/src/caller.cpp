@@ -1,12 +1,8 @@
 #include "client/python/src/caller.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <charconv>
-#include <cleanfork/unique_fd.hpp>
 #include <cstring>
 #include <string_view>
 #include <type_traits>
@@ -53,21 +49,6 @@ base_state::base_state() {
     if (::stat(".", &here) != 0) return;
     device_ = here.st_dev;
     inode_ = here.st_ino;
-}
-
-mode_t current_umask() {
-    constexpr mode_t k_usual = 022;
-    constexpr std::string_view k_field = "\nUmask:\t";
-    const unique_fd status(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
-    char text[512];  // it is the second line
-    const ssize_t n = status ? ::read(status.get(), text, sizeof text) : -1;
-    if (n <= 0) return k_usual;
-    const std::string_view all(text, static_cast<std::size_t>(n));
-    const std::size_t at = all.find(k_field);
-    if (at == all.npos) return k_usual;
-    mode_t mask = k_usual;
-    std::from_chars(text + at + k_field.size(), text + n, mask, 8);
-    return mask;
 }
 
 }  // namespace cleanfork::python

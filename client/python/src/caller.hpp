@@ -46,7 +46,4 @@ private:
     ino_t inode_ = 0;
 };
 
-// Of this process; umask(2) cannot tell without a change that other threads would see.
-mode_t current_umask();
-
 }  // namespace cleanfork::python

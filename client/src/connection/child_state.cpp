@@ -1,8 +1,7 @@
 #include "client/src/connection/child_state.hpp"
 
-#include <fcntl.h>
-
 #include "client/src/connection/connection.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -154,7 +153,7 @@ void child_state::cancel_wait(std::uint64_t wait_id) {
 // With the mutex held. wait_error completes with EPOLLHUP, thus with the reap,
 // and does not wake for the EPOLLIN of a zombie again and again.
 void child_state::watch_pidfd() {
-    unique_fd copy(::fcntl(pidfd.get(), F_DUPFD_CLOEXEC, 3));
+    unique_fd copy = ipc::dup_fd(pidfd.get());
     if (!copy) {
         const boost::system::error_code ec(errno, boost::system::system_category());
         std::list<pending_wait> waits;

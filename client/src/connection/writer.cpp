@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 
@@ -64,7 +65,7 @@ result<writer::sent> writer::queue(std::uint64_t request_id, ipc::encoded&& e,
     packet p{request_id, std::move(e), {}};
     p.descriptors.reserve(descriptors.size());
     for (const int fd : descriptors) {
-        unique_fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+        unique_fd copy = ipc::dup_fd(fd);
         if (!copy) {
             const int error = errno;
             return ipc::fail(step::request, error, std::to_string(fd),

@@ -1,10 +1,10 @@
 #include "client/src/run/pipes.hpp"
 
-#include <fcntl.h>
 #include <pthread.h>
 
 #include <csignal>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::detail {
@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t k_chunk = 64 * 1024;
 
 void set_non_blocking(const unique_fd& fd) noexcept {
-    if (fd) ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
+    if (fd) ipc::set_nonblocking(fd.get());
 }
 
 }  // namespace

@@ -1,10 +1,9 @@
 #include "forkserver/daemon/sessions/session.hpp"
 
-#include <fcntl.h>
-
 #include <boost/asio/post.hpp>
 #include <chrono>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 
@@ -89,7 +88,7 @@ void session::send(const v1::ServerMessage& message, std::span<const int> descri
     if (queue_.empty() && transmit(*e, descriptors)) return;
     outgoing later{std::move(*e), {}};
     for (const int fd : descriptors) {
-        later.descriptors.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+        later.descriptors.push_back(ipc::dup_fd(fd));
         if (!later.descriptors.back())
             return end_later(ipc::fail(step::prepare, errno, "descriptor"));
     }

@@ -1,6 +1,5 @@
 #include "forkserver/daemon/templates/generation.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,6 +8,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
@@ -296,8 +296,7 @@ void generation::fail_unstarted() {
 
 void generation::process_ended(int wait_status) {
     alive_ = false;
-    if (unstarted_ != 0 && leads_group())
-        group_ = launcher_.own_descriptor(unique_fd(::fcntl(pidfd_, F_DUPFD_CLOEXEC, 3)));
+    if (unstarted_ != 0 && leads_group()) group_ = launcher_.own_descriptor(ipc::dup_fd(pidfd_));
     pidfd_ = -1;
     // What it told before: statuses among it.
     drain_messages();

@@ -7,6 +7,7 @@
 
 #include "forkserver/daemon/templates/template_table.hpp"
 #include "forkserver/template/order.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
@@ -28,7 +29,7 @@ result<ends> make_ends() {
     if (::pipe2(fds, O_CLOEXEC) != 0) return ipc::fail(step::template_start, errno, "pipe");
     e.messages = unique_fd(fds[0]);
     e.template_output = unique_fd(fds[1]);
-    ::fcntl(e.messages.get(), F_SETFL, O_NONBLOCK);
+    ipc::set_nonblocking(e.messages.get());
     return e;
 }
 
@@ -46,7 +47,7 @@ result<queued_spawn> request_of(const template_spec& spec, ends& e) {
     q.base = spec.base;
     auto fds = std::make_shared<std::vector<unique_fd>>();
     for (const unique_fd& fd : *spec.descriptors) {
-        fds->emplace_back(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+        fds->push_back(ipc::dup_fd(fd.get()));
         if (!fds->back()) return ipc::fail(step::prepare, errno, "descriptors");
     }
     const auto add = [&](unique_fd fd) {

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "ipc/audit/audit.hpp"
-#include "ipc/base/sys.hpp"
+#include "ipc/base/fd.hpp"
 
 namespace cleanfork::test {
 

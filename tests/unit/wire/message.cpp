@@ -8,7 +8,7 @@
 
 #include <random>
 
-#include "ipc/base/sys.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/wire/limits.hpp"
 
 using namespace cleanfork;

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <string>
 
-#include "ipc/base/sys.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/wire/limits.hpp"
 
 using namespace cleanfork;

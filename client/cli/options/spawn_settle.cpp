@@ -1,34 +1,19 @@
-#include "client/cli/options/spawn_request.hpp"
-
+// Puts the options of `cleanfork spawn` together, and finds those that contradict.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <set>
 
 #include "client/cli/options/accounts.hpp"
-#include "client/cli/options/arguments.hpp"
-#include "client/cli/options/exit_codes.hpp"
 #include "client/cli/options/spawn_arguments.hpp"
+#include "ipc/base/proc.hpp"
 
 namespace cleanfork::cli {
 
 namespace {
-
-// The mask of this process, without changing it for a moment.
-mode_t own_umask() {
-    std::ifstream status("/proc/self/status");
-    for (std::string line; std::getline(status, line);)
-        if (line.starts_with("Umask:"))
-            if (const auto mask = parse_umask(line.substr(line.find_last_of(" \t") + 1)))
-                return *mask;
-    const mode_t mask = ::umask(077);
-    ::umask(mask);
-    return mask;
-}
 
 bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
 
@@ -146,18 +131,6 @@ std::string open_named(const named_source& n, spawn_request& r) {
 
 }  // namespace
 
-closed_streams occupy_standard_streams() {
-    closed_streams streams;
-    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-        if (is_open(fd)) continue;
-        streams.closed[fd] = true;
-        // The lowest free number is this one. It stays without CLOEXEC: a
-        // daemon that `serve` becomes needs the three as well.
-        static_cast<void>(::open("/dev/null", O_RDWR));
-    }
-    return streams;
-}
-
 std::string spawn_arguments::settle(const closed_streams& streams) {
     spawn_options& o = request.options;
     if (std::string why = check_combinations(*this); !why.empty()) return why;
@@ -170,7 +143,7 @@ std::string spawn_arguments::settle(const closed_streams& streams) {
     o.groups = who->groups;
 
     // What a user has set with umask(1) or in a profile must not become wider.
-    o.umask = umask ? *umask : own_umask();
+    o.umask = umask ? *umask : ipc::own_umask();
     settle_group_and_lifetime(*this);
 
     o.in = standard_stream(STDIN_FILENO, *this, streams);
@@ -181,23 +154,6 @@ std::string spawn_arguments::settle(const closed_streams& streams) {
     for (const named_source& n : named_fds)
         if (std::string why = open_named(n, request); !why.empty()) return why;
     return {};
-}
-
-std::variant<spawn_request, int> parse_spawn(const std::vector<std::string>& args,
-                                             const closed_streams& streams) {
-    arguments form(spawn_manual());
-    spawn_arguments a;
-    form.app().prefix_command();
-    a.add_to(form, subject::program);
-    if (const auto code = form.parse(args)) return *code;
-    const auto command = form.command_words();
-    if (!command) return form.refuse(command.error().why);
-    if (command->empty() || command->front().empty()) return form.refuse("COMMAND is missing");
-    a.request.options.program = command->front();
-    a.request.options.args.assign(command->begin() + 1, command->end());
-
-    if (const std::string why = a.settle(streams); !why.empty()) return form.refuse(why);
-    return std::move(a.request);
 }
 
 }  // namespace cleanfork::cli

@@ -1,0 +1,92 @@
+#include "ipc/base/fd.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <memory>
+
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::ipc {
+
+result<unique_fd> sealed_memfd(const char* name, std::string_view contents) {
+    unique_fd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!fd)
+        return fail(step::prepare, errno, "memfd", "could not create a memfd for a large message");
+    for (std::size_t done = 0; done < contents.size();) {
+        const ssize_t n = retry([&] {
+            return ::pwrite(fd.get(), contents.data() + done, contents.size() - done,
+                            static_cast<off_t>(done));
+        });
+        if (n < 0) return fail(step::prepare, errno, "memfd", "could not write a large message");
+        done += static_cast<std::size_t>(n);
+    }
+    constexpr int k_seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+    if (::fcntl(fd.get(), F_ADD_SEALS, k_seals) != 0)
+        return fail(step::prepare, errno, "memfd", "could not seal a large message");
+    return fd;
+}
+
+result<socket_pair> seqpacket_pair() {
+    int fds[2];
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) != 0)
+        return fail(step::connect, errno, "socketpair");
+    return socket_pair{unique_fd(fds[0]), unique_fd(fds[1])};
+}
+
+std::size_t open_descriptor_count() {
+    const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir("/proc/self/fd"), &::closedir);
+    if (!dir) {
+        // /proc/self/fd belongs to root in a process that is not dumpable.
+        rlimit limit{};
+        ::getrlimit(RLIMIT_NOFILE, &limit);
+        std::size_t open = 0;
+        for (int fd = 0; fd < static_cast<int>(limit.rlim_cur); ++fd)
+            open += ::fcntl(fd, F_GETFD) >= 0;
+        return open;
+    }
+    std::size_t n = 0;
+    while (const dirent* e = ::readdir(dir.get())) n += e->d_name[0] != '.';
+    return n - 1;  // the directory itself
+}
+
+unique_fd dup_fd(int fd) noexcept {
+    constexpr int k_above_standard_streams = 3;
+    return unique_fd(::fcntl(fd, F_DUPFD_CLOEXEC, k_above_standard_streams));
+}
+
+unique_fd move_up(unique_fd fd, int minimum) noexcept {
+    if (!fd || fd.get() >= minimum) return fd;
+    const int saved = errno;
+    unique_fd moved(::fcntl(fd.get(), F_DUPFD_CLOEXEC, minimum));
+    errno = saved;
+    return moved ? std::move(moved) : std::move(fd);
+}
+
+result<peer> peer_of(int socket) {
+    ucred credentials{};
+    socklen_t size = sizeof credentials;
+    if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
+        return fail(step::hello, errno, "SO_PEERCRED");
+    return peer{credentials.uid, credentials.gid, credentials.pid};
+}
+
+int set_nonblocking(int fd) noexcept {
+    const int flags = ::fcntl(fd, F_GETFL);
+    if (flags < 0) return errno;
+    return ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 ? 0 : errno;
+}
+
+int write_all(int fd, std::string_view bytes) noexcept {
+    while (!bytes.empty()) {
+        const ssize_t n = retry([&] { return ::write(fd, bytes.data(), bytes.size()); });
+        if (n < 0) return errno;
+        bytes.remove_prefix(static_cast<std::size_t>(n));
+    }
+    return 0;
+}
+
+}  // namespace cleanfork::ipc

@@ -1,0 +1,98 @@
+#include "ipc/base/proc.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <cleanfork/unique_fd.hpp>
+#include <mutex>
+#include <sstream>
+
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::ipc {
+
+std::optional<std::string> read_file(int dir, const std::string& path) {
+    const unique_fd file(::openat(dir, path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) return std::nullopt;
+    constexpr std::size_t k_piece = 16'384;
+    std::string text;
+    for (;;) {
+        const std::size_t done = text.size();
+        text.resize(done + k_piece);
+        const ssize_t n = retry([&] { return ::read(file.get(), &text[done], k_piece); });
+        text.resize(done + static_cast<std::size_t>(n > 0 ? n : 0));
+        if (n < 0) return std::nullopt;
+        if (n == 0) return text;
+    }
+}
+
+std::string read_line(int dir, const std::string& path) {
+    std::string text = read_file(dir, path).value_or("");
+    if (text.ends_with('\n')) text.pop_back();
+    return text;
+}
+
+std::string read_link(int dir, const std::string& path) {
+    std::string link(4096, '\0');
+    const ssize_t size = ::readlinkat(dir, path.c_str(), link.data(), link.size());
+    link.resize(static_cast<std::size_t>(size > 0 ? size : 0));
+    return link;
+}
+
+std::string_view field(std::string_view text, std::string_view key) {
+    for (std::size_t at = 0; at < text.size();) {
+        const std::size_t end = std::min(text.find('\n', at), text.size());
+        std::string_view line = text.substr(at, end - at);
+        at = end + 1;
+        if (!line.starts_with(key)) continue;
+        line.remove_prefix(key.size());
+        line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
+        return line;
+    }
+    return {};
+}
+
+mode_t own_umask() {
+    constexpr std::string_view k_field = "\nUmask:\t";
+    const unique_fd status(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+    std::array<char, 512> buffer;  // it is the second line
+    const ssize_t n =
+        status ? retry([&] { return ::read(status.get(), buffer.data(), buffer.size()); }) : 0;
+    const std::string_view text(buffer.data(), static_cast<std::size_t>(n > 0 ? n : 0));
+    constexpr mode_t k_all = 0777;
+    if (const std::size_t at = text.find(k_field); at != text.npos)
+        if (const auto mask = to_number<mode_t>(text.substr(at + k_field.size()), 8, k_all + 1);
+            mask <= k_all)
+            return mask;
+    // Two threads here at once would leave the mask of the first for that of the process.
+    static std::mutex one_at_a_time;
+    const std::lock_guard lock(one_at_a_time);
+    const mode_t mask = ::umask(077);
+    ::umask(mask);
+    return mask;
+}
+
+std::uint64_t resident_kib() {
+    std::istringstream pages(read_file(AT_FDCWD, "/proc/self/statm").value_or(""));
+    std::uint64_t total = 0;
+    std::uint64_t resident = 0;
+    pages >> total >> resident;
+    return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 1024;
+}
+
+// Lines like "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw", see proc(5).
+std::vector<std::string> cgroup_mounts() {
+    std::vector<std::string> points;
+    std::istringstream mounts(read_file(AT_FDCWD, "/proc/self/mountinfo").value_or(""));
+    for (std::string line; std::getline(mounts, line);) {
+        if (line.find(" - cgroup2 ") == std::string::npos) continue;
+        std::istringstream fields(line);
+        std::string skipped, point;
+        fields >> skipped >> skipped >> skipped >> skipped >> point;
+        points.push_back(std::move(point));
+    }
+    return points;
+}
+
+}  // namespace cleanfork::ipc
