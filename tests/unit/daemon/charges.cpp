@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include <optional>
+#include <memory>
 #include <vector>
 
 using namespace cleanfork::daemon;
@@ -54,7 +54,7 @@ TEST_CASE("what is added to a charge goes with it; twice given back is once") {
 
 TEST_CASE("a charge outlives its session without harm") {
     auto account = std::make_shared<amounts>();
-    std::optional<charge> late(std::in_place, account, amounts{.waits = 1});
+    auto late = std::make_unique<charge>(account, amounts{.waits = 1});
     account.reset();
     late.reset();
     charge none;
