@@ -255,7 +255,7 @@ void dispatch::list_templates(session& s, request_id request, const v1::ListTemp
 
 void dispatch::reload_template(session& s, request_id request, const v1::ReloadTemplateRequest& r) {
     if (core_.shutting_down) return s.send_failure(request, core::ending());
-    const auto begun = parts_.templates.reload(r.name(), s.id(), request, !r.no_wait());
+    const auto begun = parts_.templates.reload(r, s.id(), request);
     if (!begun) s.send_failure(request, begun.error());
 }
 

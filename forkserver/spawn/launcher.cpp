@@ -105,7 +105,7 @@ result<spawned> launcher::launch(prepared& p) {
     auto& report = *static_cast<child_report*>(report_);
     report = {};
     const bool into_cgroup = p.plan.cgroup_fd >= 0 && !p.plan.join_cgroup;
-    child_context context{&p.plan, &report, unshare_, !into_cgroup};
+    child_context context{.p = &p.plan, .report = &report, .shares_table = unshare_};
     spawned s;
     int pidfd = -1;
     s.started_ns = ipc::monotonic_ns();

@@ -35,7 +35,7 @@ public:
     launcher& operator=(launcher&&) = delete;
     ~launcher();
 
-    [[nodiscard]] const environment_of_forkserver& self() const noexcept { return self_; }
+    [[nodiscard]] const parent_facts& self() const noexcept { return self_; }
 
     // The process runs the program when this returns, or there is none: a failure
     // names the step, errno and object, and leaves nothing behind.
@@ -53,7 +53,7 @@ private:
     int clone_sharing_memory(child_context& context, int& pidfd) const;
     static int clone_into_cgroup(child_context& context, int& pidfd);
 
-    environment_of_forkserver self_;
+    parent_facts self_;
     unique_fd null_;
     void* stack_ = nullptr;
     void* report_ = nullptr;

@@ -62,7 +62,7 @@ result<std::unique_ptr<prepared>> planner::prepare(std::unique_ptr<v1::SpawnRequ
                                                    const std::vector<int>& purposes,
                                                    shared_descriptors descriptors,
                                                    std::shared_ptr<const session_base> base,
-                                                   const environment_of_forkserver& self) {
+                                                   const parent_facts& self) {
     auto p = std::make_unique<prepared>();
     p->request_ = std::move(request);
     p->base_ = std::move(base);
@@ -75,7 +75,7 @@ result<std::unique_ptr<prepared>> prepare(std::unique_ptr<v1::SpawnRequest> requ
                                           const std::vector<int>& purposes,
                                           shared_descriptors descriptors,
                                           std::shared_ptr<const session_base> base,
-                                          const environment_of_forkserver& self) {
+                                          const parent_facts& self) {
     return planner::prepare(std::move(request), purposes, std::move(descriptors), std::move(base),
                             self);
 }

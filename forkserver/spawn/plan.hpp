@@ -46,7 +46,7 @@ struct descriptor_move {
     bool collides;  // the source's number is somebody's target: move it away first
 };
 
-struct limit_entry {
+struct resource_limit {
     int resource;
     rlimit value;
 };
@@ -87,7 +87,7 @@ struct plan {
     int scheduler_priority = 0;
     const cpu_set_t* cpus = nullptr;
     std::size_t cpus_size = 0;
-    const limit_entry* limits = nullptr;
+    const resource_limit* limits = nullptr;
     std::size_t limit_count = 0;
 
     bool set_groups = false;
@@ -99,12 +99,12 @@ struct plan {
     uid_t uid = 0;
     bool no_new_privs = false;
     int parent_death_signal = 0;
-    pid_t parent = 0;  // the forkserver, for the check after PR_SET_PDEATHSIG
+    pid_t parent = 0;  // for the check after PR_SET_PDEATHSIG
 };
 static_assert(std::is_trivially_destructible_v<plan>);
 
-// What the forkserver is and has, for planning.
-struct environment_of_forkserver {
+// What the parent of the new process is and has, for planning: the forkserver or a template.
+struct parent_facts {
     int null_fd = -1;           // /dev/null, read and write
     rlimit descriptor_limit{};  // RLIMIT_NOFILE as children are to have it
     bool restore_descriptor_limit = false;
@@ -151,7 +151,7 @@ private:
     std::vector<std::string> env_strings_;
     std::vector<char*> env_;
     std::vector<descriptor_move> moves_;
-    std::vector<limit_entry> limits_;
+    std::vector<resource_limit> limits_;
     std::vector<cpu_set_t> cpus_;
     std::vector<gid_t> groups_;
 };
@@ -163,7 +163,7 @@ result<std::unique_ptr<prepared>> prepare(std::unique_ptr<v1::SpawnRequest> requ
                                           const std::vector<int>& purposes,
                                           shared_descriptors descriptors,
                                           std::shared_ptr<const session_base> base,
-                                          const environment_of_forkserver& self);
+                                          const parent_facts& self);
 
 // What is to be run, for a person: argv, or template, entry and arguments, joined
 // by spaces; at most 256 bytes.

@@ -15,7 +15,7 @@ namespace cleanfork::spawn {
 // and the map must be known to the terminal.
 class planner {
 public:
-    planner(prepared& out, const std::vector<int>& purposes, const environment_of_forkserver& self)
+    planner(prepared& out, const std::vector<int>& purposes, const parent_facts& self)
         : out_(out), plan_(out.plan), request_(*out.request_), purposes_(purposes), self_(self) {}
 
     result<void> run();
@@ -24,7 +24,7 @@ public:
                                                      const std::vector<int>& purposes,
                                                      shared_descriptors descriptors,
                                                      std::shared_ptr<const session_base> base,
-                                                     const environment_of_forkserver& self);
+                                                     const parent_facts& self);
 
 private:
     // plan_program.cpp
@@ -54,7 +54,7 @@ private:
     plan& plan_;
     v1::SpawnRequest& request_;
     const std::vector<int>& purposes_;
-    const environment_of_forkserver& self_;
+    const parent_facts& self_;
 };
 
 // step::request, EINVAL, about `object`.

@@ -154,7 +154,7 @@ int affinity(const plan& p) noexcept {
 int limits(const plan& p, int& index) noexcept {
     for (std::size_t i = 0; i < p.limit_count; ++i) {
         index = static_cast<int>(i);
-        const limit_entry& l = p.limits[i];
+        const resource_limit& l = p.limits[i];
         if (::setrlimit(static_cast<__rlimit_resource_t>(l.resource), &l.value) != 0) return errno;
     }
     return 0;

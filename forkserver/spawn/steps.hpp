@@ -19,13 +19,12 @@ struct child_report {
 struct child_context {
     plan* p;
     child_report* report;
-    bool shares_table;   // CLONE_FILES: unshare before anything else
-    bool shares_memory;  // CLONE_VM
-    bool execs = true;   // else what is not mapped must be closed by close_unmapped()
+    bool shares_table = false;  // CLONE_FILES: unshare before anything else
+    bool execs = true;          // else what is not mapped must be closed by close_unmapped()
 };
 
-// Applies the plan and executes the program. Returns never when that works; on
-// failure fills the report and ends with _exit(127). Takes a child_context*.
+// Applies the plan and executes the program; on failure fills the report and ends
+// with _exit(127). Never returns. Takes a child_context*.
 int run_child(void* context) noexcept;
 
 // Applies every step of the plan up to exec: what a child of a template runs too.

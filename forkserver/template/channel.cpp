@@ -58,11 +58,11 @@ bool report_parked(int control, std::uint64_t sequence) {
     return report_with_pidfd(control, m);
 }
 
-bool report_started(int control, std::uint64_t sequence, bool with_pidfd) {
+bool report_started(int control, std::uint64_t sequence, was_parked before) {
     v1::TemplateMessage m;
     m.mutable_started()->set_sequence(sequence);
     m.mutable_started()->set_pid(::getpid());
-    return with_pidfd ? report_with_pidfd(control, m) : report(control, m);
+    return before == was_parked::yes ? report(control, m) : report_with_pidfd(control, m);
 }
 
 std::string text_of_current_exception() {

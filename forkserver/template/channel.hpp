@@ -15,9 +15,10 @@ bool report(int control, const v1::TemplateMessage& m, std::span<const int> desc
 
 bool report_failed(int control, const failure& why);
 bool report_child_failed(int control, std::uint64_t sequence, const failure& why);
-// With a pidfd of this process, made here, when `parked` or `with_pidfd`.
+// With a pidfd of this process, made here: once, when it parks or else when it starts.
 bool report_parked(int control, std::uint64_t sequence);
-bool report_started(int control, std::uint64_t sequence, bool with_pidfd);
+enum class was_parked { no, yes };
+bool report_started(int control, std::uint64_t sequence, was_parked before);
 
 // Of the exception being handled, for those reports.
 std::string text_of_current_exception();

@@ -43,7 +43,10 @@ result<void> prove_clean() {
         "it must be the first statement of main(), but there are " + ipc::summary(*report));
 }
 
-// What the two new processes need, and have at numbers above the standard ones.
+// Above the standard descriptors, whatever this program has closed.
+constexpr int k_lowest_end = 10;
+
+// The sockets and the pipe between this program and the two new processes.
 struct ends {
     ipc::socket_pair client, control;
     unique_fd error_read, error_write;
@@ -61,7 +64,7 @@ result<ends> make_ends() {
     e.error_read = unique_fd(fds[0]);
     e.error_write = unique_fd(fds[1]);
     for (unique_fd* fd : {&e.client.second, &e.control.first, &e.control.second, &e.error_write})
-        *fd = ipc::move_up(std::move(*fd), 10);
+        *fd = ipc::move_up(std::move(*fd), k_lowest_end);
     return e;
 }
 
@@ -83,7 +86,7 @@ void standard_descriptors(int log_fd) {
     templates::initialize_and_serve(control, host, [&host] { host.initialize(); });
 }
 
-[[noreturn]] void say_and_end(const ends& e, int error) {
+[[noreturn]] void report_and_end(const ends& e, int error) {
     [[maybe_unused]] const ssize_t n = ::write(e.error_write.get(), &error, sizeof error);
     ::_exit(127);
 }
@@ -94,7 +97,7 @@ void standard_descriptors(int log_fd) {
     ::setsid();  // Ctrl-C is for the program
     const pid_t made = ::fork();
     if (made == 0) be_template(e, options.log_fd);
-    if (made < 0) say_and_end(e, errno);
+    if (made < 0) report_and_end(e, errno);
     standard_descriptors(options.log_fd);
     ::fcntl(e.client.second.get(), F_SETFD, 0);
     ::fcntl(e.control.first.get(), F_SETFD, 0);
@@ -114,7 +117,7 @@ void standard_descriptors(int log_fd) {
     ::execv(daemon.c_str(), argv.data());
     const int error = errno;
     ::kill(made, SIGKILL);
-    say_and_end(e, error);
+    report_and_end(e, error);
 }
 
 // The exec has worked when the pipe ends without a word.
@@ -141,7 +144,7 @@ result<unique_fd> try_start_early(const early_options& options) {
     if (first == 0) {
         const pid_t second = ::fork();
         if (second == 0) be_forkserver(*made, *daemon, options);
-        if (second < 0) say_and_end(*made, errno);
+        if (second < 0) report_and_end(*made, errno);
         ::_exit(0);
     }
     if (first < 0) return failed(errno, "fork");

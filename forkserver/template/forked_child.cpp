@@ -37,7 +37,7 @@ struct request {
     std::shared_ptr<std::vector<unique_fd>> descriptors;
     std::shared_ptr<spawn::session_base> base;
     std::unique_ptr<spawn::prepared> prepared;
-    std::uint32_t become_template = 0;
+    bool becomes_template = false;
     task todo;
     int control_target = -1;  // of a derived template: its own control socket
 };
@@ -50,7 +50,7 @@ void reset_signals() {
         if (number != SIGKILL && number != SIGSTOP) ::sigaction(number, &usual, nullptr);
 }
 
-// Nobody answers: not worth a word, and not a failure.
+// The forkserver has gone, or needs this warm child no more: that is no failure.
 [[noreturn]] void leave() { ::_exit(0); }
 
 [[noreturn]] void fail_and_end(const child_start& start, const failure& why) {
@@ -95,8 +95,8 @@ result<std::shared_ptr<spawn::session_base>> take_base(const v1::ChildRequest& r
     return base;
 }
 
-// A descriptor cannot be truncated under a mapping without harm to this process
-// alone: SIGBUS ends the child whose caller did it.
+// A caller that truncates the file under the mapping harms its own child alone: SIGBUS
+// ends that.
 result<std::string_view> map_payload(int fd) {
     struct stat st {};
     if (::fstat(fd, &st) != 0) return ipc::fail(step::prepare, errno, "payload");
@@ -123,7 +123,7 @@ result<void> fill_task(request& r) {
     }
     t.arguments.assign(call.arguments().begin(), call.arguments().end());
     for (const auto& m : wire.descriptors()) {
-        if (r.become_template != 0 && m.name() == k_control_name)
+        if (r.becomes_template && m.name() == k_control_name)
             r.control_target = m.target();
         else if (!m.name().empty())
             t.descriptors.emplace_back(m.name(), m.target());
@@ -133,7 +133,7 @@ result<void> fill_task(request& r) {
 
 result<void> check_entry(const host& h, const request& r) {
     const std::string name(r.todo.entry);
-    if (r.become_template != 0) {
+    if (r.becomes_template) {
         if (h.has_initializer(name)) return {};
         return ipc::fail(step::entry, ENOENT, name, "the base template has no such initializer");
     }
@@ -150,12 +150,12 @@ result<std::unique_ptr<request>> understand(ipc::decoded<v1::ChildMessage>&& m,
         return ipc::fail(step::request, EBADMSG, "channel", "the request is no call");
     auto r = std::make_unique<request>();
     v1::ChildRequest& run = *m.message.mutable_run();
-    r->become_template = run.become_template();
+    r->becomes_template = run.become_template() != 0;
     auto base = take_base(run, m.descriptors);
     if (!base) return base.error();
     r->base = std::move(*base);
     r->descriptors = std::make_shared<std::vector<unique_fd>>(std::move(m.descriptors));
-    spawn::environment_of_forkserver self;
+    spawn::parent_facts self;
     self.null_fd = start.null_fd;
     self.descriptor_limit.rlim_cur = start.soft_descriptor_limit;
     rlimit now{};
@@ -180,7 +180,7 @@ bool is_target(const spawn::plan& p, int fd) noexcept {
                        [fd](const spawn::descriptor_move& m) { return m.target == fd; });
 }
 
-// What is needed after the descriptors were placed must not stand where one is put.
+// `fd`, moved away when a descriptor of the call is to get its number.
 result<int> out_of_the_way(const spawn::plan& p, int fd) {
     if (fd < 0 || !is_target(p, fd)) return fd;
     const int moved = ::fcntl(fd, F_DUPFD_CLOEXEC, p.highest_target + 1);
@@ -199,7 +199,7 @@ result<void> apply(child_start& start, request& r) {
     }
     reset_signals();
     spawn::child_report report{};
-    const spawn::child_context context{&p, &report, false, false, false};
+    const spawn::child_context context{.p = &p, .report = &report, .execs = false};
     if (!spawn::apply_steps(context)) {
         const auto failed = static_cast<step>(report.failed_step);
         return ipc::fail(failed, report.error_number, r.prepared->object_of(failed, report.index));
@@ -264,11 +264,12 @@ void run_child(const child_start& given, host& h, notes& n, ipc::receiver& recei
     r.todo.result_fd = r.prepared->result_fd();
     if (auto applied = apply(start, r); !applied) fail_and_end(start, applied.error());
     // Not one instruction of the entry runs unless the forkserver knows of it.
-    if (!report_started(start.control, start.sequence, !parks)) ::_exit(k_exit_not_started);
+    if (!report_started(start.control, start.sequence, parks ? was_parked::yes : was_parked::no))
+        ::_exit(k_exit_not_started);
     ::close(start.control);
     fresh_libc(r);
     h.in_child();
-    if (r.become_template != 0) become_template(h, r);
+    if (r.becomes_template) become_template(h, r);
     ::_exit(run_entry(start, h, n, r.todo));
 }
 

@@ -96,7 +96,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             purposes.push_back(v1::DESCRIPTOR_PURPOSE_CHILD);
         }
         if (!purposes.empty()) purposes.back() = 2 + (data[0] >> 3) % 6;
-        spawn::environment_of_forkserver self;
+        spawn::parent_facts self;
         self.null_fd = null.get();
         self.privileged = (data[0] & 128) != 0;
         self.clone_into_cgroup = (data[0] & 64) != 0;

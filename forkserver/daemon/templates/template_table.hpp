@@ -1,4 +1,4 @@
-// The templates by name: their generations, their reloads, and the calls for them.
+// The templates by name: what clients ask of them, and when they are looked after.
 #pragma once
 
 #include <cleanfork/v1/cleanfork.pb.h>
@@ -7,7 +7,6 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <cleanfork/failure.hpp>
-#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -16,7 +15,7 @@
 
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/log.hpp"
-#include "forkserver/daemon/templates/generation.hpp"
+#include "forkserver/daemon/templates/named_template.hpp"
 #include "forkserver/spawn/launcher.hpp"
 
 namespace cleanfork::daemon {
@@ -36,26 +35,27 @@ protected:
     ~template_table_owner() = default;
 };
 
-class template_table final : private generation_owner {
+class template_table final : private named_template_owner {
 public:
     template_table(boost::asio::io_context& io, spawn::launcher& launcher, child_table& children,
                    logger& log, template_table_owner& owner);
 
-    // Starts a generation from the request. `reply` is answered when it has settled,
-    // unless `wait` is false: then at once.
+    // Starts a generation from the request. It is answered when that has settled, unless the
+    // request says no_wait: then at once.
     result<void> add(v1::AddTemplateRequest& r, std::vector<int> purposes,
                      std::vector<unique_fd> descriptors,
                      std::shared_ptr<const spawn::session_base> base, session_id session,
                      request_id request);
     // A template that was forked early from the program that began this forkserver.
     result<void> add_early(const std::string& name, int pid, unique_fd control);
-    result<void> reload(const std::string& name, session_id session, request_id request, bool wait);
+    // Answered as add().
+    result<void> reload(const v1::ReloadTemplateRequest& r, session_id session, request_id request);
     result<void> remove(const std::string& name);
     // Of one name, or of all when it is empty.
     result<void> list(const std::string& name, v1::ListTemplatesReply& out) const;
 
     void call(queued_spawn q);
-    // Calls of `session` (and `request`, unless 0) that have not begun.
+    // Calls of `session` (and `request`, unless none) that have not begun.
     std::vector<queued_spawn> take_back(session_id session, request_id request);
     void session_is_over(session_id session);
 
@@ -69,64 +69,34 @@ public:
     void kill_all();
 
 private:
-    struct entry {
-        std::shared_ptr<const template_spec> spec;
-        std::unique_ptr<generation> current;  // calls go here
-        std::unique_ptr<generation> next;     // starting
-        std::vector<std::unique_ptr<generation>> old;
-        std::uint32_t number = 0;
-        failure last_error;
-        std::string last_messages;
-        generation::state state = generation::state::starting;  // without a current one
-        std::deque<queued_spawn> waiting;
-        std::vector<std::pair<session_id, v1::ServerMessage>> replies;  // session, what for
-        std::uint64_t restarts = 0;
-        std::uint64_t calls_total = 0;
-        std::chrono::milliseconds delay{};
-        generation::clock::time_point restart_at{};
-        bool was_ready = false;
-    };
+    // named_template_owner
+    generation_id take_generation_id() override { return next_id_.take_next(); }
+    result<void> on_derive(const std::string& base, queued_spawn q) override;
+    void on_settled(session_id session, v1::ServerMessage reply) override;
+    void on_chores() override;
+    void on_deadline() override;
 
-    // generation_owner
-    void on_state(generation& g, const failure& why) override;
-    child_id on_started(generation& g, queued_spawn q, ipc::process_ref process) override;
-    void on_call_failed(generation& g, queued_spawn q, const failure& why) override;
+    // forked_children_owner
+    child_id on_started(generation_id forked_by, queued_spawn q, ipc::process_ref process) override;
+    void on_call_failed(queued_spawn q, const failure& why) override;
     void on_ended(child_id child, int wait_status, v1::Usage usage, std::string error) override;
     void on_adopted(child_id child) override;
-    void on_change(generation& g) override;
 
     [[nodiscard]] failure unknown(const std::string& name) const;
-    void start(entry& e);
-    result<void> start_process(entry& e);
-    result<void> launch(generation& g, queued_spawn q);
-    void settled(entry& e, const failure& why);
-    void ready(entry& e);
-    void broken(entry& e, generation& g, const failure& why);
-    void schedule_restart(entry& e);
-    void fail_waiting(entry& e, const failure& why);
-    void serve_waiting(entry& e);
-    void call_now(entry& e, queued_spawn q);
-    void call_refused(queued_spawn q, const failure& why);
-    void info(const entry& e, v1::TemplateInfo& out) const;
-    entry* find(const generation& g);
-    generation* find(generation_id id);
+    named_template& named(const std::string& name);
+    [[nodiscard]] generation* find(generation_id id) const;
     // Those that are leaving, too.
-    void each(const std::function<void(generation&)>& f);
+    [[nodiscard]] std::vector<named_template*> all() const;
 
-    // Chores that must not run inside a generation's own call: dropping it, refills.
-    void later();
-    void chores();
-    void arm_sweep();
+    void do_chores();
+    void sweep();
     void arm_refill(std::chrono::milliseconds pause);
+    void refill();
 
-    boost::asio::io_context& io_;
-    spawn::launcher& launcher_;
-    child_table& children_;
-    logger& log_;
+    named_template::tools tools_;
     template_table_owner& owner_;
-    std::map<std::string, entry> entries_;
-    // Of removed templates: they drain.
-    std::vector<std::unique_ptr<generation>> leaving_;
+    std::map<std::string, std::unique_ptr<named_template>> templates_;
+    std::vector<std::unique_ptr<named_template>> leaving_;  // they drain
     generation_id next_id_{1};
     boost::asio::steady_timer sweep_;
     boost::asio::steady_timer refill_;

@@ -117,7 +117,7 @@ TEST_CASE("random permutations of the numbers themselves are exact") {
 
 TEST_CASE("a child whose parent is another already is not begun") {
     launcher l = make_launcher(true);
-    environment_of_forkserver self = l.self();
+    parent_facts self = l.self();
     self.pid = ::getppid();  // as if the forkserver had died and been replaced
     spawn_request r;
     r.body.set_parent_death_signal(SIGTERM);
@@ -149,12 +149,13 @@ TEST_CASE("launching leaves this process as it was, whether it works or fails") 
         launcher l = make_launcher(unshare);
         const std::size_t before = ipc::open_descriptor_count();
         const mode_t mask = ::umask(022);
+        const int nice = ::getpriority(PRIO_PROCESS, 0);
         for (int i = 0; i < 20; ++i) {
             spawn_request good, bad{"/no/such/program"};
             for (spawn_request* r : {&good, &bad}) {
                 r->map(r->add_null(), 9);
                 r->body.set_umask(0);
-                r->body.set_nice(5);
+                r->body.set_nice(19);
                 r->body.set_cwd_path("/usr");
                 r->body.set_process_group(v1::PROCESS_GROUP_SESSION);
             }
@@ -167,7 +168,7 @@ TEST_CASE("launching leaves this process as it was, whether it works or fails") 
         }
         CHECK(ipc::open_descriptor_count() == before);
         CHECK(::umask(mask) == 022);
-        CHECK(::getpriority(PRIO_PROCESS, 0) == 0);
+        CHECK(::getpriority(PRIO_PROCESS, 0) == nice);
         CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);  // no child, no zombie
         CHECK(errno == ECHILD);
     }

@@ -43,7 +43,7 @@ void check_refused(const char* object, Change&& change, int error_number = EINVA
 
 TEST_CASE("a plain request is a plain plan: base environment, base directory, null streams") {
     const auto base = make_base({"A=1", "no assignment", "B="});
-    environment_of_forkserver self;
+    parent_facts self;
     self.null_fd = 77;
     const auto p = planned(spawn_request{"/bin/true", "x", ""}, base, self);
     CHECK(strings(p->plan.argv) == std::vector<std::string>{"/bin/true", "x", ""});
@@ -135,7 +135,7 @@ TEST_CASE("the program must be named, and in one way") {
 }
 
 TEST_CASE("a program by descriptor is refused where execveat is missing or forced off") {
-    environment_of_forkserver self;
+    parent_facts self;
     self.execveat = false;
     spawn_request r;
     r.body.mutable_exec()->set_program_descriptor(r.add_null(v1::DESCRIPTOR_PURPOSE_EXECUTABLE));
@@ -247,7 +247,7 @@ TEST_CASE("limits: each resource once, soft below hard, and what the forkserver 
         limit(r, RLIMIT_CORE + 1, 1, 1);
     });
 
-    environment_of_forkserver self;
+    parent_facts self;
     self.restore_descriptor_limit = true;
     self.descriptor_limit = {1024, 20'000};
     const auto plain = planned(spawn_request(), make_base(), self);
@@ -300,7 +300,7 @@ TEST_CASE("lifetimes that cannot be are refused") {
 }
 
 TEST_CASE("another user loses supplementary groups only where there is a right to") {
-    environment_of_forkserver root, other;
+    parent_facts root, other;
     root.privileged = true;
     spawn_request r, same;
     r.body.set_uid(1000);

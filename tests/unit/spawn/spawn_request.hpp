@@ -50,7 +50,7 @@ inline std::shared_ptr<session_base> make_base(std::vector<std::string> environm
 
 inline result<std::unique_ptr<prepared>> prepare(spawn_request r,
                                                  std::shared_ptr<const session_base> base,
-                                                 const environment_of_forkserver& self = {}) {
+                                                 const parent_facts& self = {}) {
     return prepare(std::make_unique<v1::SpawnRequest>(std::move(r.body)), r.purposes,
                    std::make_shared<const std::vector<unique_fd>>(std::move(r.descriptors)),
                    std::move(base), self);
@@ -59,7 +59,7 @@ inline result<std::unique_ptr<prepared>> prepare(spawn_request r,
 // The plan of a request that must be good.
 inline std::unique_ptr<prepared> planned(spawn_request r,
                                          std::shared_ptr<const session_base> base = make_base(),
-                                         const environment_of_forkserver& self = {}) {
+                                         const parent_facts& self = {}) {
     auto p = prepare(std::move(r), std::move(base), self);
     if (!p) FAIL(p.error().message());
     return std::move(*p);

@@ -1,11 +1,10 @@
-// How a generation of a template comes to be; see template_table.hpp.
+#include "forkserver/daemon/templates/start.hpp"
+
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <csignal>
 
-#include "forkserver/daemon/templates/template_table.hpp"
 #include "forkserver/template/order.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
@@ -84,62 +83,25 @@ result<queued_spawn> request_of(const template_spec& spec, ends& e) {
 
 }  // namespace
 
-// Starts the next generation; one that was starting already is dropped for it.
-void template_table::start(entry& e) {
-    e.restart_at = {};
-    if (e.next) {
-        e.old.push_back(std::move(e.next));
-        e.old.back()->retire();
-    }
-    if (auto r = start_process(e); !r) {
-        log_.warning("template_failed", {{"template", e.spec->name}, {"why", r.error().message()}});
-        e.last_error = r.error();
-        e.last_messages.clear();
-        e.state = generation::state::failed;
-        if (!e.current) {
-            fail_waiting(e, r.error());
-            if (e.was_ready) schedule_restart(e);
-        }
-        settled(e, r.error());
-    }
-    arm_sweep();
-}
-
-result<void> template_table::start_process(entry& e) {
+result<start_request> request_start(const template_spec& spec) {
     auto made = make_ends();
     if (!made) return made.error();
-    auto q = request_of(*e.spec, *made);
+    auto q = request_of(spec, *made);
     if (!q) return q.error();
-    auto g = std::make_unique<generation>(io_, launcher_, static_cast<generation_owner&>(*this),
-                                          e.spec, next_id_.take_next(), ++e.number,
-                                          std::move(made->control), std::move(made->messages));
-    if (e.spec->from.empty()) {
-        if (auto launched = launch(*g, std::move(*q)); !launched) return launched;
-        e.next = std::move(g);
-        return {};
-    }
-    const auto base = entries_.find(e.spec->from);
-    if (base == entries_.end()) return unknown(e.spec->from);
-    q->becomes = g->id();
-    q->request->mutable_call()->set_template_name(e.spec->from);
-    e.next = std::move(g);
-    call_now(base->second, std::move(*q));
-    return {};
+    return start_request{std::move(*q), std::move(made->control), std::move(made->messages)};
 }
 
-result<void> template_table::launch(generation& g, queued_spawn q) {
+result<child*> spawn_process(spawn::launcher& launcher, child_table& children, generation_id id,
+                             queued_spawn q) {
     auto p =
-        spawn::prepare(std::move(q.request), q.purposes, q.descriptors, q.base, launcher_.self());
+        spawn::prepare(std::move(q.request), q.purposes, q.descriptors, q.base, launcher.self());
     if (!p) return p.error();
     child_origin origin;
     origin.command = spawn::command_of((*p)->request());
-    origin.process_of = g.id();
-    auto made = launcher_.launch(**p);
+    origin.process_of = id;
+    auto made = launcher.launch(**p);
     if (!made) return made.error();
-    auto added = children_.add(std::move(origin), std::move(made->process), made->started_ns);
-    if (!added) return added.error();
-    g.process_began((*added)->id, (*added)->process.pid(), (*added)->process.pidfd());
-    return {};
+    return children.add(std::move(origin), std::move(made->process), made->started_ns);
 }
 
 }  // namespace cleanfork::daemon

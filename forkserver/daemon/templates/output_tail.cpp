@@ -1,0 +1,51 @@
+#include "forkserver/daemon/templates/output_tail.hpp"
+
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::daemon {
+
+namespace {
+
+constexpr std::size_t k_kept = 4096;
+// A template that writes without end must not keep the forkserver from everybody.
+constexpr int k_reads_at_once = 16;
+
+}  // namespace
+
+output_tail::output_tail(boost::asio::io_context& io, unique_fd pipe) : pipe_(io) {
+    if (!pipe) return;
+    pipe_.assign(pipe.release());
+    await();
+}
+
+void output_tail::await() {
+    pipe_.async_wait(boost::asio::posix::descriptor_base::wait_read,
+                     [this, here = std::weak_ptr<char>(here_)](boost::system::error_code ec) {
+                         if (ec || here.expired()) return;
+                         if (drain()) await();
+                     });
+}
+
+bool output_tail::drain() {
+    if (!pipe_.is_open()) return false;
+    char part[4096];
+    for (int turn = 0; turn < k_reads_at_once; ++turn) {
+        const ssize_t n =
+            ipc::retry([&] { return ::read(pipe_.native_handle(), part, sizeof part); });
+        if (n < 0 && errno == EAGAIN) return true;
+        if (n <= 0) {
+            boost::system::error_code ignored;
+            pipe_.close(ignored);
+            return false;
+        }
+        text_.append(part, static_cast<std::size_t>(n));
+        if (text_.size() > k_kept) text_.erase(0, text_.size() - k_kept);
+    }
+    return true;
+}
+
+}  // namespace cleanfork::daemon

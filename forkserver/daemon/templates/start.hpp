@@ -1,0 +1,26 @@
+// How the process of a generation is asked for.
+#pragma once
+
+#include <cleanfork/failure.hpp>
+#include <cleanfork/unique_fd.hpp>
+
+#include "forkserver/daemon/children/child_table.hpp"
+#include "forkserver/daemon/sessions/spawn_queue.hpp"
+#include "forkserver/daemon/templates/template_spec.hpp"
+#include "forkserver/spawn/launcher.hpp"
+
+namespace cleanfork::daemon {
+
+struct start_request {
+    queued_spawn spawn;           // with the template's ends among its descriptors
+    unique_fd control, messages;  // the forkserver's
+};
+
+// Makes the two ends of a generation, and the spawn of its process from the specification.
+result<start_request> request_start(const template_spec& spec);
+
+// Spawns the process of a generation that no other template forks.
+result<child*> spawn_process(spawn::launcher& launcher, child_table& children, generation_id id,
+                             queued_spawn q);
+
+}  // namespace cleanfork::daemon

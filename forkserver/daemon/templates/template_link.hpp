@@ -1,0 +1,61 @@
+// The control socket of one process of a template: orders out, reports in.
+#pragma once
+
+#include <cleanfork/v1/cleanfork.pb.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <chrono>
+#include <cleanfork/unique_fd.hpp>
+#include <memory>
+#include <optional>
+
+#include "forkserver/daemon/ids.hpp"
+#include "ipc/wire/message.hpp"
+#include "ipc/wire/packet.hpp"
+
+namespace cleanfork::daemon {
+
+// What the link tells its owner. The link may be dropped only from outside these calls.
+class template_link_owner {
+public:
+    // Of the template or of a child that it forked: a peer's word.
+    virtual void on_report(ipc::decoded<v1::TemplateMessage> m) = 0;
+    // Nobody is left at the other end. May be told again after drain() has met the end.
+    virtual void on_link_closed() = 0;
+
+protected:
+    ~template_link_owner() = default;
+};
+
+class template_link {
+public:
+    using clock = std::chrono::steady_clock;
+    enum class request { waits_in_channel, comes_later };  // the latter for a warm child
+
+    template_link(boost::asio::io_context& io, unique_fd socket, template_link_owner& owner);
+
+    // `channel` (borrowed) is the new child's. 0 or errno; EPIPE when the link is closed.
+    [[nodiscard]] int order_fork(sequence_number sequence, int channel, request r);
+    // Only the template can signal a child that has not told its pidfd yet.
+    void order_kill(sequence_number sequence);
+
+    // Tells of every report that has come. False when the other end has closed.
+    bool drain();
+
+    [[nodiscard]] bool is_open() const noexcept { return !closed_; }
+    // When it was found closed; empty while it is open.
+    [[nodiscard]] std::optional<clock::time_point> closed_since() const noexcept { return closed_; }
+
+private:
+    void await();
+
+    boost::asio::posix::stream_descriptor socket_;
+    template_link_owner& owner_;
+    ipc::receiver receiver_;
+    std::optional<clock::time_point> closed_;
+    // Handlers may run after this object is gone.
+    std::shared_ptr<char> here_ = std::make_shared<char>();
+};
+
+}  // namespace cleanfork::daemon

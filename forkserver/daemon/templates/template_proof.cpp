@@ -1,0 +1,55 @@
+#include "forkserver/daemon/templates/template_proof.hpp"
+
+#include <sys/stat.h>
+
+#include <cassert>
+#include <csignal>
+
+#include "ipc/audit/audit.hpp"
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::daemon {
+
+result<void> template_proof::begin(pid_t pid, const v1::TemplateReady& told) {
+    declared_ = spec_->allowed_descriptors;
+    declared_.insert(declared_.end(), told.own_descriptors().begin(), told.own_descriptors().end());
+    auto proof = ipc::clean_proof::open(pid);
+    if (!proof) return proof.error();
+    proof_.emplace(std::move(*proof));
+    ipc::audit_options options;
+    options.allowed_descriptors = declared_;
+    auto report = ipc::audit(pid, options);
+    if (!report) return report.error();
+    if (report->safe()) return {};
+    unclean_ = ipc::summary(*report);
+    if (spec_->tolerate_unclean) return {};
+    return ipc::fail(step::clean, 0, spec_->name, unclean_);
+}
+
+result<void> template_proof::check() const {
+    if (spec_->tolerate_unclean) return {};
+    assert(proof_);
+    auto report = proof_->check(declared_, passing_);
+    if (!report)
+        return ipc::fail(step::fork, report.error().error_number, spec_->name,
+                         "the template could not be looked at: " + report.error().message());
+    // Its children end at any time; the loop is about to read that.
+    std::erase_if(report->findings, [](const ipc::finding& f) {
+        return f.kind == ipc::hazard::pending_signal && f.number == SIGCHLD;
+    });
+    if (report->safe()) return {};
+    return ipc::fail(step::clean, 0, spec_->name, ipc::summary(*report));
+}
+
+void template_proof::add_passing(int channel) {
+    struct stat st {};
+    if (::fstat(channel, &st) == 0) passing_[next_passing_++ % passing_.size()] = st.st_ino;
+}
+
+std::optional<std::size_t> template_proof::threads() const {
+    if (!proof_) return std::nullopt;
+    const auto counts = proof_->counts();
+    return counts ? std::optional(counts->threads) : std::nullopt;
+}
+
+}  // namespace cleanfork::daemon
