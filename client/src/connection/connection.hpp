@@ -22,10 +22,10 @@
 #include "client/src/connection/child_state.hpp"
 #include "client/src/connection/completion.hpp"
 #include "client/src/connection/deadline.hpp"
+#include "client/src/connection/outgoing.hpp"
 #include "client/src/connection/waiter.hpp"
 #include "client/src/connection/watcher.hpp"
 #include "client/src/connection/writer.hpp"
-#include "client/src/requests/request.hpp"
 #include "ipc/wire/message.hpp"
 #include "ipc/wire/packet.hpp"
 

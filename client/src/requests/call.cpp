@@ -9,24 +9,7 @@
 #include "client/src/requests/spawn.hpp"
 #include "ipc/wire/limits.hpp"
 
-namespace cleanfork {
-
-std::string read_result(int fd) {
-    struct stat about {};
-    if (::fstat(fd, &about) != 0) throw spawn_error(ipc::fail(step::wait, errno, "result"));
-    std::string bytes(static_cast<std::size_t>(about.st_size), '\0');
-    for (std::size_t done = 0; done < bytes.size();) {
-        const ssize_t n = ipc::retry([&] {
-            return ::pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(done));
-        });
-        if (n < 0) throw spawn_error(ipc::fail(step::wait, errno, "result"));
-        if (n == 0) bytes.resize(done);  // it has become shorter
-        done += static_cast<std::size_t>(n);
-    }
-    return bytes;
-}
-
-namespace detail {
+namespace cleanfork::detail {
 
 namespace {
 
@@ -133,5 +116,4 @@ void seal_result(const unique_fd& memfd) noexcept {
     if (memfd) ::fcntl(memfd.get(), F_ADD_SEALS, k_seals);
 }
 
-}  // namespace detail
-}  // namespace cleanfork
+}  // namespace cleanfork::detail

@@ -6,6 +6,7 @@
 #include <boost/asio/strand.hpp>
 
 #include "client/src/requests/operations.hpp"
+#include "client/src/requests/translate.hpp"
 #include "ipc/base/features.hpp"
 #include "ipc/wire/limits.hpp"
 

@@ -8,25 +8,7 @@
 
 #include "client/src/requests/call.hpp"
 
-namespace cleanfork {
-
-template_options template_options::self() {
-    template_options o;
-    o.own_program = true;
-    o.process.argv0 = program_invocation_name;
-    return o;
-}
-
-template_options template_options::derived(std::string base, std::string initializer,
-                                           std::variant<std::string, stdio::descriptor> payload) {
-    template_options o;
-    o.from = std::move(base);
-    o.initializer = std::move(initializer);
-    o.initializer_payload = std::move(payload);
-    return o;
-}
-
-namespace detail {
+namespace cleanfork::detail {
 
 namespace {
 
@@ -131,5 +113,4 @@ result<void> translate_template(std::string_view name, const template_options& o
                           : translate_derived(o, process, descriptors, none);
 }
 
-}  // namespace detail
-}  // namespace cleanfork
+}  // namespace cleanfork::detail

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "client/src/requests/operations.hpp"
+#include "client/src/requests/translate.hpp"
 
 namespace cleanfork::detail {
 

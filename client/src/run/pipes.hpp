@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "client/src/requests/request.hpp"
+#include "client/src/connection/outgoing.hpp"
 
 namespace cleanfork::detail {
 

@@ -1,5 +1,5 @@
 // Options as they go onto the wire.
-#include "client/src/requests/request.hpp"
+#include "client/src/requests/translate.hpp"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>

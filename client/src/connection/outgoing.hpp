@@ -1,4 +1,5 @@
-// From what the caller asks for to the message and descriptors of one packet.
+// A message under construction, with the descriptors that go with it and what the
+// caller keeps of them.
 #pragma once
 
 #include <cleanfork/v1/cleanfork.pb.h>
@@ -6,7 +7,6 @@
 
 #include <array>
 #include <cleanfork/failure.hpp>
-#include <cleanfork/spawn_options.hpp>
 #include <cleanfork/unique_fd.hpp>
 #include <span>
 #include <vector>
@@ -88,17 +88,5 @@ struct parent_ends {
     unique_fd in, out, err;
     unique_fd result{};
 };
-
-// Fills `request` and `descriptors` from `options`, opens the files and pipes
-// they name. What the forkserver can judge is left to it; the errors are
-// step::request with the file or descriptor as object.
-result<void> translate(const spawn_options& options, v1::SpawnRequest& request,
-                       descriptor_list& descriptors, parent_ends& ends);
-// The same without the program: what a call has as well.
-result<void> translate_attributes(const spawn_options& options, v1::SpawnRequest& request,
-                                  descriptor_list& descriptors, parent_ends& ends);
-
-// The caller's environment and working directory.
-void fill_base(v1::SessionBase& base, descriptor_list& descriptors);
 
 }  // namespace cleanfork::detail
