@@ -5,6 +5,7 @@
 #include "client/python/src/bind_errors.hpp"
 #include "client/python/src/bind_options.hpp"
 #include "client/python/src/template_host.hpp"
+#include "ipc/wire/defaults.hpp"
 
 PYBIND11_MODULE(_cleanfork, m) {
     using namespace cleanfork::python;
@@ -14,5 +15,7 @@ PYBIND11_MODULE(_cleanfork, m) {
     bind_client(m);
     bind_template(m);
     m.attr("INHERIT") = k_inherit;
+    m.attr("DEFAULT_GRACE") =
+        std::chrono::duration<double>(cleanfork::ipc::k_default_grace).count();
     m.attr("__version__") = CLEANFORK_VERSION;
 }

@@ -9,10 +9,15 @@
 
 #include "client/src/connection/convert.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/defaults.hpp"
 
 namespace cleanfork::detail {
 
 namespace {
+
+// Installed headers cannot name these. A request leaves out what is the same.
+static_assert(cleanfork::lifetime{}.signal == ipc::k_default_end_signal);
+static_assert(cleanfork::lifetime{}.grace == ipc::k_default_grace);
 
 struct translator {
     const spawn_options& options;
@@ -170,8 +175,7 @@ void translator::places() const {
 }
 
 void translator::limits() const {
-    constexpr mode_t k_default_umask = 022;
-    if (options.umask != k_default_umask) request.set_umask(options.umask);
+    if (options.umask != ipc::k_default_umask) request.set_umask(options.umask);
     for (const rlimit_option& l : options.rlimits) {
         v1::Rlimit& out = *request.add_rlimits();
         out.set_resource(static_cast<std::uint32_t>(l.resource) + 1);

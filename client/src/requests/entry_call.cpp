@@ -1,4 +1,4 @@
-#include "client/src/requests/call.hpp"
+#include "client/src/requests/entry_call.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -6,7 +6,8 @@
 
 #include <set>
 
-#include "client/src/requests/spawn.hpp"
+#include "client/src/requests/translate.hpp"
+#include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 
 namespace cleanfork::detail {
@@ -86,7 +87,7 @@ result<void> add_result(v1::CallTarget& target, descriptor_list& descriptors, pa
 
 }  // namespace
 
-result<void> translate_call(const call_request& call, v1::SpawnRequest& request,
+result<void> translate_call(const entry_call& call, v1::SpawnRequest& request,
                             descriptor_list& descriptors, parent_ends& ends) {
     const call_options& options = call.options;
     if (auto r = check_attributes(options.attributes); !r) return r;
@@ -101,14 +102,6 @@ result<void> translate_call(const call_request& call, v1::SpawnRequest& request,
     // Last: it is the costly part.
     if (auto r = add_payload(call.payload, target, descriptors); !r) return r;
     return descriptors.check();
-}
-
-result<to_process> prepare_call(outgoing& m, const call_request& call, const deadline& d) {
-    to_process convert;
-    v1::SpawnRequest& request = *m->mutable_spawn();
-    if (auto r = translate_call(call, request, m.descriptors, convert.ends); !r) return r.error();
-    limit_queue_time(request, d);
-    return convert;
 }
 
 void seal_result(const unique_fd& memfd) noexcept {

@@ -1,4 +1,4 @@
-#include "client/src/requests/template_request.hpp"
+#include "client/src/requests/template_options.hpp"
 
 #include <fcntl.h>
 
@@ -6,11 +6,18 @@
 #include <cstdlib>
 #include <limits>
 
-#include "client/src/requests/call.hpp"
+#include "client/src/requests/entry_call.hpp"
+#include "client/src/requests/translate.hpp"
+#include "ipc/base/sys.hpp"
+#include "ipc/wire/defaults.hpp"
 
 namespace cleanfork::detail {
 
 namespace {
+
+// What <cleanfork/templates.hpp> says of a timeout of 0.
+static_assert(ipc::k_default_start_timeout == std::chrono::minutes(1));
+static_assert(ipc::k_default_call_timeout == std::chrono::seconds(10));
 
 constexpr std::string_view k_tunables = "GLIBC_TUNABLES";
 constexpr std::string_view k_huge_pages = "glibc.malloc.hugetlb=";
