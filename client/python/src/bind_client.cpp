@@ -129,7 +129,7 @@ void py_client::close() noexcept {
     client_.reset();
 }
 
-detail::connection& py_client::connection() const {
+std::shared_ptr<detail::connection> py_client::connection() const {
     if (client_.foreign())
         raise({.step = step::connect,
                .error_number = ENOTCONN,
@@ -137,7 +137,8 @@ detail::connection& py_client::connection() const {
                .detail = "it was made before a fork and belongs to the parent process: "
                          "cleanfork.client() gives this process its own"});
     if (client_.get() == nullptr) raise(detail::not_connected());
-    return *detail::connection::of(*client_.get());
+    // Not the client's own, which is the session: close() ends that at any time.
+    return detail::connection::of(*client_.get())->shared_from_this();
 }
 
 child_attributes py_client::attributes(const py::kwargs& keywords, spawn_options start) const {
@@ -158,11 +159,11 @@ bool py_client::connected() const {
     return ::poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0;
 }
 
-int py_client::fileno() const { return connection().native_handle(); }
+int py_client::fileno() const { return connection()->native_handle(); }
 
 py_process py_client::spawn(py::handle program, py::handle args, bool like_caller, const seconds& t,
                             const py::kwargs& keywords) const {
-    detail::connection& c = connection();
+    const auto c = connection();
     spawn_options start{.program = program_of(program), .args = list_of_bytes(args)};
     if (like_caller) make_like_caller(start);
     child_attributes a = attributes(keywords, std::move(start));
@@ -174,7 +175,7 @@ py_process py_client::call(std::string_view template_name, std::string_view entr
                            std::map<std::string, int> named_fds, const std::string& session_name,
                            const std::string& claim_name, bool result, bool like_caller,
                            const seconds& t, const py::kwargs& keywords) const {
-    detail::connection& c = connection();
+    const auto c = connection();
     spawn_options start;
     if (like_caller) make_like_caller(start);
     child_attributes a = attributes(keywords, std::move(start));
@@ -197,7 +198,7 @@ py_process py_client::call(std::string_view template_name, std::string_view entr
     } catch (py::error_already_set& e) {
         const auto taker = right_to_run.taker();
         if (!taker) throw;
-        if (auto begun = lost ? process_of(c, *taker) : std::nullopt)
+        if (auto begun = lost ? process_of(*c, *taker) : std::nullopt)
             return py_process(std::move(*begun));
         e.value().attr("began") = true;
         throw;
@@ -206,7 +207,7 @@ py_process py_client::call(std::string_view template_name, std::string_view entr
 
 py::dict py_client::add_template(std::string_view name, py::handle program, py::handle args,
                                  const seconds& t, py::kwargs keywords) const {
-    detail::connection& c = connection();
+    const auto c = connection();
     template_options o;
     take_template_keywords(keywords, o);
     spawn_options start;
@@ -238,7 +239,7 @@ void py_client::remove_template(std::string_view name, const seconds& t) const {
     ask<detail::remove_template_request>(connection(), t, name);
 }
 
-py::dict py_client::server() const { return dict_of(connection().facts().server); }
+py::dict py_client::server() const { return dict_of(connection()->facts().server); }
 
 py::bytes py_client::launched() const { return launched_ ? launched_->packed() : std::string(); }
 
@@ -247,7 +248,7 @@ py::dict py_client::stats(const seconds& t) const {
 }
 
 int py_client::open_session() const {
-    return value_or_raise(detail::open_session(connection())).release();
+    return value_or_raise(detail::open_session(*connection())).release();
 }
 
 py::list py_client::list(const seconds& t) const {

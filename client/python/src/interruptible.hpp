@@ -15,6 +15,7 @@ class signal_check final : public detail::interruption {
 public:
     // True when one raised. Without the GIL.
     bool is_due() override {
+        if (raised_) return true;  // what it raised is set already
         const py::gil_scoped_acquire gil;
         raised_ = PyErr_CheckSignals() != 0;
         return raised_;
@@ -29,10 +30,11 @@ private:
 };
 
 // detail::ask() of a client that is connected. With the GIL held. Throws
-// py::error_already_set for a request that cannot be made, and when interrupted.
+// py::error_already_set for a request that cannot be made, and when interrupted. The
+// client may be closed meanwhile.
 template <detail::request_kind R, class... What>
-result<typename R::value> try_ask(detail::connection& c, const std::optional<double>& seconds,
-                                  const What&... what) {
+result<typename R::value> try_ask(const std::shared_ptr<detail::connection>& c,
+                                  const std::optional<double>& seconds, const What&... what) {
     const detail::deadline d = detail::deadline_after(to_timeout(seconds));
     detail::outgoing m;
     auto request = value_or_raise(R::fill(m, d, what...));
@@ -41,15 +43,15 @@ result<typename R::value> try_ask(detail::connection& c, const std::optional<dou
     {
         const py::gil_scoped_release others_run;
         outcome.emplace(
-            detail::await_reply(c, m, std::move(request), d, {.interrupted = &signals}));
+            detail::await_reply(*c, m, std::move(request), d, {.interrupted = &signals}));
     }
     signals.rethrow();
     return std::move(*outcome);
 }
 
 template <detail::request_kind R, class... What>
-typename R::value ask(detail::connection& c, const std::optional<double>& seconds,
-                      const What&... what) {
+typename R::value ask(const std::shared_ptr<detail::connection>& c,
+                      const std::optional<double>& seconds, const What&... what) {
     return value_or_raise(try_ask<R>(c, seconds, what...));
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <optional>
 
 #include "client/src/connection/connection.hpp"
@@ -62,6 +63,7 @@ blocked block_on(pollfd& own, const deadline& d, const meanwhile& work) {
     for (;;) {
         std::array<pollfd, 1 + connection::k_most_also> all{};
         const std::span<pollfd> also = wanted(work);
+        assert(also.size() <= connection::k_most_also);
         all[0] = own;
         std::copy(also.begin(), also.end(), all.begin() + 1);
         poll_until({all.data(), also.size() + 1}, time.next());

@@ -13,7 +13,7 @@ namespace cleanfork::detail {
 
 class connection;
 
-// Descriptors that a blocked thread serves; at most connection::k_most_also, less one.
+// Descriptors that a blocked thread serves; at most connection::k_most_also.
 class served_descriptors {
 public:
     // What to poll for now, until serve() was called.

@@ -71,8 +71,8 @@ public:
 
     // ---- blocking; see blocking.hpp for the calls
     enum class awaited { ready, timed_out, descriptors };
-    // Descriptors that a blocked call can poll beside the socket: three pipes and a pidfd.
-    static constexpr std::size_t k_most_also = 4;
+    // Descriptors that a blocked call can poll beside the socket: a child's three pipes.
+    static constexpr std::size_t k_most_also = 3;
     // Blocks until `w` is ready, the deadline, or until one of `also` is ready
     // (revents are set). Reads the socket meanwhile, or lets another thread do it.
     awaited await(tables_lock& held, waiter& w, const deadline& d, std::span<pollfd> also = {});

@@ -25,8 +25,6 @@ public:
         return value_;
     }
     T& operator*() const noexcept { return *operator->(); }
-    // True when `value` is what this lock protects.
-    [[nodiscard]] bool protects(const T& value) const noexcept { return operator->() == &value; }
 
     // Runs `f` without the lock, which is held again afterwards.
     template <class F>
@@ -71,14 +69,13 @@ private:
     T value_;
 };
 
-// Not destroyed with the lock held: whoever destroys it is the last to have it.
+// That the lock is the right one of several of its kind is not checked. Whoever destroys
+// it is the last to have it, and needs no lock.
 template <class T, class Owner>
 class locked_by {
 public:
-    // Each reader shows that it holds the lock. Which Owner it is of is for the user to see to.
     T& operator()(const locked<Owner>& held) noexcept {
-        assert(held.operator->() != nullptr);
-        (void)held;
+        (void)*held;  // asserts that it is held now
         return value_;
     }
 

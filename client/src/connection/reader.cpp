@@ -1,8 +1,7 @@
 // The reader's role: who reads the socket, and what becomes of what is read.
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <array>
+#include <cassert>
 
 #include "client/src/connection/connection.hpp"
 #include "client/src/connection/convert.hpp"
@@ -20,8 +19,8 @@ constexpr std::size_t k_acknowledge_at_once = 64;
 // One descriptor of our own, and those that the caller waits for too.
 class polled {
 public:
-    polled(int own, std::span<pollfd> also)
-        : also_(also.first(std::min(also.size(), connection::k_most_also))) {
+    polled(int own, std::span<pollfd> also) : also_(also) {
+        assert(also.size() <= connection::k_most_also);
         fds_[0] = {own, POLLIN, 0};
         std::copy(also_.begin(), also_.end(), fds_.begin() + 1);
     }

@@ -1,5 +1,6 @@
 #include "client/src/requests/server_requests.hpp"
 
+#include "client/src/connection/convert.hpp"
 #include "client/src/requests/blocking_call.hpp"
 #include "client/src/requests/translate.hpp"
 

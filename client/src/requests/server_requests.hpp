@@ -2,7 +2,6 @@
 #pragma once
 
 #include "client/src/connection/child_state.hpp"
-#include "client/src/connection/convert.hpp"
 #include "client/src/requests/request.hpp"
 
 namespace cleanfork::detail {
