@@ -99,23 +99,24 @@ result<launched> start_daemon(const launch_options& options) {
     return l;
 }
 
-// After the greeting, or its failure: the first process has ended, or must.
+// After the greeting, or its failure: the first process has ended, or must; its status.
 // A waitpid(-1) elsewhere in the program may have been faster: ECHILD is fine.
-std::optional<int> reap(const launched& l, bool greeted) {
-    if (!greeted) {
-        // It may be the one that hangs; a moment is given to one that is just ending.
-        const unique_fd pidfd = ipc::pidfd_open(l.first);
-        if (pidfd && !ipc::pidfd_wait(pidfd.get(), false, 100))
-            ipc::pidfd_signal(pidfd.get(), SIGKILL);
-    }
+std::optional<int> reap(const launched& l) {
     int status = 0;
     if (ipc::retry([&] { return ::waitpid(l.first, &status, 0); }) != l.first) return std::nullopt;
     return status;
 }
 
+// The first process may be the one that hangs; a moment is given to one that is just ending.
+void end(const launched& l) {
+    const ipc::process_ref first(l.first, ipc::pidfd_open(l.first));
+    if (first && !ipc::pidfd_wait(first.pidfd(), false, 100)) first.signal(SIGKILL);
+}
+
 // The greeting failed: what the first process ended with says more.
 failure explain(const launched& l, failure f) {
-    const std::optional<int> status = reap(l, false);
+    end(l);
+    const std::optional<int> status = reap(l);
     f.step = step::launch;
     f.object = l.daemon;
     if (f.error_number != ECONNRESET) return f;
@@ -136,7 +137,7 @@ client launch(boost::asio::any_io_executor executor, const launch_options& optio
     if (!l) throw spawn_error(l.error());
     auto c = greet(std::move(l->socket), std::move(executor), d);
     if (!c) throw spawn_error(explain(*l, c.error()));
-    reap(*l, true);
+    reap(*l);
     return std::move(*c);
 }
 
@@ -151,7 +152,7 @@ void start_launch(any_io_executor executor, const launch_options& options, clien
     auto first = std::make_shared<launched>(std::move(*l));
     start_greeting(std::move(socket), executor, d, [done, first](result<client>&& r) {
         if (!r) return std::move(*done)(exception_of(explain(*first, r.error())), client());
-        reap(*first, true);
+        reap(*first);
         std::move (*done)(std::exception_ptr(), std::move(*r));
     });
 }

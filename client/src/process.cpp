@@ -1,9 +1,8 @@
-#include <poll.h>
-
 #include <cleanfork/process.hpp>
 
-#include "client/src/requests/operations.hpp"
-#include "ipc/base/process_ref.hpp"
+#include "client/src/connection/child_state.hpp"
+#include "client/src/requests/server_requests.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork {
 
@@ -15,16 +14,25 @@ failure no_child(step s) {
     return ipc::fail(s, ESRCH, "process", "this handle refers to no child");
 }
 
+result<void> send_signal(const std::shared_ptr<child_state>& state, int number) {
+    return state ? state->signal(number) : no_child(step::signal);
+}
+
+// What is told of the end; nothing while that is unknown.
+wait_result end_of(const std::shared_ptr<child_state>& state) {
+    return (state ? state->end() : std::nullopt).value_or(wait_result());
+}
+
 }  // namespace
 
-pid_t process::id() const noexcept { return state_ ? state_->pid : 0; }
+pid_t process::id() const noexcept { return state_ ? state_->process().pid() : 0; }
 
-std::uint64_t process::child_id() const noexcept { return state_ ? state_->id : 0; }
+std::uint64_t process::child_id() const noexcept { return state_ ? state_->id().value() : 0; }
 
-int process::native_handle() const noexcept { return state_ ? state_->pidfd.get() : -1; }
+int process::native_handle() const noexcept { return state_ ? state_->process().pidfd() : -1; }
 
 process::executor_type process::get_executor() const noexcept {
-    return state_ ? state_->owner->executor() : executor_type();
+    return state_ ? state_->owner().executor() : executor_type();
 }
 
 exit_status process::wait() const {
@@ -50,50 +58,29 @@ void process::start_wait(const std::shared_ptr<child_state>& state, wait_handler
 }
 
 bool process::running() const {
-    if (!state_) return false;
-    {
-        const std::lock_guard lock(state_->owner->mutex());
-        if (state_->status) return false;
-    }
-    return !ipc::pidfd_wait(state_->pidfd.get(), false, 0);
+    return state_ && !state_->end() && !ipc::pidfd_wait(state_->process().pidfd(), false, 0);
 }
 
 std::optional<exit_status> process::status() const {
     return state_ ? state_->known() : std::nullopt;
 }
 
-resource_usage process::usage() const {
-    if (!state_) return {};
-    const std::lock_guard lock(state_->owner->mutex());
-    return state_->usage;
-}
+resource_usage process::usage() const { return end_of(state_).usage; }
 
-std::chrono::nanoseconds process::wall_time() const {
-    if (!state_) return {};
-    const std::lock_guard lock(state_->owner->mutex());
-    return state_->wall;
-}
+std::chrono::nanoseconds process::wall_time() const { return end_of(state_).wall; }
 
-std::string process::error() const {
-    if (!state_) return {};
-    const std::lock_guard lock(state_->owner->mutex());
-    return state_->error;
-}
+std::string process::error() const { return end_of(state_).error; }
 
 void process::signal(int number, boost::system::error_code& ec) const {
-    const int e = state_ ? state_->signal(number) : ESRCH;
-    ec = e == 0 ? boost::system::error_code() : make_error_code(ipc::fail(step::signal, e));
+    const auto sent = send_signal(state_, number);
+    ec = sent ? boost::system::error_code() : make_error_code(sent.error());
 }
 
-void process::signal(int number) const {
-    const int e = state_ ? state_->signal(number) : ESRCH;
-    if (e != 0)
-        throw spawn_error(ipc::fail(step::signal, e, state_ ? std::to_string(state_->pid) : ""));
-}
+void process::signal(int number) const { send_signal(state_, number).value(); }
 
 void process::signal_group(int number) const {
     if (!state_) throw spawn_error(no_child(step::signal));
-    if (const auto r = detail::signal_group(*state_, number, {}); !r) throw spawn_error(r.error());
+    detail::signal_group(*state_, number, {}).value();
 }
 
 }  // namespace cleanfork

@@ -27,7 +27,7 @@ namespace cleanfork {
 
 namespace detail {
 class connection;
-struct child_state;
+class child_state;
 using wait_handler =
     boost::asio::any_completion_handler<void(boost::system::error_code, exit_status)>;
 }  // namespace detail

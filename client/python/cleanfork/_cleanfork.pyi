@@ -27,7 +27,7 @@ _Stdio = None | _Descriptor | _Text
 _Bytes = bytes | bytearray | memoryview
 
 __version__: Final[str]
-DEFAULT_GRACE: float  # seconds, of a cleanfork.Lifetime
+DEFAULT_GRACE: Final[float]  # of a Lifetime, in seconds
 INHERIT: Final[int]  # for stdin, stdout, stderr: the caller's descriptor of the same number
 
 @final

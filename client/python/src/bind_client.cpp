@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,28 +10,20 @@
 
 #include "client/python/src/bind_options.hpp"
 #include "client/python/src/bind_reports.hpp"
+#include "client/python/src/claim.hpp"
 #include "client/python/src/interruptible.hpp"
-#include "client/src/requests/call.hpp"
-#include "client/src/requests/spawn.hpp"
-#include "client/src/requests/template_request.hpp"
+#include "client/src/connection/child_state.hpp"
+#include "client/src/requests/server_requests.hpp"
+#include "client/src/requests/spawn_request.hpp"
+#include "client/src/requests/template_requests.hpp"
 #include "ipc/base/proc.hpp"
 #include "ipc/base/process_ref.hpp"
 
 namespace cleanfork::python {
 
-using detail::deadline_after;
-using detail::outgoing;
-
 namespace {
 
 using seconds = std::optional<double>;
-
-// One request without more than a body, in `fill`.
-template <class Conversion>
-typename Conversion::value ask(detail::connection& c, outgoing& m, const seconds& t,
-                               Conversion convert = {}) {
-    return value_or_raise(python::call(c, m, std::move(convert), deadline_after(to_timeout(t))));
-}
 
 // Borrows the bytes of a buffer, or the descriptor of a memfd or file.
 struct borrowed_payload {
@@ -102,38 +93,6 @@ std::unique_ptr<py_client> attach_client(int fd, double t, const py::bytes& laun
                      caller_state::unpacked(std::string_view(launched)));
 }
 
-// One right to run, held by the child and here: who takes it decides. So a call whose reply
-// did not come is not run later, or is known to have begun. An eventfd: 1 is the right; a
-// child that has taken it leaves its pid, which is never 1.
-class claim {
-public:
-    explicit claim(bool wanted) : fd_(wanted ? ::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK) : -1) {
-        if (wanted && !fd_)
-            raise({.step = step::prepare, .error_number = errno, .object = "eventfd"});
-    }
-    [[nodiscard]] int fd() const { return fd_.get(); }
-    // nullopt: it is ours, and the call will never run. Else the pid of the child, 0 if it
-    // has not told.
-    [[nodiscard]] std::optional<pid_t> taker() const {
-        std::uint64_t count = take();
-        if (count == 1) return std::nullopt;
-        const py::gil_scoped_release others_run;
-        pollfd p{fd_.get(), POLLIN, 0};
-        if (count == 0 && ::poll(&p, 1, k_patience_ms) == 1) count = take();
-        return static_cast<pid_t>(count);
-    }
-
-private:
-    static constexpr int k_patience_ms = 1000;
-
-    [[nodiscard]] std::uint64_t take() const {
-        std::uint64_t count = 0;
-        return ::read(fd_.get(), &count, sizeof count) == sizeof count ? count : 0;
-    }
-
-    unique_fd fd_;
-};
-
 // It has ended and was reaped, and its status went with the forkserver. Like a pidfd it is
 // hung up; no signal reaches anybody through it.
 unique_fd of_ended_process() {
@@ -146,17 +105,12 @@ unique_fd of_ended_process() {
 // The child that took its claim when the forkserver was lost before it told.
 std::optional<process> process_of(detail::connection& c, pid_t pid) {
     if (pid <= 0) return std::nullopt;
-    std::vector<unique_fd> pidfd;
-    pidfd.push_back(ipc::pidfd_open(pid));
-    if (!pidfd.front() && errno == ESRCH) pidfd.front() = of_ended_process();
-    if (!pidfd.front()) return std::nullopt;
-    v1::SpawnReply reply;
-    v1::Spawned& s = *reply.mutable_spawned();
-    s.set_child(std::numeric_limits<std::uint64_t>::max());  // what a lost forkserver called it
-    s.set_pid(pid);
-    s.set_pidfd_descriptor(1);
-    auto p = c.adopt(reply, pidfd, {});
-    return p ? std::optional<process>(std::move(*p)) : std::nullopt;
+    unique_fd pidfd = ipc::pidfd_open(pid);
+    if (!pidfd && errno == ESRCH) pidfd = of_ended_process();
+    if (!pidfd) return std::nullopt;
+    // What a lost forkserver called it nobody knows.
+    constexpr ipc::child_id k_untold(std::numeric_limits<std::uint64_t>::max());
+    return detail::adopt(c, k_untold, ipc::process_ref(pid, std::move(pidfd)), {});
 }
 
 py::bytes read_answer(int fd) { return py::bytes(read_result(fd)); }
@@ -176,7 +130,7 @@ void py_client::close() noexcept {
     client_.reset();
 }
 
-detail::connection& py_client::connection() const {
+std::shared_ptr<detail::connection> py_client::connection() const {
     if (client_.foreign())
         raise({.step = step::connect,
                .error_number = ENOTCONN,
@@ -184,7 +138,8 @@ detail::connection& py_client::connection() const {
                .detail = "it was made before a fork and belongs to the parent process: "
                          "cleanfork.client() gives this process its own"});
     if (client_.get() == nullptr) raise(detail::not_connected());
-    return *detail::connection::of(*client_.get());
+    // Not the client's own, which is the session: close() ends that at any time.
+    return detail::connection::of(*client_.get())->shared_from_this();
 }
 
 child_attributes py_client::attributes(const py::kwargs& keywords, spawn_options start) const {
@@ -205,18 +160,15 @@ bool py_client::connected() const {
     return ::poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0;
 }
 
-int py_client::fileno() const { return connection().native_handle(); }
+int py_client::fileno() const { return connection()->native_handle(); }
 
 py_process py_client::spawn(py::handle program, py::handle args, bool like_caller, const seconds& t,
                             const py::kwargs& keywords) const {
-    detail::connection& c = connection();
+    const auto c = connection();
     spawn_options start{.program = program_of(program), .args = list_of_bytes(args)};
     if (like_caller) make_like_caller(start);
     child_attributes a = attributes(keywords, std::move(start));
-    const auto d = deadline_after(to_timeout(t));
-    outgoing m;
-    auto convert = value_or_raise(detail::prepare_spawn(m, a.options, d));
-    return py_process(value_or_raise(python::call(c, m, std::move(convert), d)));
+    return py_process(ask<detail::spawn_request>(c, t, a.options));
 }
 
 py_process py_client::call(std::string_view template_name, std::string_view entry,
@@ -224,32 +176,30 @@ py_process py_client::call(std::string_view template_name, std::string_view entr
                            std::map<std::string, int> named_fds, const std::string& session_name,
                            const std::string& claim_name, bool result, bool like_caller,
                            const seconds& t, const py::kwargs& keywords) const {
-    detail::connection& c = connection();
+    const auto c = connection();
     spawn_options start;
     if (like_caller) make_like_caller(start);
     child_attributes a = attributes(keywords, std::move(start));
     // These two are no ints of Python's, which an interrupt could make it forget.
-    const claim right_to_run(!claim_name.empty());
+    const claim right_to_run = claim_name.empty() ? claim() : claim::made();
     if (!claim_name.empty()) named_fds[claim_name] = right_to_run.fd();
     const unique_fd session(session_name.empty() ? -1 : open_session());
     if (session) named_fds[session_name] = session.get();
-    call_options o{.args = list_of_bytes(args),
-                   .fds = std::move(named_fds),
-                   .result = result,
-                   .attributes = std::move(a.options)};
+    const call_options o{.args = list_of_bytes(args),
+                         .fds = std::move(named_fds),
+                         .result = result,
+                         .attributes = std::move(a.options)};
     const borrowed_payload p(payload);
-    const auto d = deadline_after(to_timeout(t));
-    outgoing m;
-    auto convert = value_or_raise(detail::prepare_call(m, {template_name, entry, p.value, o}, d));
     bool lost = false;
     try {
-        auto called = python::call(c, m, std::move(convert), d);
+        auto called = try_ask<detail::spawn_request>(
+            c, t, detail::entry_call{template_name, entry, p.value, o});
         lost = !called && called.error().step == step::connect;
         return py_process(value_or_raise(std::move(called)));
     } catch (py::error_already_set& e) {
-        const auto taker = claim_name.empty() ? std::nullopt : right_to_run.taker();
+        const auto taker = right_to_run.taker();
         if (!taker) throw;
-        if (auto begun = lost ? process_of(c, *taker) : std::nullopt)
+        if (auto begun = lost ? process_of(*c, *taker) : std::nullopt)
             return py_process(std::move(*begun));
         e.value().attr("began") = true;
         throw;
@@ -258,7 +208,7 @@ py_process py_client::call(std::string_view template_name, std::string_view entr
 
 py::dict py_client::add_template(std::string_view name, py::handle program, py::handle args,
                                  const seconds& t, py::kwargs keywords) const {
-    detail::connection& c = connection();
+    const auto c = connection();
     template_options o;
     take_template_keywords(keywords, o);
     spawn_options start;
@@ -266,59 +216,45 @@ py::dict py_client::add_template(std::string_view name, py::handle program, py::
     start.args = list_of_bytes(args);
     child_attributes a = attributes(keywords, std::move(start));
     o.process = std::move(a.options);
-    outgoing m;
-    value_or_raise(detail::translate_template(name, o, *m->mutable_add_template(), m.descriptors));
-    return dict_of(ask<detail::to_template>(c, m, t));
+    return dict_of(ask<detail::add_template_request>(c, t, name, o));
 }
 
 py::list py_client::templates(const seconds& t) const {
-    outgoing m;
-    m->mutable_list_templates();
     py::list all;
-    for (const auto& each : ask<detail::to_templates>(connection(), m, t))
+    for (const auto& each : ask<detail::list_templates_request>(connection(), t))
         all.append(dict_of(each));
     return all;
 }
 
 py::dict py_client::template_info(std::string_view name, const seconds& t) const {
-    outgoing m;
-    m->mutable_list_templates()->set_name(name.data(), name.size());
-    return dict_of(ask(connection(), m, t, detail::to_template_info{std::string(name)}));
+    return dict_of(ask<detail::template_info_request>(connection(), t, name));
 }
 
 py::dict py_client::reload_template(std::string_view name, bool wait, const seconds& t) const {
-    outgoing m;
-    auto& r = *m->mutable_reload_template();
-    r.set_name(name.data(), name.size());
-    r.set_no_wait(!wait);
-    return dict_of(ask<detail::to_template>(connection(), m, t));
+    using answer = detail::reload_template_request::answer;
+    const answer when = wait ? answer::when_ready : answer::at_once;
+    return dict_of(ask<detail::reload_template_request>(connection(), t, name, when));
 }
 
 void py_client::remove_template(std::string_view name, const seconds& t) const {
-    outgoing m;
-    m->mutable_remove_template()->set_name(name.data(), name.size());
-    ask<detail::to_nothing>(connection(), m, t);
+    ask<detail::remove_template_request>(connection(), t, name);
 }
 
-py::dict py_client::server() const { return dict_of(connection().server); }
+py::dict py_client::server() const { return dict_of(connection()->facts().server); }
 
 py::bytes py_client::launched() const { return launched_ ? launched_->packed() : std::string(); }
 
 py::dict py_client::stats(const seconds& t) const {
-    outgoing m;
-    m->mutable_stats();
-    return dict_of(ask<detail::to_stats>(connection(), m, t));
+    return dict_of(ask<detail::stats_request>(connection(), t));
 }
 
 int py_client::open_session() const {
-    return value_or_raise(detail::open_session(connection())).release();
+    return value_or_raise(detail::open_session(*connection())).release();
 }
 
 py::list py_client::list(const seconds& t) const {
-    outgoing m;
-    m->mutable_list();
     py::list all;
-    for (const auto& each : ask<detail::to_children>(connection(), m, t)) all.append(dict_of(each));
+    for (const auto& each : ask<detail::list_request>(connection(), t)) all.append(dict_of(each));
     return all;
 }
 

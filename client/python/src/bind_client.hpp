@@ -50,7 +50,8 @@ public:
     [[nodiscard]] int open_session() const;
 
 private:
-    [[nodiscard]] detail::connection& connection() const;
+    // Raises when there is none.
+    [[nodiscard]] std::shared_ptr<detail::connection> connection() const;
     [[nodiscard]] child_attributes attributes(const py::kwargs& keywords,
                                               spawn_options start = {}) const;
     void make_like_caller(spawn_options& o) const;

@@ -7,6 +7,7 @@
 
 #include "client/python/src/bind_convert.hpp"
 #include "client/python/src/interruptible.hpp"
+#include "client/src/connection/child_state.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -25,16 +26,11 @@ constexpr std::chrono::milliseconds k_longest_poll{500};
 // How long the status of a child that has ended may be on its way.
 constexpr std::chrono::milliseconds k_on_its_way{100};
 
-std::optional<exit_status> wait_until(const process& p, const deadline& d) {
-    const auto left = d ? *d - steady::now() : std::chrono::nanoseconds::max();
-    return p.wait_for(std::max(left, std::chrono::nanoseconds(0)));
-}
-
 enum class polled { ended, timed_out, interrupted };
 
-polled poll_pidfd(int pidfd, const deadline& d) {
+polled poll_pidfd(int pidfd, const deadline& d, signal_check& signals) {
     for (;;) {
-        if (!handle_signals()) return polled::interrupted;
+        if (signals.is_due()) return polled::interrupted;
         const auto until = steady::now() + k_longest_poll;
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(
             (d ? std::min(*d, until) : until) - steady::now());
@@ -48,22 +44,16 @@ polled poll_pidfd(int pidfd, const deadline& d) {
 
 // The pidfd is awaited rather than the forkserver's word: that wait ends with
 // EINTR, and leaves the socket to other threads.
-std::optional<exit_status> wait_interruptibly(const process& p, const deadline& d,
-                                              bool& interrupted) {
+std::optional<exit_status> wait_interruptibly(detail::child_state& child, const deadline& d,
+                                              signal_check& signals) {
     const auto first = steady::now() + k_first_wait;
-    if (auto s = wait_until(p, d ? std::min(*d, first) : first)) return s;
+    if (auto s = child.wait(d ? std::min(*d, first) : first)) return s;
     deadline until = d;
-    if (p.native_handle() >= 0) {
-        const polled r = poll_pidfd(p.native_handle(), d);
-        interrupted = r == polled::interrupted;
-        if (r != polled::ended) return std::nullopt;
+    if (child.process()) {
+        if (poll_pidfd(child.process().pidfd(), d, signals) != polled::ended) return std::nullopt;
         if (until) until = std::max(*until, steady::now() + k_on_its_way);
     }
-    for (;;) {
-        if (auto s = wait_until(p, slice_until(until))) return s;
-        interrupted = !handle_signals();
-        if (interrupted || passed(until)) return std::nullopt;
-    }
+    return child.wait(until, {.interrupted = &signals});
 }
 
 py::tuple usage_of(const resource_usage& u) {
@@ -99,12 +89,12 @@ std::optional<exit_status> py_process::wait(const std::optional<double>& timeout
     const process& p = get();
     const deadline d = detail::deadline_after(to_timeout(timeout));
     std::optional<exit_status> s;
-    bool interrupted = false;
+    signal_check signals;
     {
         const py::gil_scoped_release others_run;
-        s = wait_interruptibly(p, d, interrupted);
+        s = wait_interruptibly(*detail::connection::of(p), d, signals);
     }
-    if (interrupted) throw py::error_already_set();
+    signals.rethrow();
     return s;
 }
 

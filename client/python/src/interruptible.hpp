@@ -1,60 +1,58 @@
-// Blocking calls that let go of the GIL, and return for Python's signal handlers.
+// Requests that let go of the GIL, and return for Python's signal handlers.
 //
-// The library goes on after EINTR, so a wait is made of slices; between two of
-// them the main thread runs the handlers that are due. A handler that raises
-// (KeyboardInterrupt) ends the call: a spawn that nobody waits for is taken back.
+// A handler that raises (KeyboardInterrupt) ends the wait: a spawn that nobody waits
+// for is taken back, as at a deadline.
 #pragma once
 
+#include "client/python/src/bind_convert.hpp"
 #include "client/python/src/bind_errors.hpp"
-#include "client/src/requests/operations.hpp"
+#include "client/src/requests/blocking_call.hpp"
 
 namespace cleanfork::python {
 
-constexpr std::chrono::milliseconds k_slice{20};
+// Has the main thread run the handlers that are due.
+class signal_check final : public detail::interruption {
+public:
+    // True when one raised. Without the GIL.
+    bool is_due() override {
+        if (raised_) return true;  // what it raised is set already
+        const py::gil_scoped_acquire gil;
+        raised_ = PyErr_CheckSignals() != 0;
+        return raised_;
+    }
+    // Throws what one raised. With the GIL.
+    void rethrow() const {
+        if (raised_) throw py::error_already_set();
+    }
 
-// A plan for the time until `d`, but no longer than a slice.
-inline detail::deadline slice_until(const detail::deadline& d) {
-    const auto soon = detail::steady::now() + k_slice;
-    return d ? std::min(*d, soon) : soon;
-}
+private:
+    bool raised_ = false;
+};
 
-// Runs the handlers that are due. False when one raised: the error is set.
-// Without the GIL.
-inline bool handle_signals() {
-    const py::gil_scoped_acquire gil;
-    return PyErr_CheckSignals() == 0;
-}
-
-// detail::call(), in slices. With the GIL held; throws py::error_already_set.
-template <class Conversion>
-result<typename Conversion::value> call(detail::connection& c, detail::outgoing& m,
-                                        Conversion convert, const detail::deadline& d) {
-    std::optional<result<typename Conversion::value>> outcome;
-    bool interrupted = false;
+// detail::ask() of a client that is connected. With the GIL held. Throws
+// py::error_already_set for a request that cannot be made, and when interrupted. The
+// client may be closed meanwhile.
+template <detail::request_kind R, class... What>
+result<typename R::value> try_ask(const std::shared_ptr<detail::connection>& c,
+                                  const std::optional<double>& seconds, const What&... what) {
+    const detail::deadline d = detail::deadline_after(to_timeout(seconds));
+    detail::outgoing m;
+    auto request = value_or_raise(R::fill(m, d, what...));
+    signal_check signals;
+    std::optional<result<typename R::value>> outcome;
     {
         const py::gil_scoped_release others_run;
-        const auto op =
-            std::make_shared<detail::blocking_operation<Conversion>>(std::move(convert));
-        const std::uint64_t id = c.next_id();
-        if (auto sent = c.submit(id, m, op); !sent) return sent.error();
-        while (!outcome) {
-            if (c.sends_blocked()) c.flush_blocking(slice_until(d));
-            {
-                std::unique_lock lock(c.mutex());
-                c.await(lock, op->waiting, slice_until(d));
-                if (op->waiting.ready) {
-                    outcome.emplace(std::move(*op->outcome));
-                    break;
-                }
-            }
-            interrupted = !handle_signals();
-            if (interrupted || detail::passed(d)) outcome.emplace(detail::expire(c, id, op));
-        }
-        // A spawn that came in the last moment is unwanted too.
-        if (interrupted && *outcome) Conversion::discard(*outcome);
+        outcome.emplace(
+            detail::await_reply(*c, m, std::move(request), d, {.interrupted = &signals}));
     }
-    if (interrupted) throw py::error_already_set();
+    signals.rethrow();
     return std::move(*outcome);
+}
+
+template <detail::request_kind R, class... What>
+typename R::value ask(const std::shared_ptr<detail::connection>& c,
+                      const std::optional<double>& seconds, const What&... what) {
+    return value_or_raise(try_ask<R>(c, seconds, what...));
 }
 
 }  // namespace cleanfork::python

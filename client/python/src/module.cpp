@@ -14,7 +14,8 @@ PYBIND11_MODULE(_cleanfork, m) {
     bind_process(m);
     bind_client(m);
     bind_template(m);
-    m.attr("DEFAULT_GRACE") = std::chrono::duration<double>(cleanfork::ipc::k_default_grace).count();
     m.attr("INHERIT") = k_inherit;
+    m.attr("DEFAULT_GRACE") =
+        std::chrono::duration<double>(cleanfork::ipc::k_default_grace).count();
     m.attr("__version__") = CLEANFORK_VERSION;
 }

@@ -1,177 +1,226 @@
 #include "client/src/connection/child_state.hpp"
 
-#include "client/src/connection/connection.hpp"
 #include "ipc/base/fd.hpp"
-#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::detail {
 
-using boost::asio::posix::stream_descriptor;
-
-namespace {
-
-// With the mutex held. Both say that nobody tells any more; a client that was
-// destroyed does not hear a forkserver that is well.
-exit_status untold(const connection& c) {
-    const bool by_us = c.loss() && c.loss()->error_number == ECANCELED;
-    return exit_status::unknown(by_us ? "client destroyed" : "forkserver lost");
-}
-
-}  // namespace
-
-int child_state::signal(int number) const noexcept {
-    return pidfd ? ipc::pidfd_signal(pidfd.get(), number) : ESRCH;
-}
-
-std::optional<exit_status> child_state::wait(const deadline& d) {
-    std::unique_lock lock(owner->mutex());
-    if (status) return status;
-    if (!owner->loss()) {
-        waiter w;
-        waiters.push_back(&w);
-        owner->await(lock, w, d);
-        std::erase(waiters, &w);
-        if (status) return status;
-        if (!owner->loss()) return std::nullopt;
+// A blocked thread among those that the end of the child wakes.
+class child_state::blocked_wait {
+public:
+    blocked_wait(child_state& child, const tables_lock& held) : child_(child) {
+        child_.shared_(held).waiters.push_back(&waiting);
     }
-    lock.unlock();
-    return wait_by_pidfd(d);
+    blocked_wait(const blocked_wait&) = delete;
+    blocked_wait& operator=(const blocked_wait&) = delete;
+    ~blocked_wait() { std::erase(child_.shared_(child_.owner_->lock()).waiters, &waiting); }
+
+    waiter waiting;
+
+private:
+    child_state& child_;
+};
+
+void child_state::leftovers::tell(const exit_status& s) {
+    for (pending_wait& w : waits) std::move(w.done)(why, exit_status(s));
+}
+
+// ---- blocking --------------------------------------------------------------
+
+result<void> child_state::signal(int number) const {
+    if (const int error = process_.signal(number); error != 0)
+        return ipc::fail(step::signal, error, std::to_string(process_.pid()));
+    return {};
+}
+
+std::optional<wait_result> child_state::end() const { return shared_(owner_->lock()).end; }
+
+std::optional<exit_status> child_state::told() const {
+    const auto held = owner_->lock();
+    const auto& end = shared_(held).end;
+    return end ? std::optional(end->status) : std::nullopt;
+}
+
+std::optional<exit_status> child_state::wait(const deadline& d, const meanwhile& work) {
+    {
+        std::optional<blocked_wait> wait;
+        {
+            const auto held = owner_->lock();
+            if (const auto& end = shared_(held).end) return end->status;
+            if (!held->loss) wait.emplace(*this, held);
+        }
+        if (wait) block(*owner_, wait->waiting, d, work);
+    }
+    if (auto status = told()) return status;
+    if (!owner_->lost()) return std::nullopt;
+    return wait_by_pidfd(d, work);
 }
 
 std::optional<exit_status> child_state::known() {
-    bool lost = false;
-    {
-        const std::lock_guard lock(owner->mutex());
-        if (status) return status;
-        lost = owner->loss().has_value();
-    }
+    if (auto status = told()) return status;
     // A deadline long past: it does not block.
-    if (lost) return wait_by_pidfd(steady::time_point());
-    owner->read_available();
-    const std::lock_guard lock(owner->mutex());
-    return status;
+    if (owner_->lost()) return wait_by_pidfd(steady::time_point(), {});
+    owner_->read_available();
+    return told();
 }
 
-// A zombie can be waited for, but only its parent learns how it ended: with
-// exit information the wait is for POLLHUP, which comes with the reap.
-std::optional<exit_status> child_state::wait_by_pidfd(const deadline& d) {
-    pollfd p{pidfd.get(), static_cast<short>(owner->exit_info ? 0 : POLLIN), 0};
-    if (pidfd && poll_until({&p, 1}, d) == 0) return std::nullopt;
+// A zombie can be waited for, but only its parent learns how it ended: where the
+// pidfd tells the exit the wait is for POLLHUP, which comes with the reap.
+std::optional<exit_status> child_state::wait_by_pidfd(const deadline& d, const meanwhile& work) {
+    const bool tells = owner_->facts().pidfd_tells_exit;
+    pollfd p{process_.pidfd(), static_cast<short>(tells ? 0 : POLLIN), 0};
+    if (process_ && block_on(p, d, work) != blocked::ready) return std::nullopt;
     ended({.status = status_by_pidfd()});
-    const std::lock_guard lock(owner->mutex());
-    return status;
+    return told();
 }
 
 exit_status child_state::status_by_pidfd() const {
-    if (pidfd && owner->exit_info)
-        if (const auto s = ipc::pidfd_exit_status(pidfd.get()))
+    if (process_ && owner_->facts().pidfd_tells_exit)
+        if (const auto s = ipc::pidfd_exit_status(process_.pidfd()))
             return exit_status::from_wait_status(*s);
-    const std::lock_guard lock(owner->mutex());
-    return untold(*owner);
+    // A client that was destroyed does not hear a forkserver that is well.
+    const auto held = owner_->lock();
+    const bool by_us = held->loss && held->loss->error_number == ECANCELED;
+    return exit_status::unknown(by_us ? "client destroyed" : "forkserver lost");
 }
 
-void child_state::take(wait_result&& end) {
-    status = std::move(end.status);
-    usage = end.usage;
-    wall = end.wall;
-    error = std::move(end.error);
-}
+// ---- what the connection tells ---------------------------------------------
 
 void child_state::ended(wait_result&& end) {
-    std::list<pending_wait> waits;
-    const exit_status s = end.status;
+    const exit_status status = end.status;
+    leftovers rest;
     {
-        const std::lock_guard lock(owner->mutex());
-        if (status) return;
-        take(std::move(end));
-        for (waiter* each : waiters) each->set_ready();
-        waits.swap(async_waits);
-        if (!owner->loss())
-            for (std::size_t i = 0; i < waits.size(); ++i) owner->drop_interest();
-        watch.reset();
+        const auto held = owner_->lock();
+        shared& s = shared_(held);
+        if (s.end) return;
+        s.end = std::move(end);
+        for (waiter* each : s.waiters) each->set_ready(held);
+        rest.waits.swap(s.waits);
+        if (!held->loss)
+            for (std::size_t i = 0; i < rest.waits.size(); ++i) owner_->drop_interest(held);
+        rest.watch = std::move(s.watch);
     }
-    complete(std::move(waits), {}, s);
-}
-
-void child_state::complete(std::list<pending_wait>&& waits, boost::system::error_code ec,
-                           const exit_status& s) {
-    for (pending_wait& w : waits) std::move(w.done)(ec, exit_status(s));
+    rest.tell(status);
 }
 
 void child_state::orphaned() {
-    const std::lock_guard lock(owner->mutex());
-    for (waiter* each : waiters) each->set_ready();
-    if (!async_waits.empty()) watch_pidfd();
+    leftovers rest;
+    {
+        const auto held = owner_->lock();
+        shared& s = shared_(held);
+        for (waiter* each : s.waiters) each->set_ready(held);
+        if (!s.waits.empty()) rest = watch_pidfd(held);
+    }
+    rest.tell();
 }
 
+std::list<pending_wait> child_state::give_up_waits(const tables_lock& held) {
+    return std::exchange(shared_(held).waits, {});
+}
+
+// ---- asynchronous ----------------------------------------------------------
+
 void child_state::start_wait(wait_handler handler) {
-    const any_io_executor io = io_executor_for(owner->executor(), handler);
+    const any_io_executor io = io_executor_for(owner_->executor(), handler);
     if (!io) {
         completion<wait_handler> done(io, std::move(handler));
         return std::move(done)(make_error_code(no_executor()), exit_status());
     }
+    leftovers rest;
     std::optional<exit_status> now;
     {
-        const std::lock_guard lock(owner->mutex());
-        now = status;
-        if (!now) {
-            const std::uint64_t wait_id = next_wait++;
-            if (auto slot = handler.get_cancellation_slot(); slot.is_connected())
-                slot.assign([weak = weak_from_this(), wait_id](boost::asio::cancellation_type t) {
-                    const auto self = weak.lock();
-                    if (self && t != boost::asio::cancellation_type::none)
-                        self->cancel_wait(wait_id);
-                });
-            async_waits.push_back({wait_id, io, completion<wait_handler>(io, std::move(handler))});
-            if (!owner->loss())
-                owner->add_interest(io);
-            else if (!watch)
-                watch_pidfd();
-        }
+        const auto held = owner_->lock();
+        if (const auto& end = shared_(held).end)
+            now = end->status;
+        else
+            rest = add_wait(held, io, std::move(handler));
     }
+    rest.tell();
     if (!now) return;
     completion<wait_handler> done(io, std::move(handler));
     std::move(done)(boost::system::error_code(), std::move(*now));
 }
 
-void child_state::cancel_wait(std::uint64_t wait_id) {
-    std::list<pending_wait> cancelled;
-    {
-        const std::lock_guard lock(owner->mutex());
-        for (auto it = async_waits.begin(); it != async_waits.end(); ++it) {
-            if (it->id != wait_id) continue;
-            cancelled.splice(cancelled.end(), async_waits, it);
-            if (!owner->loss()) owner->drop_interest();
-            if (async_waits.empty()) watch.reset();
-            break;
-        }
+child_state::leftovers child_state::add_wait(const tables_lock& held, const any_io_executor& io,
+                                             wait_handler&& handler) {
+    shared& s = shared_(held);
+    const std::uint64_t number = s.next_wait++;
+    if (auto slot = handler.get_cancellation_slot(); slot.is_connected())
+        slot.assign([weak = weak_from_this(), number](boost::asio::cancellation_type t) {
+            const auto self = weak.lock();
+            if (self && t != boost::asio::cancellation_type::none) self->cancel_wait(number);
+        });
+    s.waits.push_back({number, io, completion<wait_handler>(io, std::move(handler))});
+    if (!held->loss) {
+        owner_->add_interest(held, io);
+        return {};
     }
-    complete(std::move(cancelled), boost::asio::error::operation_aborted, exit_status());
+    return s.watch ? leftovers() : watch_pidfd(held);
 }
 
-// With the mutex held. wait_error completes with EPOLLHUP, thus with the reap,
-// and does not wake for the EPOLLIN of a zombie again and again.
-void child_state::watch_pidfd() {
-    unique_fd copy = ipc::dup_fd(pidfd.get());
-    if (!copy) {
-        const boost::system::error_code ec(errno, boost::system::system_category());
-        std::list<pending_wait> waits;
-        waits.swap(async_waits);
-        return complete(std::move(waits), ec, exit_status());
+void child_state::cancel_wait(std::uint64_t number) {
+    leftovers rest;
+    rest.why = boost::asio::error::operation_aborted;
+    {
+        const auto held = owner_->lock();
+        shared& s = shared_(held);
+        const auto found = std::find_if(s.waits.begin(), s.waits.end(),
+                                        [&](const auto& w) { return w.number == number; });
+        if (found == s.waits.end()) return;
+        rest.waits.splice(rest.waits.end(), s.waits, found);
+        if (!held->loss) owner_->drop_interest(held);
+        if (s.waits.empty()) rest.watch = std::move(s.watch);
     }
-    watch = std::make_unique<stream_descriptor>(async_waits.front().io, copy.release());
-    watch->async_wait(
-        owner->exit_info ? stream_descriptor::wait_error : stream_descriptor::wait_read,
+    rest.tell();
+}
+
+// For the first of the waits, of which there are some. wait_error completes with EPOLLHUP,
+// thus with the reap, and does not wake for the EPOLLIN of a zombie again and again.
+child_state::leftovers child_state::watch_pidfd(const tables_lock& held) {
+    shared& s = shared_(held);
+    leftovers rest;
+    unique_fd copy = ipc::dup_fd(process_.pidfd());
+    if (!copy) {
+        rest.why = {errno, boost::system::system_category()};
+        rest.waits.swap(s.waits);
+        return rest;
+    }
+    rest.watch = std::exchange(
+        s.watch, std::make_unique<stream_descriptor>(s.waits.front().io, copy.release()));
+    s.watch->async_wait(
+        owner_->facts().pidfd_tells_exit ? stream_descriptor::wait_error
+                                         : stream_descriptor::wait_read,
         [self = shared_from_this()](const boost::system::error_code& ec) { self->on_pidfd(ec); });
+    return rest;
 }
 
 void child_state::on_pidfd(boost::system::error_code ec) {
     if (ec == boost::asio::error::operation_aborted) return;
-    if (ipc::pidfd_wait(pidfd.get(), owner->exit_info, 0))
+    if (ipc::pidfd_wait(process_.pidfd(), owner_->facts().pidfd_tells_exit, 0))
         return ended({.status = status_by_pidfd()});
-    const std::lock_guard lock(owner->mutex());
-    if (!status && !async_waits.empty()) watch_pidfd();
+    leftovers rest;
+    {
+        const auto held = owner_->lock();
+        const shared& s = shared_(held);
+        if (!s.end && !s.waits.empty()) rest = watch_pidfd(held);
+    }
+    rest.tell();
+}
+
+// ---- from a reply ----------------------------------------------------------
+
+process adopt(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends) {
+    auto child = std::make_shared<child_state>(c.shared_from_this(), id, std::move(p));
+    c.expect_exit(id, child);
+    return connection::make_process(std::move(child), std::move(ends));
+}
+
+process adopt_ended(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends,
+                    wait_result&& end) {
+    auto child = std::make_shared<child_state>(c.shared_from_this(), id, std::move(p));
+    child->ended(std::move(end));
+    c.acknowledge(id);
+    return connection::make_process(std::move(child), std::move(ends));
 }
 
 }  // namespace cleanfork::detail

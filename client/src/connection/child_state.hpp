@@ -1,71 +1,82 @@
-// What a client knows of one child; shared by its handles, its waits and the connection's table.
+// What a client knows of one child; shared by its handles, its waits and the connection.
 #pragma once
 
 #include <boost/asio/posix/stream_descriptor.hpp>
-#include <cleanfork/process.hpp>
-#include <cleanfork/reports.hpp>
-#include <list>
 #include <memory>
 #include <optional>
 #include <vector>
 
-#include "client/src/connection/completion.hpp"
-#include "client/src/connection/deadline.hpp"
-#include "client/src/connection/waiter.hpp"
+#include "client/src/connection/blocking.hpp"
+#include "client/src/connection/connection.hpp"
+#include "ipc/base/process_ref.hpp"
 
 namespace cleanfork::detail {
 
-// An asynchronous wait in progress.
-struct pending_wait {
-    std::uint64_t id;  // for its cancellation
-    any_io_executor io;
-    completion<wait_handler> done;
-};
+// Thread-safe. The connection's lock protects what changes.
+class child_state final : public exit_listener, public std::enable_shared_from_this<child_state> {
+public:
+    child_state(std::shared_ptr<connection> c, ipc::child_id id, ipc::process_ref p)
+        : owner_(std::move(c)), id_(id), process_(std::move(p)) {}
 
-// The members after `pidfd` are protected by the connection's mutex.
-struct child_state : std::enable_shared_from_this<child_state> {
-    child_state(std::shared_ptr<connection> c, std::uint64_t number, pid_t p, unique_fd fd)
-        : owner(std::move(c)), id(number), pid(p), pidfd(std::move(fd)) {}
+    [[nodiscard]] connection& owner() const noexcept { return *owner_; }
+    [[nodiscard]] ipc::child_id id() const noexcept { return id_; }
+    // Without a pidfd when the exit came with the reply.
+    [[nodiscard]] const ipc::process_ref& process() const noexcept { return process_; }
 
-    const std::shared_ptr<connection> owner;
-    const std::uint64_t id;
-    const pid_t pid;
-    const unique_fd pidfd;  // empty when the exit came with the reply
-
-    std::optional<exit_status> status;
-    resource_usage usage;
-    std::chrono::nanoseconds wall{};
-    std::string error;                    // of a call: the exception of its entry
-    std::vector<waiter*> waiters;         // blocked threads
-    std::list<pending_wait> async_waits;  // handlers; these do not move
-    std::uint64_t next_wait = 1;
-    // Once the forkserver is lost: watches the pidfd for the asynchronous waits.
-    std::unique_ptr<boost::asio::posix::stream_descriptor> watch;
-
-    // Blocks until the child has ended; nullopt at the deadline.
-    std::optional<exit_status> wait(const deadline& d);
-    // With the mutex held, or before the child is shared.
-    void take(wait_result&& end);
+    // Blocks until the child has ended; nullopt at the deadline, or when interrupted.
+    std::optional<exit_status> wait(const deadline& d, const meanwhile& work = {});
     // The status if it is known, or can be without blocking.
     std::optional<exit_status> known();
+    // What was told of the end; nullopt before.
+    [[nodiscard]] std::optional<wait_result> end() const;
     void start_wait(wait_handler handler);
-    void cancel_wait(std::uint64_t wait_id);
 
-    // The forkserver told. Wakes every waiter; without the mutex.
-    void ended(wait_result&& end);
-    // The forkserver was lost: the pidfd alone tells from now on.
-    void orphaned();
+    result<void> signal(int number) const;
 
-    // 0, or errno.
-    int signal(int number) const noexcept;
+    void ended(wait_result&& end) override;
+    void orphaned() override;
+    std::list<pending_wait> give_up_waits(const tables_lock& held) override;
 
 private:
-    [[nodiscard]] std::optional<exit_status> wait_by_pidfd(const deadline& d);
+    class blocked_wait;
+    using stream_descriptor = boost::asio::posix::stream_descriptor;
+
+    struct shared {
+        std::optional<wait_result> end;
+        std::vector<waiter*> waiters;   // blocked threads
+        std::list<pending_wait> waits;  // handlers; these do not move
+        std::uint64_t next_wait = 1;
+        // Once the forkserver is lost: watches the pidfd for the asynchronous waits.
+        std::unique_ptr<stream_descriptor> watch;
+    };
+    // What is told and destroyed once the lock is free.
+    struct leftovers {
+        std::list<pending_wait> waits{};
+        boost::system::error_code why{};
+        std::unique_ptr<stream_descriptor> watch{};
+
+        void tell(const exit_status& s = {});
+    };
+
+    [[nodiscard]] std::optional<exit_status> told() const;
+    [[nodiscard]] std::optional<exit_status> wait_by_pidfd(const deadline& d,
+                                                           const meanwhile& work);
     [[nodiscard]] exit_status status_by_pidfd() const;
-    void watch_pidfd();
+    leftovers add_wait(const tables_lock& held, const any_io_executor& io, wait_handler&& handler);
+    void cancel_wait(std::uint64_t number);
+    leftovers watch_pidfd(const tables_lock& held);
     void on_pidfd(boost::system::error_code ec);
-    static void complete(std::list<pending_wait>&& waits, boost::system::error_code ec,
-                         const exit_status& s);
+
+    const std::shared_ptr<connection> owner_;
+    const ipc::child_id id_;
+    const ipc::process_ref process_;
+    mutable locked_by<shared, connection_tables> shared_;
 };
+
+// The process of a spawn that was answered: `id` and `p` are the child's, `ends` the caller's.
+process adopt(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends);
+// The same of one that has ended already.
+process adopt_ended(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends,
+                    wait_result&& end);
 
 }  // namespace cleanfork::detail

@@ -2,35 +2,15 @@
 
 #include <sys/socket.h>
 
-#include <list>
-
-#include "client/src/connection/convert.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::detail {
-
-int poll_until(std::span<pollfd> fds, const deadline& d) {
-    for (;;) {
-        timespec left{};
-        if (d) {
-            const auto ns =
-                std::max<std::int64_t>(std::chrono::nanoseconds(*d - steady::now()).count(), 0);
-            left = {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
-        }
-        const int n = ::ppoll(fds.data(), fds.size(), d ? &left : nullptr, nullptr);
-        if (n >= 0) return n;
-        // Anything but EINTR (ENOMEM) passes; the descriptors were not looked at.
-        for (pollfd& p : fds) p.revents = 0;
-        if (passed(d)) return 0;
-    }
-}
 
 connection::connection(unique_fd socket, any_io_executor executor)
     : socket_(std::move(socket)),
       executor_(std::move(executor)),
       writer_(socket_.get()),
-      watch_io_(executor_),
-      watcher_(socket_.get()) {}
+      tables_(socket_.get(), executor_) {}
 
 connection::~connection() = default;
 
@@ -49,10 +29,17 @@ client connection::make_client(std::shared_ptr<connection> c) {
     return client(std::shared_ptr<connection>(std::move(s), raw));
 }
 
-bool connection::lost() const {
-    const std::lock_guard lock(mutex_);
-    return loss_.has_value();
+process connection::make_process(std::shared_ptr<child_state> child, parent_ends&& ends) {
+    process p;
+    p.state_ = std::move(child);
+    p.in_ = std::move(ends.in);
+    p.out_ = std::move(ends.out);
+    p.err_ = std::move(ends.err);
+    p.result_ = std::move(ends.result);
+    return p;
 }
+
+bool connection::lost() { return lock()->loss.has_value(); }
 
 void connection::close() {
     read_available();  // exits that have come already belong to their handles
@@ -62,146 +49,135 @@ void connection::close() {
     ::shutdown(socket_.get(), SHUT_RDWR);
 }
 
-result<void> connection::submit(std::uint64_t id, outgoing& m,
+// ---- requests --------------------------------------------------------------
+
+result<void> connection::submit(ipc::request_id id, outgoing& m,
                                 const std::shared_ptr<operation>& op) {
-    std::vector<std::uint64_t> acknowledged;
+    std::vector<ipc::child_id> acknowledged;
     {
-        const std::lock_guard lock(mutex_);
-        if (loss_) return *loss_;
+        const auto held = lock();
+        if (held->loss) return *held->loss;
         if (op) {
-            pending_.emplace(id, op);
-            if (const any_io_executor* io = op->io()) add_interest(*io);
+            held->pending.emplace(id, op);
+            if (const any_io_executor* io = op->io()) add_interest(held, *io);
         }
-        acknowledged.swap(acknowledged_);
+        acknowledged.swap(held->acknowledged);
     }
-    m->set_request_id(id);
+    m->set_request_id(id.value());
     m.descriptors.state_in(*m);
-    for (const std::uint64_t child : acknowledged) m->add_acknowledged(child);
+    for (const ipc::child_id child : acknowledged) m->add_acknowledged(child.value());
     auto sent = writer_.send(*m, m.descriptors.numbers());
     m.descriptors.close_owned();
     if (sent && *sent == writer::sent::now) return {};
 
-    const std::lock_guard lock(mutex_);
+    const auto held = lock();
     if (sent) {
-        update_watch();
+        update_watch(held);
         return {};
     }
-    acknowledged_.insert(acknowledged_.end(), acknowledged.begin(), acknowledged.end());
+    held->acknowledged.insert(held->acknowledged.end(), acknowledged.begin(), acknowledged.end());
     // Gone when the connection was lost meanwhile: `op` was finished then.
-    if (op && pending_.erase(id) == 0) return {};
-    if (op && op->io()) drop_interest();
+    if (op && !take_pending(held, id)) return {};
     return sent.error();
 }
 
-void connection::request_cancel(std::uint64_t id) {
+std::shared_ptr<operation> connection::take_pending(const tables_lock& held, ipc::request_id id) {
+    const auto found = held->pending.find(id);
+    if (found == held->pending.end()) return nullptr;
+    std::shared_ptr<operation> op = std::move(found->second);
+    held->pending.erase(found);
+    if (op->io()) drop_interest(held);
+    return op;
+}
+
+void connection::request_cancel(ipc::request_id id) {
     outgoing m;
-    m->mutable_cancel()->set_request_id(id);
+    m->mutable_cancel()->set_request_id(id.value());
     (void)submit(next_id(), m, std::make_shared<ignoring_operation>());
 }
 
-void connection::withdraw(std::uint64_t id, failure why,
-                          const std::shared_ptr<operation>& instead) {
+void connection::withdraw(ipc::request_id id, failure why) {
     std::shared_ptr<operation> op;
     {
-        const std::lock_guard lock(mutex_);
-        const auto found = pending_.find(id);
-        if (found == pending_.end()) return;
-        op = std::exchange(found->second, instead);
-        if (op->io()) drop_interest();
+        const auto held = lock();
+        op = take_pending(held, id);
+        if (op) held->pending.emplace(id, std::make_shared<ignoring_operation>());
     }
-    op->finish(*this, std::move(why));
+    if (op) op->finish(*this, std::move(why));
+}
+
+bool connection::flush() {
+    writer::flushed done = writer_.flush();
+    for (writer::unsent& u : done.dropped)
+        if (const auto op = take_pending(lock(), u.request)) op->finish(*this, std::move(u.why));
+    return done.all;
 }
 
 void connection::flush_blocking(const deadline& d) {
-    std::vector<writer::unsent> failed;
-    while (!writer_.flush(failed) && !passed(d)) {
-        std::unique_lock lock(mutex_);
-        if (loss_) break;
-        const bool read_too = !role_taken_;
-        // Someone must read, or the forkserver, which holds back a client that
-        // does not take its replies, never makes room.
-        if (read_too) role_taken_ = true;
-        lock.unlock();
+    while (!flush() && !passed(d)) {
+        bool read_too = false;
+        {
+            const auto held = lock();
+            if (held->loss) return;
+            // Someone must read, or the forkserver, which holds back a client that
+            // does not take its replies, never makes room.
+            read_too = held->role.take();
+        }
         pollfd p{socket_.get(), static_cast<short>(read_too ? POLLIN | POLLOUT : POLLOUT), 0};
         // The other reader may leave without our notice: look again soon.
         const deadline soon = steady::now() + std::chrono::milliseconds(10);
         poll_until({&p, 1}, read_too ? d : d ? std::min(d, soon) : soon);
-        if (read_too) {
-            if ((p.revents & ~POLLOUT) != 0) drain(nullptr);
-            lock.lock();
-            leave_role(lock);
-        }
+        if (!read_too) continue;
+        if ((p.revents & ~POLLOUT) != 0) drain(nullptr);
+        leave_role(lock());
     }
-    finish_unsent(failed);
 }
 
 void connection::on_writable() {
-    std::vector<writer::unsent> failed;
-    writer_.flush(failed);
-    {
-        const std::lock_guard lock(mutex_);
-        watcher_.write_done();
-        update_watch();  // more may have been queued since
-    }
-    finish_unsent(failed);
+    flush();
+    const auto held = lock();
+    held->watch.write_done();
+    update_watch(held);  // more may have been queued since
 }
 
-void connection::finish_unsent(std::vector<writer::unsent>& failed) {
-    for (writer::unsent& u : failed) {
-        std::shared_ptr<operation> op;
-        {
-            const std::lock_guard lock(mutex_);
-            const auto found = pending_.find(u.request_id);
-            if (found == pending_.end()) continue;
-            op = std::move(found->second);
-            pending_.erase(found);
-            if (op->io()) drop_interest();
-        }
-        op->finish(*this, std::move(u.why));
-    }
+// ---- children --------------------------------------------------------------
+
+void connection::expect_exit(ipc::child_id child, const std::shared_ptr<exit_listener>& told) {
+    const auto held = lock();
+    if (!held->loss) held->children.emplace(child, told);
 }
 
-void connection::add_interest(const any_io_executor& io) {
-    ++interest_;
-    // An operation's own executor is kept busy by it; ours must not be.
-    if (!executor_ && !watcher_.reading())
-        watch_io_ = boost::asio::prefer(io, boost::asio::execution::outstanding_work.untracked);
-    update_watch();
+void connection::acknowledge(ipc::child_id child) { lock()->acknowledged.push_back(child); }
+
+void connection::add_interest(const tables_lock& held, const any_io_executor& io) {
+    held->watch.add_interest(io);
+    update_watch(held);
 }
 
-void connection::drop_interest() {
-    --interest_;
-    if (interest_ == 0) update_watch();
+void connection::drop_interest(const tables_lock& held) {
+    held->watch.drop_interest();
+    update_watch(held);
 }
 
-// Has the watcher do what is needed now; with the mutex held.
-void connection::update_watch() {
-    if (loss_) return watcher_.release();
-    if (interest_ == 0) {
-        watcher_.cancel_read();
-        // A borrowed executor's context need not outlive its operations.
-        if (!executor_) {
-            watcher_.release();
-            watch_io_ = {};
-        }
-        return;
-    }
-    if (!role_taken_ && !watcher_.reading()) watcher_.arm_read(weak_from_this(), watch_io_);
-    if (!watcher_.writing() && writer_.blocked()) watcher_.arm_write(weak_from_this(), watch_io_);
+void connection::update_watch(const tables_lock& held) {
+    if (held->loss) return held->watch.release();
+    held->watch.update(weak_from_this(), {.read = !held->role.taken(), .write = writer_.blocked()});
 }
+
+// ---- the end ---------------------------------------------------------------
 
 void connection::lose(failure why) {
-    std::unordered_map<std::uint64_t, std::shared_ptr<operation>> pending;
-    std::unordered_map<std::uint64_t, std::weak_ptr<child_state>> children;
+    decltype(connection_tables::pending) pending;
+    decltype(connection_tables::children) children;
     {
-        const std::lock_guard lock(mutex_);
-        if (loss_) return;
-        loss_ = why;
-        pending.swap(pending_);
-        children.swap(children_);
-        acknowledged_.clear();
-        interest_ = 0;
-        update_watch();
+        const auto held = lock();
+        if (held->loss) return;
+        held->loss = why;
+        pending.swap(held->pending);
+        children.swap(held->children);
+        held->acknowledged.clear();
+        held->watch.drop_all_interest();
+        update_watch(held);
     }
     writer_.discard();
     for (auto& [id, op] : pending) op->finish(*this, why);
@@ -209,56 +185,27 @@ void connection::lose(failure why) {
         if (const auto child = weak.lock()) child->orphaned();
 }
 
-// The context of the watcher is being destroyed: so are its operations, without
-// a call, as an asio object's own would be.
-void connection::abandon(std::uint64_t generation) {
+// As an object of Asio's would, operations end without a call when their context goes.
+void connection::on_context_gone(std::uint64_t round) {
+    // Destroyed after the lock is free.
     std::vector<std::shared_ptr<operation>> dropped;
-    std::list<pending_wait> waits;
-    std::vector<std::shared_ptr<child_state>> children;  // may be the last: not under the mutex
-    const std::lock_guard lock(mutex_);
-    if (generation != watcher_.generation()) return;
-    watcher_.release();
-    for (auto it = pending_.begin(); it != pending_.end();) {
-        const bool ours = it->second->io() != nullptr;
-        if (ours) dropped.push_back(std::move(it->second));
-        it = ours ? pending_.erase(it) : std::next(it);
-    }
-    for (auto& [id, weak] : children_) {
+    std::vector<std::list<pending_wait>> waits;
+    std::vector<std::shared_ptr<exit_listener>> children;  // these may be the last handles
+    const auto held = lock();
+    if (!held->watch.is_current(round)) return;
+    held->watch.release();
+    std::erase_if(held->pending, [&](auto& entry) {
+        if (entry.second->io() == nullptr) return false;
+        dropped.push_back(std::move(entry.second));
+        return true;
+    });
+    for (auto& [id, weak] : held->children) {
         auto child = weak.lock();
         if (!child) continue;
-        waits.splice(waits.end(), child->async_waits);
+        waits.push_back(child->give_up_waits(held));
         children.push_back(std::move(child));
     }
-    interest_ = 0;
-}
-
-result<process> connection::adopt(const v1::SpawnReply& r, std::vector<unique_fd>& descriptors,
-                                  parent_ends&& ends) {
-    if (r.has_failure()) return ipc::from_wire(r.failure());
-    const v1::Spawned& s = r.spawned();
-    const std::uint32_t place = s.pidfd_descriptor();
-    const bool has_pidfd = place >= 1 && place <= descriptors.size();
-    if (!r.has_spawned() || s.child() == 0 || (!has_pidfd && !s.has_exit()))
-        return ipc::fail(step::protocol, EBADMSG, "forkserver", "an incomplete reply to a spawn");
-    auto child =
-        std::make_shared<child_state>(shared_from_this(), s.child(), s.pid(),
-                                      has_pidfd ? std::move(descriptors[place - 1]) : unique_fd());
-    {
-        const std::lock_guard lock(mutex_);
-        if (s.has_exit()) {
-            child->take(end_of(s.exit()));
-            acknowledged_.push_back(s.child());
-        } else if (!loss_) {
-            children_.emplace(s.child(), child);
-        }
-    }
-    process p;
-    p.state_ = std::move(child);
-    p.in_ = std::move(ends.in);
-    p.out_ = std::move(ends.out);
-    p.err_ = std::move(ends.err);
-    p.result_ = std::move(ends.result);
-    return p;
+    held->watch.drop_all_interest();
 }
 
 }  // namespace cleanfork::detail

@@ -7,139 +7,117 @@
 // watcher read, on the executor. While a leader sleeps in poll() nobody else
 // reads, so that nobody can take away the packet it sleeps for.
 //
-// Thread-safety: everything may be called from many threads at once. mutex()
-// protects the tables, every waiter and every child_state; no handler, no
+// Thread-safety: everything may be called from many threads at once. lock() is the
+// way to the tables, to every waiter and to what children share; no handler, no
 // executor and no destructor of either runs under it.
 #pragma once
 
 #include <atomic>
 #include <cleanfork/client.hpp>
 #include <memory>
-#include <mutex>
-#include <unordered_map>
-#include <vector>
+#include <span>
 
-#include "client/src/connection/child_state.hpp"
-#include "client/src/connection/completion.hpp"
-#include "client/src/connection/deadline.hpp"
-#include "client/src/connection/waiter.hpp"
-#include "client/src/connection/watcher.hpp"
+#include "client/src/connection/outgoing.hpp"
+#include "client/src/connection/tables.hpp"
 #include "client/src/connection/writer.hpp"
-#include "client/src/requests/request.hpp"
-#include "ipc/wire/message.hpp"
 #include "ipc/wire/packet.hpp"
 
 namespace cleanfork::detail {
 
-using reply = ipc::decoded<v1::ServerMessage>;
+class child_state;
 
-// A request that waits for its reply.
-class operation {
-public:
-    virtual ~operation() = default;
-    // Called once, without the mutex, by whoever reads the reply or loses the connection.
-    virtual void finish(connection& c, result<reply>&& r) = 0;
-    // Where an asynchronous one may be watched for; null for a blocked thread's.
-    [[nodiscard]] virtual const any_io_executor* io() const noexcept { return nullptr; }
-};
-
-// For requests whose outcome does not matter.
-class ignoring_operation final : public operation {
-    void finish(connection&, result<reply>&&) override {}
-};
-
-class connection : public std::enable_shared_from_this<connection> {
+class connection final : public socket_listener, public std::enable_shared_from_this<connection> {
 public:
     // Takes a connected socket, non-blocking. `executor` may be empty.
     connection(unique_fd socket, any_io_executor executor);
     ~connection();
 
-    // A public handle: when the last copy goes, close() is called.
+    // ---- public handles
+    // When the last copy of the client goes, close() is called.
     static client make_client(std::shared_ptr<connection> c);
+    static process make_process(std::shared_ptr<child_state> child, parent_ends&& ends);
     static const std::shared_ptr<connection>& of(const client& c) noexcept { return c.connection_; }
     static const std::shared_ptr<child_state>& of(const process& p) noexcept { return p.state_; }
 
     // Ends the session; what is pending fails with ECANCELED.
     void close();
-    [[nodiscard]] bool lost() const;
+    [[nodiscard]] bool lost();
     // The socket, borrowed: for a forked child that must close it, and may touch nothing else.
     [[nodiscard]] int native_handle() const noexcept { return socket_.get(); }
-
-    // Set once by the handshake, before the connection is shared.
-    server_info server;
-    bool exit_info = false;  // a pidfd tells the status after the reap
-
     [[nodiscard]] const any_io_executor& executor() const noexcept { return executor_; }
-    [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
+    [[nodiscard]] tables_lock lock() { return tables_.lock(); }
+
+    // What the forkserver told in its greeting. Set once, before the connection is shared.
+    struct greeting_facts {
+        server_info server;
+        bool pidfd_tells_exit = false;  // a pidfd has the status once the child was reaped
+    };
+    void set_facts(greeting_facts facts) { facts_ = std::move(facts); }
+    [[nodiscard]] const greeting_facts& facts() const noexcept { return facts_; }
 
     // ---- requests
-    std::uint64_t next_id() noexcept { return next_id_.fetch_add(1, std::memory_order_relaxed); }
+    ipc::request_id next_id() noexcept {
+        return ipc::request_id(next_id_.fetch_add(1, std::memory_order_relaxed));
+    }
     // Sends `m`; its reply goes to `op`. On failure `op` is not kept and not finished.
-    result<void> submit(std::uint64_t id, outgoing& m, const std::shared_ptr<operation>& op);
+    result<void> submit(ipc::request_id id, outgoing& m, const std::shared_ptr<operation>& op);
     // Asks the forkserver to drop a request that is still queued.
-    void request_cancel(std::uint64_t id);
-    // Finishes the operation with `why` now; its reply, when it comes, goes to `instead`.
-    void withdraw(std::uint64_t id, failure why, const std::shared_ptr<operation>& instead);
+    void request_cancel(ipc::request_id id);
+    // Finishes the operation with `why` now; its reply, when it comes, is ignored.
+    void withdraw(ipc::request_id id, failure why);
     // Helps the packets that the socket did not take at once out of the door.
     void flush_blocking(const deadline& d);
     [[nodiscard]] bool sends_blocked() const noexcept { return writer_.blocked(); }
 
-    // ---- blocking
+    // ---- blocking; see blocking.hpp for the calls
     enum class awaited { ready, timed_out, descriptors };
-    // Blocks until w.ready, the deadline, or until one of `also` is ready
+    // Descriptors that a blocked call can poll beside the socket: a child's three pipes.
+    static constexpr std::size_t k_most_also = 3;
+    // Blocks until `w` is ready, the deadline, or until one of `also` is ready
     // (revents are set). Reads the socket meanwhile, or lets another thread do it.
-    awaited await(std::unique_lock<std::mutex>& lock, waiter& w, const deadline& d,
-                  std::span<pollfd> also = {});
+    awaited await(tables_lock& held, waiter& w, const deadline& d, std::span<pollfd> also = {});
     // Reads what is there, if nobody else does. Does not block.
     void read_available();
 
     // ---- children
-    // From the reply to a spawn; the child is known before any later packet is read.
-    result<process> adopt(const v1::SpawnReply& r, std::vector<unique_fd>& descriptors,
-                          parent_ends&& ends);
-    // An asynchronous wait begins or ends; with the mutex held.
-    void add_interest(const any_io_executor& io);
-    void drop_interest();
-    // The failure everything gets once the connection is lost; with the mutex held.
-    [[nodiscard]] const std::optional<failure>& loss() const noexcept { return loss_; }
-
-    // ---- called by the watcher
-    void on_readable(std::uint64_t generation);
-    void on_writable();
-    void abandon(std::uint64_t generation);
+    // Has the listener told how `child` ends. From the reply to its spawn: so it is known
+    // before any later packet is read.
+    void expect_exit(ipc::child_id child, const std::shared_ptr<exit_listener>& told);
+    // Its exit is known: tells the forkserver with the next request.
+    void acknowledge(ipc::child_id child);
+    // An asynchronous wait begins or ends.
+    void add_interest(const tables_lock& held, const any_io_executor& io);
+    void drop_interest(const tables_lock& held);
 
 private:
-    // reader.cpp
-    awaited lead(std::unique_lock<std::mutex>& lock, waiter& w, const deadline& d,
-                 std::span<pollfd> also);
-    awaited follow(std::unique_lock<std::mutex>& lock, waiter& w, const deadline& d,
-                   std::span<pollfd> also);
-    void leave_role(const std::unique_lock<std::mutex>& lock);
+    // ---- of the watcher
+    void on_readable(std::uint64_t round) override;
+    void on_writable() override;
+    void on_context_gone(std::uint64_t round) override;
+
+    // ---- reader.cpp
+    awaited lead(tables_lock& held, waiter& w, const deadline& d, std::span<pollfd> also);
+    awaited follow(tables_lock& held, waiter& w, const deadline& d, std::span<pollfd> also);
+    void leave_role(const tables_lock& held);
     void drain(const waiter* until);
     void dispatch(reply&& r);
     void on_exits(const v1::ExitEvents& events);
     void send_acknowledgements(std::size_t at_least);
 
     void lose(failure why);
-    void update_watch();
-    void finish_unsent(std::vector<writer::unsent>& failed);
+    void update_watch(const tables_lock& held);
+    // The operation whose reply has come, or will not; null when there is none.
+    std::shared_ptr<operation> take_pending(const tables_lock& held, ipc::request_id id);
+    // True when nothing waits to be sent any more.
+    bool flush();
 
     const unique_fd socket_;
     const any_io_executor executor_;
+    greeting_facts facts_;
     writer writer_;
     std::atomic<std::uint64_t> next_id_{1};
     ipc::receiver receiver_;  // of whoever has the role
-
-    mutable std::mutex mutex_;
-    bool role_taken_ = false;
-    std::vector<waiter*> followers_;
-    std::unordered_map<std::uint64_t, std::shared_ptr<operation>> pending_;
-    std::unordered_map<std::uint64_t, std::weak_ptr<child_state>> children_;
-    std::vector<std::uint64_t> acknowledged_;
-    std::optional<failure> loss_;
-    std::size_t interest_ = 0;  // asynchronous operations and waits
-    any_io_executor watch_io_;
-    watcher watcher_;
+    guarded<connection_tables> tables_;
 };
 
 }  // namespace cleanfork::detail

@@ -33,12 +33,13 @@ result<writer::sent> writer::send(const v1::ClientMessage& m, std::span<const in
     if (size > small.size()) return send_large(m, descriptors);
     m.SerializeWithCachedSizesToArray(reinterpret_cast<std::uint8_t*>(small.data()));
     const std::string_view body(small.data(), size);
-    const std::lock_guard lock(mutex_);
-    const ipc::send_status s = waiting_.empty() ? ipc::send_packet(socket_, body, descriptors)
+    const auto waiting = waiting_.lock();
+    const ipc::send_status s = waiting->empty() ? ipc::send_packet(socket_, body, descriptors)
                                                 : ipc::send_status::would_block;
     const int error = errno;
     if (s == ipc::send_status::would_block)
-        return queue(m.request_id(), {std::string(body), {}}, descriptors);
+        return queue(waiting, ipc::request_id(m.request_id()), {std::string(body), {}},
+                     descriptors);
     if (s == ipc::send_status::failed) return send_failure(error, descriptors);
     return sent::now;
 }
@@ -50,19 +51,19 @@ result<writer::sent> writer::send_large(const v1::ClientMessage& m,
     if (e->body_fd && descriptors.size() + 1 > ipc::k_max_descriptors)
         return ipc::fail(step::request, E2BIG, std::to_string(descriptors.size()) + " descriptors",
                          "a request over 64 KiB carries at most 63");
-    const std::lock_guard lock(mutex_);
+    const auto waiting = waiting_.lock();
     const ipc::send_status s =
-        waiting_.empty() ? ipc::send(socket_, *e, descriptors) : ipc::send_status::would_block;
+        waiting->empty() ? ipc::send(socket_, *e, descriptors) : ipc::send_status::would_block;
     const int error = errno;
     if (s == ipc::send_status::would_block)
-        return queue(m.request_id(), std::move(*e), descriptors);
+        return queue(waiting, ipc::request_id(m.request_id()), std::move(*e), descriptors);
     if (s == ipc::send_status::failed) return send_failure(error, descriptors);
     return sent::now;
 }
 
-result<writer::sent> writer::queue(std::uint64_t request_id, ipc::encoded&& e,
-                                   std::span<const int> descriptors) {
-    packet p{request_id, std::move(e), {}};
+result<writer::sent> writer::queue(const locked<packets>& waiting, ipc::request_id request,
+                                   ipc::encoded&& e, std::span<const int> descriptors) {
+    packet p{request, std::move(e), {}};
     p.descriptors.reserve(descriptors.size());
     for (const int fd : descriptors) {
         unique_fd copy = ipc::dup_fd(fd);
@@ -73,32 +74,36 @@ result<writer::sent> writer::queue(std::uint64_t request_id, ipc::encoded&& e,
         }
         p.descriptors.push_back(std::move(copy));
     }
-    waiting_.push_back(std::move(p));
+    waiting->push_back(std::move(p));
     blocked_ = true;
     return sent::later;
 }
 
-bool writer::flush(std::vector<unsent>& failed) {
-    const std::lock_guard lock(mutex_);
-    while (!waiting_.empty()) {
-        const packet& p = waiting_.front();
+writer::flushed writer::flush() {
+    flushed done{.all = true, .dropped = {}};
+    const auto waiting = waiting_.lock();
+    while (!waiting->empty()) {
+        const packet& p = waiting->front();
         std::array<int, ipc::k_max_descriptors> numbers{};
         std::size_t n = 0;
         for (const unique_fd& fd : p.descriptors) numbers[n++] = fd.get();
         const ipc::send_status s = ipc::send(socket_, p.message, {numbers.data(), n});
         const int error = errno;
-        if (s == ipc::send_status::would_block) return false;
+        if (s == ipc::send_status::would_block) {
+            done.all = false;
+            return done;
+        }
         if (s == ipc::send_status::failed)
-            failed.push_back({p.request_id, send_failure(error, {numbers.data(), n})});
-        waiting_.pop_front();
+            done.dropped.push_back({p.request, send_failure(error, {numbers.data(), n})});
+        waiting->pop_front();
     }
     blocked_ = false;
-    return true;
+    return done;
 }
 
 void writer::discard() {
-    const std::lock_guard lock(mutex_);
-    waiting_.clear();
+    const auto waiting = waiting_.lock();
+    waiting->clear();
     blocked_ = false;
 }
 

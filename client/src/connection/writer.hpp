@@ -10,10 +10,11 @@
 #include <cleanfork/failure.hpp>
 #include <cleanfork/unique_fd.hpp>
 #include <deque>
-#include <mutex>
 #include <span>
 #include <vector>
 
+#include "client/src/connection/guarded.hpp"
+#include "ipc/wire/ids.hpp"
 #include "ipc/wire/message.hpp"
 
 namespace cleanfork::detail {
@@ -28,30 +29,35 @@ public:
     enum class sent { now, later };
     result<sent> send(const v1::ClientMessage& m, std::span<const int> descriptors);
 
-    // Sends what waits, as far as the socket takes it. True when nothing waits
-    // any more. Requests that can't be sent at all are dropped and told in `failed`.
+    // Sends what waits, as far as the socket takes it. Requests that can't be sent at all
+    // are dropped.
     struct unsent {
-        std::uint64_t request_id;
+        ipc::request_id request;
         failure why;
     };
-    bool flush(std::vector<unsent>& failed);
+    struct flushed {
+        bool all;  // nothing waits any more
+        std::vector<unsent> dropped;
+    };
+    flushed flush();
     [[nodiscard]] bool blocked() const noexcept { return blocked_.load(); }
     void discard();
 
 private:
     struct packet {
-        std::uint64_t request_id;
+        ipc::request_id request;
         ipc::encoded message;
         std::vector<unique_fd> descriptors;
     };
+    using packets = std::deque<packet>;
+
     result<sent> send_large(const v1::ClientMessage& m, std::span<const int> descriptors);
-    result<sent> queue(std::uint64_t request_id, ipc::encoded&& e,
+    result<sent> queue(const locked<packets>& waiting, ipc::request_id request, ipc::encoded&& e,
                        std::span<const int> descriptors);
 
     const int socket_;
-    std::atomic<bool> blocked_{false};  // packets wait; changed under the mutex
-    std::mutex mutex_;
-    std::deque<packet> waiting_;
+    std::atomic<bool> blocked_{false};  // packets wait; changed with the lock held
+    guarded<packets> waiting_;
 };
 
 }  // namespace cleanfork::detail

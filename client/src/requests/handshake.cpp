@@ -1,11 +1,14 @@
 #include "client/src/requests/handshake.hpp"
 
-#include <boost/asio/bind_cancellation_slot.hpp>
+#include <algorithm>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 
-#include "client/src/requests/operations.hpp"
+#include "client/src/connection/convert.hpp"
+#include "client/src/requests/async_call.hpp"
+#include "client/src/requests/blocking_call.hpp"
+#include "client/src/requests/translate.hpp"
 #include "ipc/base/features.hpp"
 #include "ipc/wire/limits.hpp"
 
@@ -13,11 +16,38 @@ namespace cleanfork::detail {
 
 namespace {
 
-void fill_hello(outgoing& m) {
+struct hello_request : plain_request<void> {
+    static result<hello_request> fill(outgoing& m, const deadline& d);
+    // Puts into the connection what was told, before the reader goes on.
+    static result<void> convert(connection& c, reply&& r);
+    static failure expired() {
+        return ipc::fail(step::hello, ETIMEDOUT, "forkserver", "no greeting in time");
+    }
+};
+
+result<hello_request> hello_request::fill(outgoing& m, const deadline&) {
     v1::Hello& hello = *m->mutable_hello();
     hello.set_protocol(ipc::k_protocol_version);
     hello.set_version(CLEANFORK_VERSION);
     fill_base(*hello.mutable_base(), m.descriptors);
+    return hello_request();
+}
+
+result<void> hello_request::convert(connection& c, reply&& r) {
+    if (!r.message.has_hello()) return unexpected_reply();
+    const v1::HelloReply& hello = r.message.hello();
+    if (hello.protocol() != ipc::k_protocol_version)
+        return ipc::fail(step::hello, EPROTONOSUPPORT, "forkserver",
+                         "it speaks version " + std::to_string(hello.protocol()) +
+                             " of the protocol, this client version " +
+                             std::to_string(ipc::k_protocol_version) +
+                             ": install the same cleanfork on both sides");
+    const bool exit_info = std::find(hello.features().begin(), hello.features().end(),
+                                     v1::FEATURE_PIDFD_EXIT_INFO) != hello.features().end();
+    c.set_facts({.server = server_of(hello),
+                 .pidfd_tells_exit =
+                     exit_info && !ipc::disabled_by_environment(ipc::feature::pidfd_exit_info)});
+    return {};
 }
 
 // A greeting in progress on an executor: the reply or the timer, whichever is first.
@@ -30,17 +60,14 @@ public:
           done_(std::move(done)) {}
 
     void begin(const deadline& d) {
-        outgoing m;
-        fill_hello(m);
-        using handler = boost::asio::any_completion_handler<void(std::exception_ptr, server_info)>;
-        auto on_reply = [self = shared_from_this()](const std::exception_ptr& e, server_info) {
+        auto on_reply = [self = shared_from_this()](const std::exception_ptr& e) {
             if (e)
                 self->complete(failure_of(e));
             else
                 self->complete(connection::make_client(self->connection_));
         };
-        start(*connection_, m, to_server_info{},
-              handler(boost::asio::bind_executor(strand_, std::move(on_reply))));
+        start<hello_request>(
+            connection_, void_handler(boost::asio::bind_executor(strand_, std::move(on_reply))));
         boost::asio::post(strand_, [self = shared_from_this(), d] { self->watch_the_clock(d); });
     }
 
@@ -49,7 +76,7 @@ private:
         if (!d || !done_) return;
         timer_.expires_at(*d);
         timer_.async_wait([self = shared_from_this()](const boost::system::error_code& ec) {
-            if (!ec) self->complete(to_server_info::expired());
+            if (!ec) self->complete(hello_request::expired());
         });
     }
     void complete(result<client>&& r) {
@@ -67,31 +94,13 @@ private:
 
 }  // namespace
 
-// Fills the connection in as well: the reader calls this before it reads on.
-result<server_info> to_server_info::operator()(connection& c, reply&& r) const {
-    if (!r.message.has_hello()) return unexpected_reply();
-    const v1::HelloReply& hello = r.message.hello();
-    if (hello.protocol() != ipc::k_protocol_version)
-        return ipc::fail(step::hello, EPROTONOSUPPORT, "forkserver",
-                         "it speaks version " + std::to_string(hello.protocol()) +
-                             " of the protocol, this client version " +
-                             std::to_string(ipc::k_protocol_version) +
-                             ": install the same cleanfork on both sides");
-    c.server = server_of(hello);
-    for (const int f : hello.features())
-        if (f == v1::FEATURE_PIDFD_EXIT_INFO)
-            c.exit_info = !ipc::disabled_by_environment(ipc::feature::pidfd_exit_info);
-    return c.server;
-}
-
 result<client> greet(unique_fd socket, any_io_executor executor, const deadline& d) {
     auto c = std::make_shared<connection>(std::move(socket), std::move(executor));
     outgoing m;
-    fill_hello(m);
-    auto info = call(*c, m, to_server_info{}, d);
-    if (!info) {
+    auto hello = hello_request::fill(m, d);
+    if (auto answer = await_reply(*c, m, std::move(*hello), d); !answer) {
         c->close();
-        return info.error();
+        return answer.error();
     }
     return connection::make_client(std::move(c));
 }

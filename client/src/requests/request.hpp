@@ -1,104 +1,64 @@
-// From what the caller asks for to the message and descriptors of one packet.
+// What every kind of request has. One struct a kind, the same for blocking,
+// asynchronous and Python use; a new request is one more struct:
+//
+//     struct stats_request : plain_request<server_stats> {
+//         static result<stats_request> fill(outgoing& m, const deadline& d);
+//         static result<value> convert(connection& c, reply&& r);
+//     };
+//
+// fill() writes the message, in front of what is asked (further arguments), and makes the
+// request: what is kept of it until the reply. The rest is below.
 #pragma once
 
-#include <cleanfork/v1/cleanfork.pb.h>
-#include <google/protobuf/arena.h>
-
-#include <array>
-#include <cleanfork/failure.hpp>
-#include <cleanfork/spawn_options.hpp>
-#include <cleanfork/unique_fd.hpp>
-#include <span>
-#include <vector>
-
-#include "ipc/wire/limits.hpp"
+#include "client/src/connection/connection.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork::detail {
 
-// The descriptors of one packet. Borrowed ones must stay open until it is sent.
-class descriptor_list {
-public:
-    // The place of `fd` in the packet, counted from 1. A descriptor that is
-    // there for the same purpose is not sent twice.
-    std::uint32_t add(int fd, v1::DescriptorPurpose purpose);
-    // The same, and closes it with the list.
-    std::uint32_t add_owned(unique_fd fd, v1::DescriptorPurpose purpose);
-    // Closes with the list a descriptor that was added as borrowed.
-    void keep(unique_fd fd) { owned_.push_back(std::move(fd)); }
-
-    [[nodiscard]] std::span<const int> numbers() const { return {numbers_.data(), count_}; }
-    // E2BIG when more were added than a packet holds, EBADF for a negative number.
-    [[nodiscard]] result<void> check() const;
-    // What is there now; rollback() takes out what was added since.
-    struct mark {
-        std::size_t count, owned;
-    };
-    [[nodiscard]] mark position() const noexcept { return {count_, owned_.size()}; }
-    void rollback(const mark& m) noexcept {
-        count_ = m.count;
-        refused_ = 0;
-        owned_.erase(owned_.begin() + static_cast<std::ptrdiff_t>(m.owned), owned_.end());
-    }
-    // Closes the owned ones, once the packet was sent: the end of a pipe shows
-    // only when nobody but the child holds the other one.
-    void close_owned() noexcept { owned_.clear(); }
-    // Says in `m` what each is for.
-    void state_in(v1::ClientMessage& m) const;
-
-private:
-    std::array<int, ipc::k_max_descriptors> numbers_{};
-    std::array<v1::DescriptorPurpose, ipc::k_max_descriptors> purposes_{};
-    std::size_t count_ = 0;
-    std::size_t refused_ = 0;
-    std::vector<unique_fd> owned_;
+// What is done about a request that nobody waits for any more.
+enum class cancellation {
+    ignored,   // the forkserver answers soon; that is ignored
+    told,      // it waits in the forkserver, which is told to drop it
+    answered,  // the same; but what is done may not be undone: its answer is awaited
 };
 
-// A message under construction. The arena starts on the stack, so that an
-// ordinary request costs the heap nothing but its long strings.
-class outgoing {
-public:
-    outgoing() : arena_(options()), message_(arena_create()) {}
-    outgoing(const outgoing&) = delete;
-    outgoing& operator=(const outgoing&) = delete;
-
-    v1::ClientMessage& operator*() noexcept { return *message_; }
-    v1::ClientMessage* operator->() noexcept { return message_; }
-
-    descriptor_list descriptors;
-
-private:
-    [[nodiscard]] google::protobuf::ArenaOptions options() noexcept {
-        google::protobuf::ArenaOptions o;
-        o.initial_block = block_.data();
-        o.initial_block_size = block_.size();
-        return o;
-    }
-    v1::ClientMessage* arena_create() {
-        return google::protobuf::Arena::CreateMessage<v1::ClientMessage>(&arena_);
-    }
-
-    alignas(16) std::array<char, 4096> block_;
-    google::protobuf::Arena arena_;
-    v1::ClientMessage* message_;
+template <class R>
+concept request_kind = requires(R r, connection& c, reply&& answer,
+                                result<typename R::value>& late) {
+    { r.convert(c, std::move(answer)) } -> std::same_as<result<typename R::value>>;
+    // What is done with an answer that came too late.
+    R::discard(late);
+    // What a timeout is called.
+    { R::expired() } -> std::same_as<failure>;
+    requires std::same_as<decltype(R::cancelled), const cancellation>;
 };
 
-// What the caller keeps of one spawn: its ends of the pipes, and the memfd that
-// a call's answer is written to.
-struct parent_ends {
-    unique_fd in, out, err;
-    unique_fd result{};
+inline failure unexpected_reply() {
+    return ipc::fail(step::protocol, EBADMSG, "forkserver", "it sent a reply of another kind");
+}
+
+inline failure not_connected() {
+    return ipc::fail(step::connect, ENOTCONN, "client",
+                     "this client is not connected: launch() or connect() gives one that is");
+}
+
+// One that the forkserver answers at once.
+template <class Value>
+struct plain_request {
+    using value = Value;
+    static constexpr cancellation cancelled = cancellation::ignored;
+    static void discard(result<Value>&) noexcept {}
+    static failure expired() {
+        return ipc::fail(step::connect, ETIMEDOUT, "forkserver", "no answer in time");
+    }
 };
 
-// Fills `request` and `descriptors` from `options`, opens the files and pipes
-// they name. What the forkserver can judge is left to it; the errors are
-// step::request with the file or descriptor as object.
-result<void> translate(const spawn_options& options, v1::SpawnRequest& request,
-                       descriptor_list& descriptors, parent_ends& ends);
-// The same without the program: what a call has as well.
-result<void> translate_attributes(const spawn_options& options, v1::SpawnRequest& request,
-                                  descriptor_list& descriptors, parent_ends& ends);
-
-// The caller's environment and working directory.
-void fill_base(v1::SessionBase& base, descriptor_list& descriptors);
+// Sends a request whose outcome does not matter.
+template <request_kind R, class... What>
+result<void> tell(connection& c, const What&... what) {
+    outgoing m;
+    if (auto request = R::fill(m, {}, what...); !request) return request.error();
+    return c.submit(c.next_id(), m, std::make_shared<ignoring_operation>());
+}
 
 }  // namespace cleanfork::detail

@@ -6,6 +6,8 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/strand.hpp>
 
+#include "client/src/requests/async_call.hpp"
+
 namespace cleanfork::detail {
 
 namespace {
@@ -38,7 +40,7 @@ public:
     // When the context goes first: the descriptors are closed by `streams_` alone.
     ~run_task() { release_streams(); }
 
-    void begin(connection& c, outgoing& m, to_process&& convert) {
+    void begin(connection& c, outgoing& m, spawn_request&& request) {
         if (slot_.is_connected())
             slot_.assign([weak = this->weak_from_this()](boost::asio::cancellation_type t) {
                 const auto self = weak.lock();
@@ -50,8 +52,8 @@ public:
                                                             process p) {
             self->spawned(e, std::move(p));
         };
-        start(
-            c, m, std::move(convert),
+        submit(
+            c, m, std::move(request),
             spawn_handler(boost::asio::bind_cancellation_slot(
                 cancel_spawn_.slot(), boost::asio::bind_executor(strand_, std::move(on_spawned)))));
     }
@@ -135,36 +137,28 @@ private:
     std::optional<completion<handler_type>> done_;
 };
 
-// `prepare` fills the message.
-template <class Result, class Prepare>
-void begin_run(connection& c, const spawn_options& attributes, std::string&& input,
-               const Prepare& prepare, typename run_task<Result>::handler_type&& handler) {
-    const any_io_executor io = io_executor_for(c.executor(), handler);
+template <class Result, class Run>
+void begin_run(const std::shared_ptr<connection>& c, const Run& what, std::string&& input,
+               typename run_task<Result>::handler_type&& handler) {
+    const any_io_executor io = io_executor_for(c ? c->executor() : any_io_executor(), handler);
     outgoing m;
-    auto convert = io ? prepare(m) : no_executor();
-    if (!convert) {
-        completion<typename run_task<Result>::handler_type> done(io, std::move(handler));
-        return std::move(done)(exception_of(convert.error()), Result());
-    }
+    auto request = !c ? not_connected() : io ? fill_run(m, {}, what) : no_executor();
+    if (!request) return refuse<Result>(io, std::move(handler), request.error());
     const auto task = std::make_shared<run_task<Result>>(
-        io, attributes, std::move(input), std::move(convert->ends), std::move(handler));
-    task->begin(c, m, std::move(*convert));
+        io, what.attributes(), std::move(input), std::move(request->ends), std::move(handler));
+    task->begin(*c, m, std::move(*request));
 }
 
 }  // namespace
 
-void start_async_run(connection& c, const spawn_options& options, std::string input,
-                     run_handler handler) {
-    const bool has_input = !input.empty();
-    begin_run<run_result>(
-        c, options, std::move(input),
-        [&](outgoing& m) { return prepare_run(m, options, has_input, {}); }, std::move(handler));
+void start_async_run(const std::shared_ptr<connection>& c, const spawn_options& options,
+                     std::string input, run_handler handler) {
+    begin_run<run_result>(c, program_run{options, input}, std::move(input), std::move(handler));
 }
 
-void start_async_run(connection& c, const call_request& request, call_run_handler handler) {
-    begin_run<call_result>(
-        c, request.options.attributes, {}, [&](outgoing& m) { return prepare_run(m, request, {}); },
-        std::move(handler));
+void start_async_run(const std::shared_ptr<connection>& c, const entry_run& what,
+                     call_run_handler handler) {
+    begin_run<call_result>(c, what, {}, std::move(handler));
 }
 
 }  // namespace cleanfork::detail

@@ -5,8 +5,9 @@
 
 namespace cleanfork::detail {
 
-void start_async_run(connection& c, const spawn_options& options, std::string input,
-                     run_handler handler);
-void start_async_run(connection& c, const call_request& request, call_run_handler handler);
+void start_async_run(const std::shared_ptr<connection>& c, const spawn_options& options,
+                     std::string input, run_handler handler);
+void start_async_run(const std::shared_ptr<connection>& c, const entry_run& what,
+                     call_run_handler handler);
 
 }  // namespace cleanfork::detail

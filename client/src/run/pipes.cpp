@@ -99,7 +99,7 @@ std::span<pollfd> pipes::wanted() {
     return {polled_.data(), polled_count_};
 }
 
-void pipes::handle() {
+void pipes::serve() {
     for (const pollfd& p : std::span(polled_.data(), polled_count_)) {
         if (p.revents == 0) continue;
         if (p.fd == in())

@@ -1,14 +1,13 @@
 // The caller's ends of a child's pipes, fed and emptied without ever blocking.
 #pragma once
 
-#include <poll.h>
-
 #include <array>
 #include <span>
 #include <string>
 #include <string_view>
 
-#include "client/src/requests/request.hpp"
+#include "client/src/connection/blocking.hpp"
+#include "client/src/connection/outgoing.hpp"
 
 namespace cleanfork::detail {
 
@@ -17,7 +16,7 @@ namespace cleanfork::detail {
 ssize_t write_without_sigpipe(int fd, const char* data, std::size_t size) noexcept;
 
 // The child's standard streams seen from outside. Not thread-safe.
-class pipes {
+class pipes final : public served_descriptors {
 public:
     // Takes the three streams, and leaves `ends.result`. Sets the descriptors
     // non-blocking: the child's ends are files of their own. `input` is borrowed.
@@ -34,9 +33,8 @@ public:
     // The child has ended: takes what is there, and closes all.
     void finish();
 
-    // The same for poll(2): the descriptors of interest, and what came of them.
-    std::span<pollfd> wanted();
-    void handle();
+    std::span<pollfd> wanted() override;
+    void serve() override;
 
     std::string out_text, err_text;
 

@@ -1,6 +1,8 @@
 #include "client/src/run/run.hpp"
 
-#include "ipc/base/process_ref.hpp"
+#include "client/src/connection/child_state.hpp"
+#include "client/src/requests/blocking_call.hpp"
+#include "client/src/requests/server_requests.hpp"
 
 namespace cleanfork::detail {
 
@@ -12,81 +14,77 @@ failure run_expired() {
     return ipc::fail(step::wait, ETIMEDOUT, {}, "it ran longer than the timeout and was killed");
 }
 
-// Moves data until `ready` is set (true) or the deadline has passed (false).
-bool pump(connection& c, waiter& w, pipes& streams, const deadline& d) {
-    for (;;) {
-        std::unique_lock lock(c.mutex());
-        const auto r = c.await(lock, w, d, streams.wanted());
-        lock.unlock();
-        if (r == connection::awaited::ready) return true;
-        if (r == connection::awaited::timed_out) return false;
-        streams.handle();
-    }
+template <class Target>
+result<spawn_request> fill_held(outgoing& m, const deadline& d, const Target& target) {
+    auto request = spawn_request::fill(m, d, target);
+    if (request) m->mutable_spawn()->set_reply_hold_us(k_reply_hold_us);
+    return request;
 }
 
-// Until the child has ended, by the word of the forkserver.
-std::optional<exit_status> pump_until_end(connection& c, child_state& child, pipes& streams,
-                                          const deadline& d) {
-    waiter w;
-    {
-        const std::lock_guard lock(c.mutex());
-        if (child.status || c.loss()) return child.status;
-        child.waiters.push_back(&w);
-    }
-    pump(c, w, streams, d);
-    const std::lock_guard lock(c.mutex());
-    std::erase(child.waiters, &w);
-    return child.status;
+result<call_result> run_filled(connection& c, outgoing& m, spawn_request&& request,
+                               const process_group& group, std::string_view input,
+                               const deadline& d) {
+    pipes streams(std::move(request.ends), input);
+    blocking_call<spawn_request> spawn(c, std::move(request));
+    if (auto sent = spawn.send(m); !sent) return sent.error();
+    const meanwhile work{.served = &streams};
+
+    const bool in_time = spawn.wait(d, work) == blocked::ready;
+    auto child = in_time ? spawn.take() : spawn.late();
+    if (!child) return child.error();
+    if (in_time)
+        if (const auto status = connection::of(*child)->wait(d, work)) {
+            streams.finish();
+            return gathered(*child, *status, std::move(streams));
+        }
+    kill_run(*child, group);
+    return run_expired();
 }
 
-// The same by the pidfd, once the forkserver was lost.
-std::optional<exit_status> pump_until_reaped(child_state& child, pipes& streams,
-                                             const deadline& d) {
-    for (;;) {
-        std::array<pollfd, 4> all{};
-        const std::span<pollfd> wanted = streams.wanted();
-        std::copy(wanted.begin(), wanted.end(), all.begin() + 1);
-        const short events = child.owner->exit_info ? 0 : POLLIN;
-        all[0] = {child.pidfd.get(), events, 0};
-        if (poll_until({all.data(), wanted.size() + 1}, d) == 0) return std::nullopt;
-        std::copy_n(all.begin() + 1, wanted.size(), wanted.begin());
-        streams.handle();
-        if (all[0].revents != 0) return child.wait({});
-    }
+template <class Run>
+result<call_result> run_any(const std::shared_ptr<connection>& c, const Run& what,
+                            const timeout& t) {
+    if (!c) return not_connected();
+    const deadline d = deadline_after(t);
+    outgoing m;
+    auto request = fill_run(m, d, what);
+    if (!request) return request.error();
+    return run_filled(*c, m, std::move(*request), what.attributes().group, what.input, d);
 }
 
 }  // namespace
 
-result<to_process> prepare_run(outgoing& m, const spawn_options& options, bool has_input,
-                               const deadline& d) {
-    if (has_input && !std::holds_alternative<stdio::pipe>(options.in))
+result<spawn_request> fill_run(outgoing& m, const deadline& d, const program_run& run) {
+    if (!run.input.empty() && !std::holds_alternative<stdio::pipe>(run.options.in))
         return ipc::fail(step::request, EINVAL, "input",
                          "input can be fed only when options.in is stdio::pipe");
-    auto convert = prepare_spawn(m, options, d);
-    if (convert) m->mutable_spawn()->set_reply_hold_us(k_reply_hold_us);
-    return convert;
+    return fill_held(m, d, run.options);
 }
 
-result<to_process> prepare_run(outgoing& m, const call_request& request, const deadline& d) {
-    auto convert = prepare_call(m, request, d);
-    if (convert) m->mutable_spawn()->set_reply_hold_us(k_reply_hold_us);
-    return convert;
+result<spawn_request> fill_run(outgoing& m, const deadline& d, const entry_run& run) {
+    return fill_held(m, d, run.call);
+}
+
+result<call_result> run(const std::shared_ptr<connection>& c, const program_run& what,
+                        const timeout& t) {
+    return run_any(c, what, t);
+}
+
+result<call_result> run(const std::shared_ptr<connection>& c, const entry_run& what,
+                        const timeout& t) {
+    return run_any(c, what, t);
 }
 
 void kill_run(const process& child, const process_group& group) {
     const child_state& state = *connection::of(child);
     // A group that was joined holds other processes than ours.
-    if (group.how != process_group::kind::join && state.pidfd) {
-        const int error = ipc::pidfd_signal_group(state.pidfd.get(), SIGKILL);
+    if (group.how != process_group::kind::join && state.process()) {
+        const int error = state.process().signal_group(SIGKILL);
         if (error == 0) return;
-        if (error == EINVAL) {  // before Linux 6.9
-            outgoing m;
-            fill_signal(m, state.id, SIGKILL, signal_target::group);
-            (void)state.owner->submit(state.owner->next_id(), m,
-                                      std::make_shared<ignoring_operation>());
-        }
+        if (error == EINVAL)  // before Linux 6.9
+            (void)tell<signal_request>(state.owner(), state.id(), SIGKILL, signal_target::group);
     }
-    (void)state.signal(SIGKILL);
+    (void)state.process().signal(SIGKILL);
 }
 
 call_result gathered(process& child, const exit_status& status, pipes&& streams) {
@@ -96,35 +94,6 @@ call_result gathered(process& child, const exit_status& status, pipes&& streams)
                   child.take_result()};
     seal_result(r.result_fd);
     return r;
-}
-
-result<call_result> run(connection& c, outgoing& m, to_process&& convert,
-                        const spawn_options& attributes, std::string_view input,
-                        const deadline& d) {
-    using spawning = blocking_operation<to_process>;
-    pipes streams(std::move(convert.ends), input);
-    const auto op = std::make_shared<spawning>(std::move(convert));
-    const std::uint64_t id = c.next_id();
-    if (auto sent = c.submit(id, m, op); !sent) return sent.error();
-    if (c.sends_blocked()) c.flush_blocking(d);
-
-    if (!pump(c, op->waiting, streams, d)) {
-        if (!settle(c, id, op)) return to_process::expired();
-        if (!*op->outcome) return op->outcome->error();
-        kill_run(**op->outcome, attributes.group);
-        return run_expired();
-    }
-    if (!*op->outcome) return op->outcome->error();
-    process child = std::move(**op->outcome);
-    child_state& state = *connection::of(child);
-    auto status = pump_until_end(c, state, streams, d);
-    if (!status && c.lost()) status = pump_until_reaped(state, streams, d);
-    if (!status) {
-        kill_run(child, attributes.group);
-        return run_expired();
-    }
-    streams.finish();
-    return gathered(child, *status, std::move(streams));
 }
 
 }  // namespace cleanfork::detail

@@ -1,12 +1,12 @@
 // Calls as they go onto the wire.
-#include "client/src/requests/call.hpp"
-
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include <cleanfork/error.hpp>
 #include <cleanfork/templates.hpp>
 
+#include "client/src/requests/entry_call.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 

@@ -2,7 +2,8 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/use_future.hpp>
 
-#include "client/src/requests/template_request.hpp"
+#include "client/src/connection/convert.hpp"
+#include "client/src/requests/template_options.hpp"
 #include "tests/unit/client/client_peer.hpp"
 
 using namespace cleanfork;

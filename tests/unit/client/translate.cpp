@@ -1,5 +1,5 @@
 // Options as they go onto the wire.
-#include "client/src/requests/request.hpp"
+#include "client/src/requests/translate.hpp"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -10,6 +10,7 @@
 #include "client/src/connection/writer.hpp"
 #include "client/src/run/pipes.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/defaults.hpp"
 
 using namespace cleanfork;
 using namespace cleanfork::detail;
@@ -41,6 +42,7 @@ TEST_CASE("a plain program asks for nothing but itself") {
     CHECK(t.descriptors.numbers().empty());
     CHECK_FALSE(t.request.has_environment());
     CHECK_FALSE(t.request.has_umask());
+    CHECK(spawn_options{.program = ""}.umask == ipc::k_default_umask);  // why it need not be said
     CHECK_FALSE(t.request.has_lifetime());
     CHECK(t.request.descriptors_size() == 0);  // 0, 1 and 2 are then /dev/null
 }

@@ -1,8 +1,46 @@
+// What <cleanfork/templates.hpp> has beside client's members.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cleanfork/error.hpp>
 #include <cleanfork/templates.hpp>
 #include <fstream>
 #include <sstream>
 
+#include "ipc/base/sys.hpp"
+
 namespace cleanfork {
+
+std::string read_result(int fd) {
+    struct stat about {};
+    if (::fstat(fd, &about) != 0) throw spawn_error(ipc::fail(step::wait, errno, "result"));
+    std::string bytes(static_cast<std::size_t>(about.st_size), '\0');
+    for (std::size_t done = 0; done < bytes.size();) {
+        const ssize_t n = ipc::retry([&] {
+            return ::pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(done));
+        });
+        if (n < 0) throw spawn_error(ipc::fail(step::wait, errno, "result"));
+        if (n == 0) bytes.resize(done);  // it has become shorter
+        done += static_cast<std::size_t>(n);
+    }
+    return bytes;
+}
+
+template_options template_options::self() {
+    template_options o;
+    o.own_program = true;
+    o.process.argv0 = program_invocation_name;
+    return o;
+}
+
+template_options template_options::derived(std::string base, std::string initializer,
+                                           std::variant<std::string, stdio::descriptor> payload) {
+    template_options o;
+    o.from = std::move(base);
+    o.initializer = std::move(initializer);
+    o.initializer_payload = std::move(payload);
+    return o;
+}
 
 std::string_view to_string(template_state s) noexcept {
     switch (s) {

@@ -1,4 +1,4 @@
-#include "client/src/requests/call.hpp"
+#include "client/src/requests/entry_call.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -6,27 +6,11 @@
 
 #include <set>
 
-#include "client/src/requests/spawn.hpp"
+#include "client/src/requests/translate.hpp"
+#include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 
-namespace cleanfork {
-
-std::string read_result(int fd) {
-    struct stat about {};
-    if (::fstat(fd, &about) != 0) throw spawn_error(ipc::fail(step::wait, errno, "result"));
-    std::string bytes(static_cast<std::size_t>(about.st_size), '\0');
-    for (std::size_t done = 0; done < bytes.size();) {
-        const ssize_t n = ipc::retry([&] {
-            return ::pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(done));
-        });
-        if (n < 0) throw spawn_error(ipc::fail(step::wait, errno, "result"));
-        if (n == 0) bytes.resize(done);  // it has become shorter
-        done += static_cast<std::size_t>(n);
-    }
-    return bytes;
-}
-
-namespace detail {
+namespace cleanfork::detail {
 
 namespace {
 
@@ -103,7 +87,7 @@ result<void> add_result(v1::CallTarget& target, descriptor_list& descriptors, pa
 
 }  // namespace
 
-result<void> translate_call(const call_request& call, v1::SpawnRequest& request,
+result<void> translate_call(const entry_call& call, v1::SpawnRequest& request,
                             descriptor_list& descriptors, parent_ends& ends) {
     const call_options& options = call.options;
     if (auto r = check_attributes(options.attributes); !r) return r;
@@ -120,18 +104,9 @@ result<void> translate_call(const call_request& call, v1::SpawnRequest& request,
     return descriptors.check();
 }
 
-result<to_process> prepare_call(outgoing& m, const call_request& call, const deadline& d) {
-    to_process convert;
-    v1::SpawnRequest& request = *m->mutable_spawn();
-    if (auto r = translate_call(call, request, m.descriptors, convert.ends); !r) return r.error();
-    limit_queue_time(request, d);
-    return convert;
-}
-
 void seal_result(const unique_fd& memfd) noexcept {
     constexpr int k_seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
     if (memfd) ::fcntl(memfd.get(), F_ADD_SEALS, k_seals);
 }
 
-}  // namespace detail
-}  // namespace cleanfork
+}  // namespace cleanfork::detail

@@ -1,4 +1,4 @@
-#include "client/src/requests/template_request.hpp"
+#include "client/src/requests/template_options.hpp"
 
 #include <fcntl.h>
 
@@ -6,29 +6,18 @@
 #include <cstdlib>
 #include <limits>
 
-#include "client/src/requests/call.hpp"
+#include "client/src/requests/entry_call.hpp"
+#include "client/src/requests/translate.hpp"
+#include "ipc/base/sys.hpp"
+#include "ipc/wire/defaults.hpp"
 
-namespace cleanfork {
-
-template_options template_options::self() {
-    template_options o;
-    o.own_program = true;
-    o.process.argv0 = program_invocation_name;
-    return o;
-}
-
-template_options template_options::derived(std::string base, std::string initializer,
-                                           std::variant<std::string, stdio::descriptor> payload) {
-    template_options o;
-    o.from = std::move(base);
-    o.initializer = std::move(initializer);
-    o.initializer_payload = std::move(payload);
-    return o;
-}
-
-namespace detail {
+namespace cleanfork::detail {
 
 namespace {
+
+// What <cleanfork/templates.hpp> says of a timeout of 0.
+static_assert(ipc::k_default_start_timeout == std::chrono::minutes(1));
+static_assert(ipc::k_default_call_timeout == std::chrono::seconds(10));
 
 constexpr std::string_view k_tunables = "GLIBC_TUNABLES";
 constexpr std::string_view k_huge_pages = "glibc.malloc.hugetlb=";
@@ -131,5 +120,4 @@ result<void> translate_template(std::string_view name, const template_options& o
                           : translate_derived(o, process, descriptors, none);
 }
 
-}  // namespace detail
-}  // namespace cleanfork
+}  // namespace cleanfork::detail
