@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
+
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::detail {
