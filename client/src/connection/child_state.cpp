@@ -1,5 +1,7 @@
 #include "client/src/connection/child_state.hpp"
 
+#include <algorithm>
+
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 
