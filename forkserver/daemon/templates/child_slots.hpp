@@ -1,9 +1,9 @@
 // The children of one process of a template, from the order to fork them to their end.
 //
-//     order_for_call           ordered ------------ started --> running
-//     order_warm               ordered -- parked --> parked
-//     ask_warm (either)                                 asked -- started --> running
-//     drop_warm, withdraw, failed: not running yet  --> unwanted
+//     of a call   ordered --started--> running
+//     warm        ordered --parked--> parked --ask_warm--> asked --started--> running
+//                 ordered --ask_warm--> asked, when a call comes before it has parked
+//     either      before it runs --drop_warm, withdraw, failed--> unwanted
 //
 // An unwanted child is killed, or ends by itself; its end is still to be told. What the
 // template and its children tell is a peer's word: a report that fits no stage changes

@@ -73,7 +73,7 @@ public:
     std::vector<queued_spawn> take_back(session_id session, request_id request);
     void session_is_over(session_id session);
 
-    // Serves calls that wait, and drops generations that are over.
+    // Drops generations that are over, and serves calls that wait.
     void clean_up();
     // One more warm child. False when there is nothing to do.
     bool refill();
@@ -84,7 +84,7 @@ public:
     [[nodiscard]] const template_spec& spec() const noexcept { return *spec_; }
     // No generation is left.
     [[nodiscard]] bool over() const noexcept { return !current_ && !next_ && old_.empty(); }
-    // Those that are leaving, too.
+    // Of all of them, the old ones too; null when it is none of these.
     [[nodiscard]] generation* find(generation_id id) const;
     void to_wire(v1::TemplateInfo& out) const;
 
