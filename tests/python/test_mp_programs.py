@@ -88,9 +88,9 @@ class HowItIsStarted(Programs):
                 q = multiprocessing.Queue()
                 p = multiprocessing.Process(target=work, args=(q,))
                 p.start()
-                print(q.get(timeout=20), type(p._popen).__module__)
+                print(q.get(), type(p._popen).__module__)
                 p.join()
-            """, "cleanfork cleanfork._mp_popen")
+            """, "cleanfork cleanfork._mp.popen")
 
     def test_install_serves_forkserver(self):
         self.prints("""
@@ -106,7 +106,7 @@ class HowItIsStarted(Programs):
                 print(type(p._popen).__module__, p._popen.method)
                 p.join()
                 print(p.exitcode)
-            """, "cleanfork._mp_popen forkserver 0")
+            """, "cleanfork._mp.popen forkserver 0")
 
     UNCHANGED = """
         import multiprocessing, os, sys, threading
@@ -132,7 +132,7 @@ class HowItIsStarted(Programs):
         """
 
     def test_unchanged_programs(self):
-        expected = "[2, 4] ['an', '-m', 'argument'] program.py 0 cleanfork._mp_popen [6] True late 0"
+        expected = "[2, 4] ['an', '-m', 'argument'] program.py 0 cleanfork._mp.popen [6] True late 0"
         with Program(self.UNCHANGED) as program:
             for how in (["program.py"], ["-m", "program"], ["--warm", "2", "program.py"],
                         ["--preload", "json", "--preload", "csv", program.path]):
