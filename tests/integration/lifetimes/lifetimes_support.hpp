@@ -57,7 +57,7 @@ telling_child spawn_telling(raw_session& s, std::initializer_list<std::string> a
 
 // A grace that comes to its end, but not before a child has said that it got its signal.
 inline const auto k_short_ms =
-    static_cast<std::uint32_t>(test::scaled(std::chrono::milliseconds(500)).count());
+    static_cast<std::uint32_t>(test::scaled(std::chrono::milliseconds(200)).count());
 
 v1::Lifetime ends_with(int signal, std::uint32_t grace_ms,
                        v1::SignalTarget target = v1::SIGNAL_TARGET_PROCESS);
