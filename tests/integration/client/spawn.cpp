@@ -151,7 +151,7 @@ TEST_CASE("a run that takes too long is killed with its process group") {
     const unique_fd read_end(fds[0]);
     unique_fd write_end(fds[1]);
     o.fds = {{write_end.get(), 9}};
-    const auto r = c.try_run(o, {}, 100ms);
+    const auto r = c.try_run(o, {}, scaled(100ms));
     REQUIRE(r.has_error());
     CHECK(r.error().step == step::wait);
     CHECK(r.error().error_number == ETIMEDOUT);
