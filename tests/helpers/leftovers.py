@@ -12,6 +12,7 @@ times are those of a usual machine (patience.py).
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import resource
@@ -73,14 +74,12 @@ def wait_for(child, limit):
 
 def ask_where_it_is(child):
     """The last words of a program that hangs, and the end of most."""
-    try:
+    with contextlib.suppress(OSError):  # it has ended just now
         pidfd = os.pidfd_open(child)
-    except ProcessLookupError:
-        return
-    resource.prlimit(child, resource.RLIMIT_CORE, (0, 0))
-    signal.pidfd_send_signal(pidfd, signal.SIGABRT)
-    select.select([pidfd], [], [], scaled(LAST_WORDS))
-    os.close(pidfd)
+        resource.prlimit(child, resource.RLIMIT_CORE, (0, 0))
+        signal.pidfd_send_signal(pidfd, signal.SIGABRT)
+        select.select([pidfd], [], [], scaled(LAST_WORDS))
+        os.close(pidfd)
 
 
 def run(command, env, limit):
