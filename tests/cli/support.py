@@ -5,14 +5,18 @@ import select
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
+import time
 import unittest
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../helpers"))
+from patience import PATIENCE as DEADLINE  # seconds: how long an event may take
 
 BIN = os.environ.get(
     "CLEANFORK_BIN",
     os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/release/bin"))
 CLEANFORK = os.path.join(os.path.abspath(BIN), "cleanfork")
-DEADLINE = 30  # seconds: how long an event may take before a test fails
 
 
 def wait_for_end(pidfd):
@@ -34,11 +38,11 @@ def state_of(pid):
 
 def await_state(pid, letter):
     """Stops have no event for a process that is not the parent: looks, yields, looks again."""
-    for _ in range(2_000_000):
-        if state_of(pid) == letter:
-            return
+    deadline = time.monotonic() + DEADLINE
+    while state_of(pid) != letter:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"process {pid} is {state_of(pid)}, not {letter}")
         os.sched_yield()
-    raise AssertionError(f"process {pid} is {state_of(pid)}, not {letter}")
 
 
 def read_line(stream):
@@ -99,10 +103,11 @@ class CommandTest(unittest.TestCase):
         options.setdefault("env", self.environment)
         if "input" not in options:
             options.setdefault("stdin", subprocess.DEVNULL)
+        options.setdefault("timeout", DEADLINE)
         options.setdefault("encoding", "utf-8")
         options.setdefault("errors", "surrogateescape")
         return subprocess.run([CLEANFORK, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              timeout=DEADLINE, check=False, **options)
+                              check=False, **options)
 
     def spawn(self, *args, **options):
         return self.cleanfork("spawn", *args, **options)

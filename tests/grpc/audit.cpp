@@ -8,6 +8,7 @@
 #include <cleanfork/client.hpp>
 
 #include "tests/grpc/echo.hpp"
+#include "tests/helpers/patience.hpp"
 
 using namespace cleanfork;
 using namespace cleanfork::test;
@@ -56,7 +57,7 @@ TEST_CASE("the command says of a live gRPC server that it is not safe to fork fr
     const run_result done = forkserver.run({.program = CLEANFORK_BIN_DIR "/cleanfork",
                                             .args = {"audit", std::to_string(::getpid())},
                                             .out = stdio::pipe{}},
-                                           "", 60s);
+                                           "", k_patience);
     CHECK(done.status == exit_status::exited(1));
     CHECK(done.out.find("): not safe to fork from\n") != std::string::npos);
     CHECK(done.out.find("\n  thread ") != std::string::npos);

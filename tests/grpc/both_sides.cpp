@@ -9,6 +9,7 @@
 
 #include "ipc/base/sys.hpp"
 #include "tests/grpc/echo.hpp"
+#include "tests/helpers/patience.hpp"
 
 using namespace cleanfork;
 using namespace cleanfork::test;
@@ -16,7 +17,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto k_hang = 300s;  // longer than any of it can take
+const auto k_hang = 5 * k_patience;  // longer than all of it can take
 
 struct pipe_ends {
     unique_fd read, write;
@@ -32,7 +33,7 @@ struct pipe_ends {
 std::string line_from(int fd) {
     pollfd ready{fd, POLLIN, 0};
     char text[100];
-    if (::poll(&ready, 1, 60'000) != 1) return "";
+    if (::poll(&ready, 1, k_patience_ms) != 1) return "";
     const ssize_t size = ::read(fd, text, sizeof text);
     return size > 0 ? std::string(text, static_cast<std::size_t>(size)) : "";
 }

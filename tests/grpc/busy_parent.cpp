@@ -14,14 +14,13 @@
 
 #include "ipc/base/sys.hpp"
 #include "tests/grpc/busy_threads.hpp"
+#include "tests/helpers/patience.hpp"
 
 using namespace cleanfork;
 using namespace cleanfork::test;
 using namespace std::chrono_literals;
 
 namespace {
-
-constexpr auto k_hang = 60s;  // longer than any of the programs can take
 
 spawn_options shell(std::string command) {
     return {.program = "sh", .args = {"-c", std::move(command)}};
@@ -31,23 +30,23 @@ spawn_options shell(std::string command) {
 
 std::string exits(const client& c, unsigned i) {
     const int code = static_cast<int>(i % 256);
-    const process p = c.spawn(shell("exit " + std::to_string(code)), k_hang);
-    const auto status = p.wait_for(k_hang);
+    const process p = c.spawn(shell("exit " + std::to_string(code)), k_patience);
+    const auto status = p.wait_for(k_patience);
     return status == exit_status::exited(code) ? "" : "exit: " + status.value().to_string();
 }
 
 std::string dies(const client& c, unsigned i) {
     const int signal = std::array{SIGKILL, SIGTERM, SIGUSR1, SIGHUP}[i % 4];
-    const process p = c.spawn(shell("kill -" + std::to_string(signal) + " $$"), k_hang);
-    const auto status = p.wait_for(k_hang);
+    const process p = c.spawn(shell("kill -" + std::to_string(signal) + " $$"), k_patience);
+    const auto status = p.wait_for(k_patience);
     return status == exit_status::signaled(signal, false) ? ""
                                                           : "kill: " + status.value().to_string();
 }
 
 std::string is_killed(const client& c, unsigned) {
-    process p = c.spawn({.program = "cat", .in = stdio::pipe{}}, k_hang);
+    process p = c.spawn({.program = "cat", .in = stdio::pipe{}}, k_patience);
     p.terminate();
-    const auto status = p.wait_for(k_hang);
+    const auto status = p.wait_for(k_patience);
     return status == exit_status::signaled(SIGKILL, false) ? ""
                                                            : "cat: " + status.value().to_string();
 }
@@ -55,7 +54,7 @@ std::string is_killed(const client& c, unsigned) {
 std::string answers(const client& c, unsigned i) {
     const std::string text(i * 37 % 200'000, 'a');
     const run_result r =
-        c.run({.program = "cat", .in = stdio::pipe{}, .out = stdio::pipe{}}, text, k_hang);
+        c.run({.program = "cat", .in = stdio::pipe{}, .out = stdio::pipe{}}, text, k_patience);
     return r.status.success() && r.out == text ? "" : "run: " + r.status.to_string();
 }
 
@@ -63,13 +62,13 @@ std::string answers_later(const client& c, unsigned i) {
     const std::string text = std::to_string(i);
     std::future<run_result> done = c.async_run(
         {.program = "echo", .args = {text}, .out = stdio::pipe{}}, "", boost::asio::use_future);
-    if (done.wait_for(k_hang) != std::future_status::ready) return "async_run hangs";
+    if (done.wait_for(k_patience) != std::future_status::ready) return "async_run hangs";
     const run_result r = done.get();
     return r.status.success() && r.out == text + "\n" ? "" : "async_run: " + r.status.to_string();
 }
 
 std::string is_missing(const client& c, unsigned) {
-    const auto p = c.try_spawn({.program = "/no/such/program"}, k_hang);
+    const auto p = c.try_spawn({.program = "/no/such/program"}, k_patience);
     if (p) return "a missing program was spawned";
     return p.error().step == step::exec && p.error().error_number == ENOENT ? ""
                                                                             : p.error().message();
@@ -173,7 +172,7 @@ TEST_CASE("a forkserver started from the midst of gRPC serves as well, and the c
     const busy_threads busy(8);
     const running_client running;
     CHECK(spawn_all(running.c, 60, 4) == std::vector<std::string>());
-    const process p = running.c.spawn({.program = "cat", .in = stdio::pipe{}}, k_hang);
+    const process p = running.c.spawn({.program = "cat", .in = stdio::pipe{}}, k_patience);
     const std::uint64_t calls = busy.calls();
     while (busy.calls() < calls + 100 && busy.complaint().empty()) std::this_thread::yield();
     CHECK(busy.complaint() == "");

@@ -15,6 +15,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "tests/helpers/patience.hpp"
+
 namespace cleanfork::test {
 
 class echo_server {
@@ -82,7 +84,7 @@ public:
         // Once in some hundred programs, with or without a forkserver, gRPC 1.51 takes an old
         // errno for connect(2)'s ("No such file or directory") and would fail the first call.
         context.set_wait_for_ready(!connected_);
-        context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+        context.set_deadline(std::chrono::system_clock::now() + k_patience);
         grpc::Status status;
         const auto call = stub_.PrepareUnaryCall(&context, "/echo/Echo", sent, &queue_);
         call->StartCall();

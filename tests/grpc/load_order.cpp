@@ -5,6 +5,8 @@
 #include <cleanfork/client.hpp>
 #include <sstream>
 
+#include "tests/helpers/patience.hpp"
+
 using namespace cleanfork;
 
 namespace {
@@ -18,7 +20,7 @@ run_result load(const std::string& scope, const std::string& first, const std::s
                          .out = stdio::pipe{},
                          .err = stdio::pipe{},
                          .env = {.set = {{"CLEANFORK_DAEMON", CLEANFORK_BIN_DIR "/cleanforkd"}}}},
-                        {}, std::chrono::seconds(60));
+                        {}, test::k_patience);
 }
 
 void check_works(const run_result& r, const std::string& first, const std::string& second) {

@@ -18,13 +18,15 @@
 #include <stdexcept>
 
 #include "tests/hazards/scene.hpp"
+#include "tests/helpers/patience.hpp"
 
 namespace {
 
 using namespace hazards;
 
 // Longer than the waits in such a process.
-constexpr milliseconds k_alone_bound = 2500ms, k_alone_otherwise = 30s;
+constexpr milliseconds k_alone_bound = 2500ms;
+const milliseconds k_alone_otherwise = cleanfork::test::scaled(30s);
 
 struct arguments {
     std::string name;

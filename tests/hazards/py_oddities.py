@@ -63,7 +63,7 @@ wake = threading.Event()
 
 def live_long(connection):
     connection.send("ready")
-    time.sleep(60)
+    time.sleep(3600)
 
 
 @case(8, "py-terminate", "SIGTERM: the parent's handler in the child", 6, 20)

@@ -17,6 +17,9 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.append(os.path.join(HERE, "../helpers"))
+from patience import scaled
+
 PYTHON = "/usr/bin/python3"
 DEFAULT_PROGRAM = os.path.join(HERE, "../../build/dev/bin/cleanfork_hazards")
 
@@ -30,10 +33,10 @@ GROUPS = {
     7: "fork in a process with a big heap",
     8: "process-wide oddities",
 }
-SILENCE = {"fork": 10}  # seconds without a verdict: the parent itself hangs
-SILENCE_OTHERWISE = 60
-LIMIT = {"quick": 60, "full": 120}  # seconds for a case in one way
-END = 5  # seconds for the end of a program that is done
+SILENCE = {"fork": scaled(10)}  # seconds without a verdict: the parent itself hangs
+SILENCE_OTHERWISE = scaled(60)
+LIMIT = {"quick": scaled(60), "full": scaled(120)}  # seconds for a case in one way
+END = scaled(5)  # seconds for the end of a program that is done
 RESTARTS = 50  # of a parent that hangs or crashes
 
 
@@ -145,7 +148,7 @@ def run_once(command, way, result, silence, deadline):
     if hung and time.monotonic() >= deadline:
         result.complaint = f"not done in time, after {result.runs} runs"
     elif hung:
-        result.damage("parent hung", f"the parent said nothing for {silence} s")
+        result.damage("parent hung", f"the parent said nothing for {silence:.0f} s")
     elif code < 0:
         result.damage("parent crashed", f"the parent: {signal.Signals(-code).name}")
     elif way == "fork":

@@ -14,6 +14,8 @@
 #include <future>
 #include <system_error>
 
+#include "tests/helpers/patience.hpp"
+
 namespace hazards {
 
 job::job(std::string name, int (*function)(const task&))
@@ -32,7 +34,7 @@ std::string ending::text() const {
 
 namespace {
 
-constexpr milliseconds k_patience_otherwise = 20s;
+const milliseconds k_patience_otherwise = cleanfork::test::scaled(20s);
 bool impatient = false;  // copied by a fork, and not otherwise
 
 // True unless the process waits for something: a busy machine may keep it from running.
@@ -131,7 +133,7 @@ child scene::start(const job& j, const task& t, leave how) const {
         cleanfork::call_options o{.fds = t.fds};
         o.attributes.out = cleanfork::stdio::inherit{};
         o.attributes.err = cleanfork::stdio::inherit{};
-        return child(forkserver_.call("self", j.name(), t.word, o, 30s));
+        return child(forkserver_.call("self", j.name(), t.word, o, k_patience_otherwise));
     }
     const pid_t pid = ::fork();
     if (pid < 0) throw std::system_error(errno, std::system_category(), "fork");

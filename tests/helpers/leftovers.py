@@ -1,15 +1,21 @@
-"""Runs a command and fails when it leaves anything behind: a process or a file.
+"""Runs a command and fails when it hangs, or leaves anything behind: a process or a file.
 
-    leftovers.py [--grace SECONDS] COMMAND [ARG...]
+    leftovers.py [--limit SECONDS] [--grace SECONDS] COMMAND [ARG...]
 
 The command gets a fresh TMPDIR and XDG_RUNTIME_DIR. This process is a subreaper, so
 that whatever outlives its parent comes here; what is still alive after the grace is
 named, killed, and makes the run fail. Otherwise the command's own status is returned.
+
+After the limit, or at SIGTERM, the command has hung: it gets SIGABRT, at which doctest
+names its test case, and everything that it has made is named, ended and removed. Both
+times are those of a usual machine (patience.py).
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
+import resource
 import select
 import shutil
 import signal
@@ -17,7 +23,13 @@ import sys
 import tempfile
 import time
 
+from patience import scaled
+
 PR_SET_CHILD_SUBREAPER = 36
+# Variables that may come from whatever this runs in.
+STRANGE = ("CLEANFORK_SOCKET", "CLEANFORK_DAEMON", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET")
+LAST_WORDS = 5  # seconds for what is asked where it is
+HUNG = 124  # the status, as of timeout(1)
 
 
 def become_subreaper():
@@ -28,22 +40,67 @@ def become_subreaper():
 
 def environment(directory):
     env = dict(os.environ)
-    for name in ("CLEANFORK_SOCKET", "CLEANFORK_DAEMON", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET"):
-        env.pop(name, None)
+    if "CLEANFORK_TEST" not in env:  # else ctest has set what it means
+        for name in STRANGE:
+            env.pop(name, None)
     env["TMPDIR"] = directory
     env["XDG_RUNTIME_DIR"] = os.path.join(directory, "run")
     os.mkdir(env["XDG_RUNTIME_DIR"], 0o700)
     return env
 
 
-def run(command, env):
-    """Waits for the command, and meanwhile reaps the orphans that end here."""
-    child = os.posix_spawnp(command[0], command, env)
+class Hung(Exception):
+    pass
+
+
+def give_up(number, _):
+    raise Hung("over its limit" if number == signal.SIGALRM else "ended from outside")
+
+
+def wait_for(child, limit):
+    """The exit code of the child; meanwhile reaps the orphans that end here."""
+    for number in (signal.SIGALRM, signal.SIGTERM):
+        signal.signal(number, give_up)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        while True:
+            pid, status = os.waitpid(-1, 0)
+            if pid == child:
+                return os.waitstatus_to_exitcode(status)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is left is to tidy up
+
+
+def ask_where_it_is(child):
+    """The last words of a program that hangs, and the end of most."""
+    with contextlib.suppress(OSError):  # it has ended just now
+        pidfd = os.pidfd_open(child)
+        resource.prlimit(child, resource.RLIMIT_CORE, (0, 0))
+        signal.pidfd_send_signal(pidfd, signal.SIGABRT)
+        select.select([pidfd], [], [], scaled(LAST_WORDS))
+        os.close(pidfd)
+
+
+def run(command, env, limit):
+    """The exit code of the command, and whether it came to it by itself."""
+    # Python ignores these, and a child would inherit that.
+    child = os.posix_spawnp(command[0], command, env,
+                            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command gets it too, and decides
-    while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == child:
-            return os.waitstatus_to_exitcode(status)
+    begin = time.monotonic()
+    try:
+        return wait_for(child, limit), True
+    except Hung as why:
+        seconds = time.monotonic() - begin
+        print(f"hung: {printable(' '.join(command))}: {why} after {seconds:.0f} s",
+              file=sys.stderr)
+    for pid, state in sorted(descendants().items()):
+        print(f"hung: process {describe(pid, state)}, {sleep_of(pid)}", file=sys.stderr)
+    sys.stderr.flush()
+    ask_where_it_is(child)
+    kill_all()
+    return HUNG, False
 
 
 def reap():
@@ -81,6 +138,10 @@ def variables(pid):
     return dict(entry.partition(b"=")[::2] for entry in read(pid, "environ").split(b"\0"))
 
 
+def printable(text):
+    return "".join(c if c.isprintable() else "?" for c in text)[:200]
+
+
 def describe(pid, state):
     """The command line, and the test it comes from if its environment still says so."""
     try:
@@ -88,10 +149,17 @@ def describe(pid, state):
         environ = {} if state == "Z" else variables(pid)
     except OSError:
         return f"{pid} (ended meanwhile)"
-    text = words.decode(errors="replace")
-    text = "".join(c if c.isprintable() else "?" for c in text)[:200]
+    text = printable(words.decode(errors="replace"))
     test = environ.get(b"CLEANFORK_TEST", b"").decode(errors="replace")
     return f"{pid} {text}" + (" (zombie)" if state == "Z" else "") + (f" of {test}" if test else "")
+
+
+def sleep_of(pid):
+    """What it waits for in the kernel."""
+    try:
+        return f"in {read(pid, 'wchan').decode() or '?'}"
+    except OSError:
+        return "ended meanwhile"
 
 
 def wait_for_all(grace):
@@ -141,26 +209,34 @@ def stray_files(directory):
     return sorted(set(strays) - {runtime})
 
 
+def name_and_end_all():
+    for pid, state in sorted(descendants().items()):
+        print(f"left behind: process {describe(pid, state)}", file=sys.stderr)
+    kill_all()
+    return True
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--grace", type=float, default=10)
+    parser.add_argument("--limit", type=float, default=0, help="0: none")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
 
     become_subreaper()
-    directory = tempfile.mkdtemp(prefix="cleanfork-test-")
+    # Short where it is in another one: the path of a socket has 107 bytes.
+    directory = tempfile.mkdtemp(prefix="t-" if "CLEANFORK_TEST" in os.environ else "cleanfork-test-")
     # Tests that change their user pass through it, to what they have put there for him.
     os.chmod(directory, 0o711)
+    clean = True
     try:
-        code = run(options.command, environment(directory))
-        clean = wait_for_all(options.grace)
-        if not clean:
-            for pid, state in sorted(descendants().items()):
-                print(f"left behind: process {describe(pid, state)}", file=sys.stderr)
-            kill_all()
+        code, ended = run(options.command, environment(directory), scaled(options.limit))
+        if ended and not wait_for_all(scaled(options.grace)):
+            name_and_end_all()
+            clean = False
         for path in stray_files(directory):
             clean = False
-            print(f"left behind: file {path}", file=sys.stderr)
+            print(f"{'left behind' if ended else 'removed'}: file {path}", file=sys.stderr)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     if code < 0:

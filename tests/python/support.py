@@ -12,7 +12,9 @@ import unittest
 import cleanfork
 import cleanfork.subprocess
 
-DEADLINE = 30  # seconds: how long an event may take before a test fails
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../helpers"))
+from patience import PATIENCE as DEADLINE  # seconds: how long an event may take
+
 MODULES = (subprocess, cleanfork.subprocess)
 # Prints what a child finds: a program of its own is faster than a Python.
 PYTHON = sys.executable

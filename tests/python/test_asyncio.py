@@ -45,7 +45,7 @@ class Same(SameAsStandard):
 
     def test_signals(self):
         async def call(m, act):
-            p = await m.create_subprocess_exec("sleep", "60")
+            p = await m.create_subprocess_exec("sleep", "infinity")
             act(p)
             return await p.wait()
         self.same_result(lambda m: call(m, lambda p: p.kill()))
@@ -111,7 +111,7 @@ class Same(SameAsStandard):
 
     def test_cancelled_wait(self):
         async def call(m):
-            p = await m.create_subprocess_exec("sleep", "60")
+            p = await m.create_subprocess_exec("sleep", "infinity")
             try:
                 await asyncio.wait_for(p.wait(), 0.05)
             except asyncio.TimeoutError:
@@ -159,7 +159,7 @@ class OwnLoop(NothingLeft):
 
     def test_a_closed_transport_kills(self):
         async def main():
-            p = await cleanfork.asyncio.create_subprocess_exec("sleep", "60")
+            p = await cleanfork.asyncio.create_subprocess_exec("sleep", "infinity")
             p._transport.close()
             return await p.wait()
         self.assertEqual(asyncio.run(main()), -signal.SIGKILL)

@@ -6,6 +6,7 @@ import subprocess
 import unittest
 
 from support import PYTHON
+from shards import load_tests  # in several entries of ctest
 
 RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "conformance", "run.py")
 
@@ -13,11 +14,22 @@ RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "conformance", "r
 class Conformance(unittest.TestCase):
     @unittest.skipIf(importlib.util.find_spec("test._test_multiprocessing") is None,
                      "CPython's tests are not installed (libpython3.11-testsuite)")
-    def test_subset(self):
-        p = subprocess.run([PYTHON, RUN, "--subset"], stdout=subprocess.PIPE, text=True,
+    def passes(self, *classes):
+        p = subprocess.run([PYTHON, RUN, *classes], stdout=subprocess.PIPE, text=True,
                            stderr=subprocess.STDOUT)
         print(p.stdout, flush=True)
         self.assertEqual(p.returncode, 0)
+
+    def test_processes(self):
+        self.passes("WithProcessesTestProcess", "WithProcessesTestSubclassingProcess")
+
+    def test_queues_and_pools(self):
+        self.passes("WithProcessesTestQueue", "WithProcessesTestPoolWorkerLifetime",
+                    "WithProcessesTestPicklingConnections")
+
+    def test_locks_and_starts(self):
+        self.passes("WithProcessesTestEvent", "WithProcessesTestLock", "TestForkAwareThreadLock",
+                    "TestStartMethod", "TestCloseFds", "TestNoForkBomb")
 
 
 if __name__ == "__main__":

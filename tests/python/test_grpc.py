@@ -8,7 +8,7 @@ import unittest
 import cleanfork
 import cleanfork.asyncio
 import cleanfork.subprocess as subprocess
-from support import open_descriptors
+from support import DEADLINE, open_descriptors
 
 try:
     import grpc
@@ -37,7 +37,7 @@ class Busy(unittest.TestCase):
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         self.addCleanup(self.channel.close)
         self.echo = self.channel.unary_unary("/test/echo")
-        self.echo(b"warm", timeout=30)
+        self.echo(b"warm", timeout=DEADLINE)
         self.done = threading.Event()
         self.calls = 0
         self.failures = []
@@ -49,7 +49,7 @@ class Busy(unittest.TestCase):
     def call(self):
         while not self.done.is_set():
             try:
-                if self.echo(b"x" * 1000, timeout=30) != b"x" * 1000:
+                if self.echo(b"x" * 1000, timeout=DEADLINE) != b"x" * 1000:
                     self.failures.append("a wrong answer")
                 self.calls += 1
             except grpc.RpcError as e:
@@ -62,7 +62,7 @@ class Busy(unittest.TestCase):
 
     def check(self):
         before = self.calls
-        self.echo(b"still there", timeout=30)
+        self.echo(b"still there", timeout=DEADLINE)
         self.finish()
         self.assertEqual(self.failures, [])
         self.assertGreater(before, 0)
@@ -70,7 +70,7 @@ class Busy(unittest.TestCase):
     def test_run(self):
         for i in range(PROCESSES):
             p = subprocess.run(["sh", "-c", f"cat; exit {i % 256}"], input=b"%d" % i,
-                               stdout=subprocess.PIPE, timeout=60)
+                               stdout=subprocess.PIPE, timeout=DEADLINE)
             self.assertEqual((p.returncode, p.stdout), (i % 256, b"%d" % i))
         self.check()
 

@@ -10,6 +10,7 @@ import unittest
 import cleanfork
 from mp_support import Program, Programs, ask, ctx, running
 from support import DEADLINE, open_descriptors
+from shards import load_tests  # in several entries of ctest
 
 try:
     import grpc

@@ -105,7 +105,7 @@ class HowItIsStarted(Programs):
                 q = multiprocessing.Queue()
                 p = multiprocessing.Process(target=work, args=(q,))
                 p.start()
-                print(q.get(timeout=20), type(p._popen).__module__)
+                print(q.get(), type(p._popen).__module__)
                 p.join()
             """, "cleanfork cleanfork._mp.popen")
 

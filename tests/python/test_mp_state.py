@@ -16,6 +16,7 @@ import warnings
 
 import cleanfork
 from mp_support import NothingLeft, ask, ctx
+from shards import load_tests  # in several entries of ctest
 
 try:
     import numpy.random

@@ -10,10 +10,11 @@ import unittest
 import cleanfork
 from mp_support import NothingLeft, Program, Programs, ask, ctx, nothing, running
 from support import DEADLINE, wait_readable
+from shards import load_tests  # in several entries of ctest
 
 SOAK = os.environ.get("CLEANFORK_SOAK") == "1"
 IN_A_ROW = 5_000 if SOAK else 500
-PATIENCE = 600 if SOAK else 90
+PATIENCE = DEADLINE * (10 if SOAK else 3)
 
 
 def end_with(code):

@@ -66,7 +66,7 @@ class Life(unittest.TestCase):
 
     def test_a_child_outlives_the_program(self):
         code = ("import cleanfork.subprocess as s;"
-                "print(s.Popen(['sleep', '60'], stdout=s.DEVNULL, stderr=s.DEVNULL).pid)")
+                "print(s.Popen(['sleep', 'infinity'], stdout=s.DEVNULL, stderr=s.DEVNULL).pid)")
         pid = int(run_python(code).stdout)
         pidfd = os.pidfd_open(pid)
         self.assertEqual(select.select([pidfd], [], [], 0.2)[0], [])
@@ -77,7 +77,7 @@ class Life(unittest.TestCase):
         code = ("import cleanfork, signal, cleanfork.subprocess as s\n"
                 "class Popen(s.Popen):\n"
                 "    lifetime = cleanfork.Lifetime(signal=signal.SIGKILL)\n"
-                "print(Popen(['sleep', '60'], stdout=s.DEVNULL, stderr=s.DEVNULL).pid)")
+                "print(Popen(['sleep', 'infinity'], stdout=s.DEVNULL, stderr=s.DEVNULL).pid)")
         ended(int(run_python(code).stdout))
 
     def test_missing_daemon(self):
@@ -215,7 +215,7 @@ class Clients(NothingLeft):
                     argv0="sh", stdout=PIPE, fds={5: w}, env={"A": "b", "PATH": "/bin"}, cwd="/usr",
                     umask=0o77, nice=5, rlimits={4: (512, 512)}, affinity=[0],
                     oom_score_adj=100, no_new_privs=True, start_new_session=True,
-                    lifetime=cleanfork.Lifetime(signal=9, grace=0.1, target="group"), timeout=10)
+                    lifetime=cleanfork.Lifetime(signal=9, grace=0.1, target="group"), timeout=DEADLINE)
         os.close(w)
         with open(p.take_stdout(), "rb") as out, open(r, "rb") as other:
             self.assertEqual(out.read(), b"sh b /usr 0077 5\n")
@@ -229,7 +229,7 @@ class Clients(NothingLeft):
             cleanfork.client().spawn("true", colour="red")
 
     def test_status(self):
-        p = cleanfork.client().spawn("sleep", ["60"])
+        p = cleanfork.client().spawn("sleep", ["infinity"])
         self.assertIsNone(p.wait(0.01))
         self.assertIsNone(p.poll())
         p.signal(signal.SIGTERM)
@@ -239,7 +239,7 @@ class Clients(NothingLeft):
 
     def test_reports(self):
         c = cleanfork.client()
-        p = c.spawn("sleep", ["60"])
+        p = c.spawn("sleep", ["infinity"])
         self.assertIn(p.pid, [each["pid"] for each in c.list()])
         self.assertGreaterEqual(c.stats()["children"], 1)
         p.signal(9)
@@ -249,7 +249,7 @@ class Clients(NothingLeft):
     def test_templates_and_calls(self):
         program = os.path.join(os.environ["CLEANFORK_TEST_HELPERS"], "template_program")
         c = cleanfork.client()
-        info = c.add_template("helper", program, warm=1, start_timeout=20)
+        info = c.add_template("helper", program, warm=1, start_timeout=DEADLINE)
         self.assertEqual((info["state"], info["generation"]), ("ready", 1))
         self.assertEqual([t["name"] for t in c.templates()], ["helper"])
         with self.assertRaises(cleanfork.SpawnError) as caught:
@@ -262,7 +262,7 @@ class Clients(NothingLeft):
 
     def test_a_closed_client(self):
         c = cleanfork.launch()
-        p = c.spawn("sleep", ["60"], lifetime=cleanfork.Lifetime(signal=9))
+        p = c.spawn("sleep", ["infinity"], lifetime=cleanfork.Lifetime(signal=9))
         c.close()
         self.assertFalse(c.connected)
         with self.assertRaises(cleanfork.SpawnError):

@@ -17,7 +17,7 @@ try:
 except ImportError:
     numpy = None
 
-BEGIN = """
+BEGIN = f"DEADLINE = {DEADLINE}" + """
 import multiprocessing as mp, os, signal, socket, sys, time
 import cleanfork
 method = sys.argv[1]
@@ -37,7 +37,7 @@ def nothing():
 def run(target, *args):
     p = ctx.Process(target=target, args=args)
     p.start()
-    p.join(10)
+    p.join(10 if method == "forkserver" else DEADLINE)
     return p.exitcode
 def alive(pid):
     try:
@@ -89,7 +89,7 @@ if __name__ == "__main__":
         s = socket.socket(fileno=cleanfork.client().open_session())
         s.send(b"x" * 100)
         s.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + DEADLINE
     while method == "forkserver" and alive(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     code = run(nothing)
@@ -128,7 +128,7 @@ if __name__ == "__main__":
         p = ctx.Process(target=nothing, daemon=True)
         try:
             p.start()
-            p.join(3)
+            p.join(3 if method == "forkserver" else DEADLINE)
         except (OSError, EOFError):
             pass
         if not alive(pid):
@@ -153,7 +153,7 @@ if __name__ == "__main__":
     p.start()
     pid = server()
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE
     def parent():
         with open(f"/proc/{p.pid}/stat") as f:
             return int(f.read().rpartition(")")[2].split()[1])
@@ -289,7 +289,7 @@ if __name__ == "__main__":
     p.start()
     pid = r.recv()
     p.join()
-    deadline = time.monotonic() + (2 if method == "forkserver" else 20)
+    deadline = time.monotonic() + (2 if method == "forkserver" else DEADLINE)
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     print("outlive" if alive(pid) else "end")

@@ -2,12 +2,11 @@
 
 import os
 import pathlib
-import signal
 import sys
 import tempfile
 import unittest
 
-from support import DEADLINE, SameAsStandard, wait_readable
+from support import DEADLINE, SameAsStandard
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3
 SH = "/bin/sh"
@@ -73,11 +72,21 @@ class Run(SameAsStandard):
         self.same_error(Exception, lambda m: m.run([SH, "-c", "kill $$"], check=True))
 
     def test_timeout(self):
-        self.same_error(Exception, lambda m: m.run(["sleep", "60"], timeout=0.05))
+        self.same_error(Exception, lambda m: m.run(["sleep", "infinity"], timeout=0.05))
 
     def test_timeout_has_the_output_so_far(self):
-        self.same_error(Exception, lambda m: m.run(
-            [SH, "-c", "echo early; exec sleep 60"], stdout=PIPE, timeout=0.5))
+        def call(m):
+            timeout = 0.1
+            while True:
+                try:
+                    m.run([SH, "-c", "echo early; exec sleep infinity"], stdout=PIPE,
+                          timeout=timeout)
+                except m.TimeoutExpired as e:
+                    if e.output or timeout > DEADLINE:
+                        e.timeout = "so long"
+                        raise
+                    timeout *= 2
+        self.same_error(Exception, call)
 
     def test_timeout_that_is_long_enough(self):
         self.same_result(lambda m: finished(m.run(["true"], timeout=DEADLINE)))
@@ -129,7 +138,7 @@ class Calls(SameAsStandard):
         self.same_result(lambda m: m.call([SH, "-c", "exit 5"]))
 
     def test_call_timeout(self):
-        self.same_error(Exception, lambda m: m.call(["sleep", "60"], timeout=0.05))
+        self.same_error(Exception, lambda m: m.call(["sleep", "infinity"], timeout=0.05))
 
     def test_check_call(self):
         self.same_result(lambda m: m.check_call(["true"]))
@@ -182,7 +191,7 @@ class Text(SameAsStandard):
 
     def test_bytes_as_input_of_text(self):
         self.same_error(Exception, lambda m: m.run(["cat"], input=b"x", text=True, stdout=PIPE,
-                                                   timeout=5))
+                                                   timeout=DEADLINE))
 
     def test_line_buffered_text(self):
         def call(m):
@@ -262,224 +271,6 @@ class Arguments(SameAsStandard):
 
     def test_unknown_keyword(self):
         self.same_error(TypeError, lambda m: m.run(["true"], nonsense=1))
-
-
-class Failures(SameAsStandard):
-    def test_no_such_program(self):
-        self.same_error(FileNotFoundError, lambda m: m.run(["no-such-program"]))
-        self.same_error(FileNotFoundError, lambda m: m.run(["/no/such/program"]))
-        self.same_error(FileNotFoundError, lambda m: m.run(["./relative"]))
-        self.same_error(FileNotFoundError, lambda m: m.run([b"bytes"]))
-
-    def test_not_executable(self):
-        with tempfile.NamedTemporaryFile() as f:
-            self.same_error(PermissionError, lambda m: m.run([f.name]))
-        self.same_error(PermissionError, lambda m: m.run(["/"]))
-
-    def test_part_of_the_path_is_a_file(self):
-        self.same_error(NotADirectoryError, lambda m: m.run(["/bin/true/x"]))
-
-    def test_no_format(self):
-        with tempfile.TemporaryDirectory() as d:
-            path = os.path.join(d, "script")
-            with open(path, "w") as f:
-                f.write("echo no interpreter\n")
-            os.chmod(path, 0o700)
-            self.same_error(OSError, lambda m: m.run([path]))
-
-    def test_missing_interpreter(self):
-        with tempfile.TemporaryDirectory() as d:
-            path = os.path.join(d, "script")
-            with open(path, "w") as f:
-                f.write("#!/no/such/interpreter\n")
-            os.chmod(path, 0o700)
-            self.same_error(FileNotFoundError, lambda m: m.run([path]))
-
-    def test_not_executable_in_path(self):
-        with tempfile.TemporaryDirectory() as d:
-            open(os.path.join(d, "prog"), "w").close()
-            self.same_error(PermissionError, lambda m: m.run(
-                ["prog"], env={"PATH": f"{d}:/nonexistent"}))
-
-    def test_no_such_directory(self):
-        self.same_error(FileNotFoundError, lambda m: m.run(["true"], cwd="/no/such"))
-        self.same_error(FileNotFoundError, lambda m: m.run(["true"], cwd=""))
-        self.same_error(NotADirectoryError, lambda m: m.run(["true"], cwd="/bin/true"))
-        self.same_error(FileNotFoundError, lambda m: m.run(["true"], cwd=pathlib.Path("/no")))
-
-    def test_directory_and_program_missing(self):
-        self.same_error(FileNotFoundError, lambda m: m.run(["/no/program"], cwd="/no/dir"))
-
-    def test_closed_descriptor(self):
-        self.same_error(OSError, lambda m: m.run(["true"], pass_fds=[900]))
-
-    def test_negative_descriptor(self):
-        self.same_error(ValueError, lambda m: m.run(["true"], pass_fds=[-7]))
-
-    def test_a_failure_closes_the_pipes(self):
-        def call(m):
-            before = len(os.listdir("/proc/self/fd"))
-            for _ in range(3):
-                try:
-                    m.Popen(["/no/such"], stdin=PIPE, stdout=PIPE, stderr=PIPE)
-                except FileNotFoundError:
-                    pass
-            return len(os.listdir("/proc/self/fd")) - before
-        self.assertEqual(self.same_result(call), 0)
-
-    def test_startupinfo(self):
-        self.same_error(ValueError, lambda m: m.run(["true"], startupinfo=object()))
-        self.same_error(ValueError, lambda m: m.run(["true"], creationflags=1))
-
-
-class Handle(SameAsStandard):
-    def test_poll_and_wait(self):
-        def call(m):
-            with m.Popen(["cat"], stdin=PIPE) as p:
-                first = p.poll()
-                p.stdin.close()
-                return first, p.wait(), p.poll(), p.returncode, p.wait(timeout=0)
-        self.same_result(call)
-
-    def test_wait_timeout(self):
-        def call(m):
-            with m.Popen(["cat"], stdin=PIPE) as p:
-                p.wait(timeout=0.02)
-        self.same_error(Exception, call)
-
-    def test_negative_timeout(self):
-        def call(m):
-            with m.Popen(["cat"], stdin=PIPE) as p:
-                p.wait(timeout=-1)
-        self.same_error(Exception, call)
-
-    def test_signals(self):
-        def call(m, act):
-            with m.Popen(["sleep", "60"]) as p:
-                act(p)
-                return p.wait()
-        self.same_result(lambda m: call(m, lambda p: p.kill()))
-        self.same_result(lambda m: call(m, lambda p: p.terminate()))
-        self.same_result(lambda m: call(m, lambda p: p.send_signal(signal.SIGUSR2)))
-
-    def test_signal_after_the_end(self):
-        def call(m):
-            p = m.Popen(["true"])
-            p.wait()
-            return p.kill(), p.terminate(), p.send_signal(signal.SIGINT)
-        self.same_result(call)
-
-    def test_signal_of_no_number(self):
-        def call(m):
-            with m.Popen(["cat"], stdin=PIPE) as p:
-                p.send_signal(1000)
-        self.same_error(OSError, call)
-
-    def test_signal_to_one_that_ended_unnoticed(self):
-        def call(m):
-            with m.Popen(["cat"], stdin=PIPE, stdout=PIPE) as p:
-                p.stdin.close()
-                p.stdout.read()
-                wait_readable(os.pidfd_open(p.pid)) if m.__name__ == "subprocess" else \
-                    wait_readable(p.pidfd)
-                p.send_signal(signal.SIGKILL)
-                return p.returncode
-        self.same_result(call)
-
-    def test_context_manager_waits_and_closes(self):
-        def call(m):
-            with m.Popen(["cat"], stdin=PIPE, stdout=PIPE, stderr=PIPE) as p:
-                pass
-            return p.returncode, p.stdin.closed, p.stdout.closed, p.stderr.closed
-        self.same_result(call)
-
-    def test_communicate(self):
-        def call(m):
-            p = m.Popen([SH, "-c", "cat; echo err >&2"], stdin=PIPE, stdout=PIPE, stderr=PIPE)
-            return p.communicate(b"in"), p.returncode
-        self.same_result(call)
-
-    def test_communicate_again_after_a_timeout(self):
-        def call(m):
-            p = m.Popen([SH, "-c", "echo a; sleep 0.5; echo b"], stdout=PIPE)
-            try:
-                p.communicate(timeout=0.2)
-            except m.TimeoutExpired as e:
-                seen = e.stdout
-            return seen, p.communicate(), p.returncode
-        self.same_result(call)
-
-    def test_input_after_communication_began(self):
-        def call(m):
-            with m.Popen(["sleep", "60"], stdin=PIPE, stdout=PIPE) as p:
-                try:
-                    p.communicate(b"x", timeout=0.02)
-                except m.TimeoutExpired:
-                    pass
-                try:
-                    p.communicate(b"more")
-                finally:
-                    p.kill()
-        self.same_error(ValueError, call)
-
-    def test_attributes(self):
-        def call(m):
-            with m.Popen(["true"], stdin=PIPE, encoding="utf-8") as p:
-                p.wait()
-                return (p.args, p.encoding, p.errors, p.pipesize, p.stdout, p.stderr,
-                        p.universal_newlines, p.pid > 1, repr(p))
-        self.same_result(call)
-
-    def test_long_repr(self):
-        def call(m):
-            with m.Popen(["true", "x" * 100]) as p:
-                p.wait()
-                return repr(p)
-        self.same_result(call)
-
-    def test_generic_alias(self):
-        self.same_result(lambda m: m.Popen[bytes].__args__)
-
-    def test_pipesize(self):
-        import fcntl
-
-        def call(m):
-            with m.Popen(["cat"], stdin=PIPE, stdout=PIPE, pipesize=8192) as p:
-                return [fcntl.fcntl(f, fcntl.F_GETPIPE_SZ) for f in (p.stdin, p.stdout)]
-        self.same_result(call)
-
-    def test_signature(self):
-        import inspect
-        for name in ("run", "call", "check_call", "check_output", "getoutput", "getstatusoutput",
-                     "Popen"):
-            self.same_result(lambda m: str(inspect.signature(getattr(m, name))))
-
-    def test_public_names(self):
-        self.same_result(lambda m: sorted(m.__all__))
-        self.same_result(lambda m: [getattr(m, name) for name in (
-            "PIPE", "STDOUT", "DEVNULL", "CalledProcessError", "SubprocessError",
-            "TimeoutExpired", "CompletedProcess")])
-
-    def test_running_one_that_is_dropped_warns(self):
-        def call(m):
-            with self.assertWarns(ResourceWarning) as caught:
-                p = m.Popen(["cat"], stdin=PIPE)
-                pid, stdin = str(p.pid), p.stdin
-                p.stdin = None
-                del p
-            stdin.close()
-            return str(caught.warning).replace(pid, "PID")
-        self.same_result(call)
-
-    def test_audit_event(self):
-        seen = []
-        sys.addaudithook(lambda event, args: event == "subprocess.Popen" and seen.append(args))
-
-        def call(m):
-            del seen[:]
-            m.run(["echo", "x"], cwd="/", env={"A": "b"}, stdout=DEVNULL)
-            return list(seen)
-        self.same_result(call)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "ipc/base/sys.hpp"
+#include "tests/helpers/patience.hpp"
 #include "tests/integration/attributes/failing_steps.hpp"
 
 using namespace cleanfork;
@@ -83,7 +84,7 @@ public:
             if (::pread(events.get(), text, sizeof text - 1, 0) <= 0) return false;
             if (std::string_view(text).find("populated 0") != std::string_view::npos) return true;
             pollfd p{events.get(), POLLPRI, 0};
-            if (::poll(&p, 1, 30'000) != 1) return false;
+            if (::poll(&p, 1, k_patience_ms) != 1) return false;
         }
     }
 

@@ -15,6 +15,7 @@
 #include "ipc/wire/message.hpp"
 #include "ipc/wire/packet.hpp"
 #include "ipc/wire/socket_path.hpp"
+#include "tests/helpers/patience.hpp"
 #include "tests/integration/attributes/failing_steps.hpp"
 
 using namespace cleanfork;
@@ -92,11 +93,11 @@ failure answer_to(const listening_server& server, const std::string& packet) {
     REQUIRE(ipc::send_packet(socket.get(), packet, {}) == ipc::send_status::sent);
     ipc::receiver receiver;
     pollfd p{socket.get(), POLLIN, 0};
-    REQUIRE(::poll(&p, 1, 30'000) == 1);
+    REQUIRE(::poll(&p, 1, k_patience_ms) == 1);
     auto message = ipc::decode_server_message(receiver.receive(socket.get()));
     REQUIRE(message.has_value());
     REQUIRE(message->message.has_failure());
-    REQUIRE(::poll(&p, 1, 30'000) == 1);
+    REQUIRE(::poll(&p, 1, k_patience_ms) == 1);
     CHECK(receiver.receive(socket.get()).status == ipc::receive_status::closed);
     return ipc::from_wire(message->message.failure());
 }

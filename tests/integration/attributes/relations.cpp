@@ -12,6 +12,7 @@
 
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
+#include "tests/helpers/patience.hpp"
 #include "tests/integration/attributes/inspection.hpp"
 
 using namespace cleanfork;
@@ -44,7 +45,7 @@ bool ends(int fd) {
     char byte;
     pollfd p{fd, POLLIN, 0};
     for (;;) {
-        if (::poll(&p, 1, 30'000) != 1) return false;
+        if (::poll(&p, 1, k_patience_ms) != 1) return false;
         if (ipc::retry([&] { return ::read(fd, &byte, 1); }) == 0) return true;
     }
 }

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 
+#include "tests/helpers/patience.hpp"
 #include "tests/integration/boost_process/boost_process_support.hpp"
 
 using namespace boost_process_test;
@@ -16,7 +17,7 @@ TEST_CASE_TEMPLATE("Exit codes and signals are told alike", Library, boost_v2, f
     auto killed = start<Library>(io, "kill -TERM $$");
     CHECK(killed.wait() == SIGTERM);
     CHECK(WIFSIGNALED(killed.native_exit_code()));
-    auto terminated = start<Library>(io, "exec sleep 100");
+    auto terminated = start<Library>(io, "exec sleep infinity");
     CHECK(terminated.running());
     CHECK(terminated.is_open());
     CHECK(terminated.id() > 0);
@@ -28,7 +29,7 @@ TEST_CASE_TEMPLATE("Exit codes and signals are told alike", Library, boost_v2, f
 
 TEST_CASE_TEMPLATE("A detached process lives on", Library, boost_v2, forkserver) {
     asio::io_context io;
-    auto p = start<Library>(io, "exec sleep 100");
+    auto p = start<Library>(io, "exec sleep infinity");
     auto handle = p.detach();
     CHECK_FALSE(p.is_open());
     p = typename Library::process(io);
@@ -46,12 +47,12 @@ TEST_CASE("A detached process outlives its forkserver's session") {
     bp::process_handle kept, ended;
     {
         const cleanfork::client own = cleanfork::launch();
-        kept = bp::process(io, "/bin/sleep", {"100"}, own).detach();
-        ended = bp::process(io, "/bin/sleep", {"100"}, own, cleanfork::lifetime{}).detach();
+        kept = bp::process(io, "/bin/sleep", {"infinity"}, own).detach();
+        ended = bp::process(io, "/bin/sleep", {"infinity"}, own, cleanfork::lifetime{}).detach();
     }
     bp::native_exit_code_type status{};
     pollfd p{ended.native_handle(), POLLIN, 0};
-    CHECK(::poll(&p, 1, 20'000) == 1);  // its lifetime was the session's
+    CHECK(::poll(&p, 1, cleanfork::test::k_patience_ms) == 1);  // its lifetime was the session's
     error_code ec;
     CHECK(kept.running(status, ec));
     kept.terminate_if_running();
@@ -119,7 +120,7 @@ TEST_CASE("A child that has ended unnoticed still takes signals, as a zombie doe
     asio::io_context io;
     bp::process p(io, "/bin/true", {});
     pollfd end{p.native_handle(), POLLIN, 0};
-    if (end.fd >= 0) CHECK(::poll(&end, 1, 20'000) == 1);
+    if (end.fd >= 0) CHECK(::poll(&end, 1, cleanfork::test::k_patience_ms) == 1);
     CHECK_NOTHROW(p.interrupt());
     CHECK(p.wait() == 0);
 }
@@ -210,7 +211,7 @@ TEST_CASE("A lost private forkserver is replaced, and costs one failed spawn at 
     const auto lost = bp::detail::client_in_use::instance().get();
     ::kill(lost->server().pid, SIGKILL);
     int failures = 0;
-    const auto deadline = steady_clock::now() + std::chrono::seconds(20);
+    const auto deadline = steady_clock::now() + cleanfork::test::k_patience;
     while (lost->connected() && steady_clock::now() < deadline) {
         error_code ec;
         bp::default_process_launcher()(io, ec, "/bin/true", std::vector<std::string>{});

@@ -29,7 +29,7 @@ TEST_CASE_TEMPLATE("Destroying a process kills it and cancels its waits", Librar
     outcome o;
     pid_t pid = 0;
     {
-        auto p = start<Library>(io, "exec sleep 100");
+        auto p = start<Library>(io, "exec sleep infinity");
         pid = p.id();
         p.async_wait(o.handler());
         io.poll();
@@ -46,7 +46,7 @@ TEST_CASE_TEMPLATE("A race of timer and child can be won by either", Library, bo
     asio::io_context io;
     asio::steady_timer timer(io, std::chrono::milliseconds(20));
     outcome o;
-    auto p = start<Library>(io, "exec sleep 100");
+    auto p = start<Library>(io, "exec sleep infinity");
     timer.async_wait([&](error_code ec) {
         if (!ec) p.request_exit();
     });

@@ -140,7 +140,7 @@ TEST_CASE("a launch that fails reaches the completion handler") {
 TEST_CASE("a cancelled wait leaves the child alone") {
     asio::io_context io;
     const client c = launch(io.get_executor());
-    const process p = c.spawn({.program = "sleep", .args = {"100"}});
+    const process p = c.spawn({.program = "sleep", .args = {"infinity"}});
     asio::cancellation_signal signal;
     boost::system::error_code result;
     p.async_wait(asio::bind_cancellation_slot(
@@ -158,7 +158,7 @@ TEST_CASE("a cancelled run kills its child") {
     const client c = launch(io.get_executor());
     asio::cancellation_signal signal;
     failure f;
-    spawn_options o = shell("echo begun >&7; exec sleep 100");
+    spawn_options o = shell("echo begun >&7; exec sleep infinity");
     int fds[2];
     REQUIRE(::pipe(fds) == 0);
     const unique_fd read_end(fds[0]);
@@ -182,7 +182,7 @@ TEST_CASE("a timer beside a wait decides, as coroutine operators do it") {
     run_coroutine(io, [](asio::any_io_executor executor) -> awaitable<void> {
         using namespace asio::experimental::awaitable_operators;
         const client c = launch(executor);
-        const spawn_options sleeping{.program = "sleep", .args = {"100"}};
+        const spawn_options sleeping{.program = "sleep", .args = {"infinity"}};
         const process p = co_await c.async_spawn(sleeping, use_awaitable);
         asio::steady_timer timer(executor, 20ms);
         const auto first =

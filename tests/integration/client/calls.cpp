@@ -67,7 +67,7 @@ TEST_CASE("an answer is the next call's payload without a copy") {
 
 TEST_CASE("a call that runs too long is killed") {
     served s;
-    const auto r = s.c.try_run_call("t", "sleep", {}, {}, 100ms);
+    const auto r = s.c.try_run_call("t", "sleep", {}, {}, scaled(100ms));
     REQUIRE(r.has_error());
     CHECK(r.error().step == step::wait);
     CHECK(r.error().error_number == ETIMEDOUT);

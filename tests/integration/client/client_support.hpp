@@ -16,15 +16,16 @@
 
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
+#include "tests/helpers/patience.hpp"
 
 namespace cleanfork::test {
 
 using namespace std::chrono_literals;
 
-// True once `pid` is gone (or a zombie) within ten seconds.
+// True once `pid` is gone (or a zombie).
 inline bool ends(pid_t pid) {
     const unique_fd fd = ipc::pidfd_open(pid);
-    return !fd || ipc::pidfd_wait(fd.get(), false, 10'000);
+    return !fd || ipc::pidfd_wait(fd.get(), false, k_patience_ms);
 }
 
 // While this lives, orphans of the test's descendants become its own children:

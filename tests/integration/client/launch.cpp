@@ -119,8 +119,9 @@ TEST_CASE("a private forkserver in the caller's session has a process group of i
     const pid_t pid = c.server().pid;
     CHECK(::getsid(pid) == ::getsid(0));
     CHECK(::getpgid(pid) != ::getpgrp());
-    const process p = c.spawn(
-        {.program = "sleep", .args = {"60"}, .group = {process_group::kind::join, ::getpgrp()}});
+    const process p = c.spawn({.program = "sleep",
+                               .args = {"infinity"},
+                               .group = {process_group::kind::join, ::getpgrp()}});
     CHECK(::getpgid(p.id()) == ::getpgrp());
     p.signal(SIGKILL);
     CHECK(p.wait().signal() == SIGKILL);
@@ -186,7 +187,7 @@ TEST_CASE("a daemon that is none is reported with what became of it") {
 TEST_CASE("a daemon that says nothing is given up, and ended") {
     directory d;
     const std::string script = d.path + "/mute";
-    std::ofstream(script) << "#!/bin/sh\nexec sleep 100\n";
+    std::ofstream(script) << "#!/bin/sh\nexec sleep infinity\n";
     ::chmod(script.c_str(), 0700);
     launch_options o;
     o.daemon = script;
@@ -224,7 +225,7 @@ TEST_CASE("clients of one forkserver see each other's children, and wait for the
     const client a = connect({.path = s.path}), b = connect({.path = s.path});
     CHECK(a.server().instance == b.server().instance);
     CHECK(a.server().session != b.server().session);
-    const process p = a.spawn({.program = "sleep", .args = {"100"}});
+    const process p = a.spawn({.program = "sleep", .args = {"infinity"}});
     const auto all = b.list();
     REQUIRE(all.size() == 1);
     CHECK(all[0].session == a.server().session);
@@ -246,8 +247,8 @@ TEST_CASE("a kept child outlives its session, and any client can collect its sta
     std::uint64_t child = 0;
     {
         const client a = connect({.path = s.path});
-        child =
-            a.spawn({.program = "sleep", .args = {"100"}, .lifetime = lifetime::kept()}).child_id();
+        child = a.spawn({.program = "sleep", .args = {"infinity"}, .lifetime = lifetime::kept()})
+                    .child_id();
     }
     const client b = connect({.path = s.path});
     b.signal(child, SIGTERM);
@@ -257,7 +258,7 @@ TEST_CASE("a kept child outlives its session, and any client can collect its sta
 TEST_CASE("a client can shut its forkserver down, and everyone learns of it") {
     const server s;
     const client a = connect({.path = s.path}), b = connect({.path = s.path});
-    const process p = b.spawn({.program = "sleep", .args = {"100"}});
+    const process p = b.spawn({.program = "sleep", .args = {"infinity"}});
     a.shutdown();
     CHECK(p.wait().signal() == SIGTERM);
     CHECK(s.daemon.wait().success());

@@ -64,7 +64,7 @@ TEST_CASE("a run whose output closed early hears of the end while another thread
     unique_fd gate_out(gate[0]), gate_in(gate[1]), marks_out(marks[0]), marks_in(marks[1]);
 
     // It blocks first, and so has the reader's role.
-    const process first = c.spawn({.program = "sleep", .args = {"60"}});
+    const process first = c.spawn({.program = "sleep", .args = {"infinity"}});
     std::thread reader([&first] { first.wait(); });
 
     std::atomic<bool> right = false;
@@ -73,18 +73,17 @@ TEST_CASE("a run whose output closed early hears of the end while another thread
             shell("echo x; echo y >&4; read a <&3; exec >&-; echo z >&4; read a <&3; exit 3");
         o.out = stdio::pipe{};
         o.fds = {{gate_out.get(), 3}, {marks_in.get(), 4}};
-        const auto r = c.try_run(o, {}, std::chrono::seconds(30));
-        right = r && r->out == "x\n" && r->status.code() == 3 && r->wall < std::chrono::seconds(20);
+        const auto r = c.try_run(o, {}, k_patience);
+        right = r && r->out == "x\n" && r->status.code() == 3;
     });
     char mark[2];
     REQUIRE(::read(marks_out.get(), mark, 2) == 2);  // it runs
     REQUIRE(::write(gate_in.get(), "\n", 1) == 1);
     REQUIRE(::read(marks_out.get(), mark, 2) == 2);  // it has closed its output
-    const auto begin = std::chrono::steady_clock::now();
     REQUIRE(::write(gate_in.get(), "\n", 1) == 1);
     runner.join();
     CHECK(right);
-    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
+    CHECK(first.running());
     first.terminate();
     reader.join();
 }
@@ -107,7 +106,7 @@ TEST_CASE("runs with pipes from many threads do not wait for each other") {
 
 TEST_CASE("many threads wait for the same child, with and without a timeout") {
     const client c = launch();
-    const process p = c.spawn({.program = "sleep", .args = {"100"}});
+    const process p = c.spawn({.program = "sleep", .args = {"infinity"}});
     std::atomic<int> told = 0, timed_out = 0;
     std::thread killer;
     in_threads(9, [&](int thread) {
@@ -157,7 +156,7 @@ TEST_CASE("blocking and asynchronous calls mix on one client without a lost wake
 
 TEST_CASE("destroying the client wakes threads that wait for its children") {
     client c = launch();
-    const process p = c.spawn({.program = "sleep", .args = {"100"}});
+    const process p = c.spawn({.program = "sleep", .args = {"infinity"}});
     std::atomic<int> woken = 0;
     std::vector<std::thread> waiting;
     for (int i = 0; i < 4; ++i)

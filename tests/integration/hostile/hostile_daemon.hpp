@@ -10,11 +10,12 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/helpers/patience.hpp"
+
 namespace cleanfork::testing {
 
-// However slow the machine and the sanitizers are: an event that takes longer never comes.
-inline constexpr std::chrono::seconds k_patience{60};
-inline constexpr int k_patience_ms = 60'000;
+using test::k_patience;
+using test::k_patience_ms;
 
 #if defined(__SANITIZE_ADDRESS__)
 inline constexpr bool k_sanitized = true;

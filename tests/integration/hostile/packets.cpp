@@ -246,6 +246,21 @@ TEST_CASE("descriptors of another number or purpose than stated are refused") {
     v.expect_unharmed();
 }
 
+namespace {
+
+// It is understood: no program takes so many arguments.
+void expect_15_mib_are_too_many(victim& v) {
+    raw_session s(v.daemon);
+    v1::SpawnRequest r = program({"/bin/true"});
+    for (int i = 0; i < 150; ++i) r.mutable_exec()->add_argv(std::string(100 * 1024, 'x'));
+    const failure f = s.spawn_failure(r);
+    CHECK(f.step == step::exec);
+    CHECK(f.error_number == E2BIG);
+    s.spawn_true();
+}
+
+}  // namespace
+
 TEST_CASE("a large body must be a sealed memfd of the stated size with a message in it") {
     victim v;
     v1::ClientMessage m = spawn_message();
@@ -261,13 +276,7 @@ TEST_CASE("a large body must be a sealed memfd of the stated size with a message
         CHECK(s.await_exit(s.spawn(m.spawn()).id).code() == 0);
     }
     SUBCASE("of 15 MiB, it is understood: no program takes so many arguments") {
-        raw_session s(v.daemon);
-        v1::SpawnRequest r = program({"/bin/true"});
-        for (int i = 0; i < 150; ++i) r.mutable_exec()->add_argv(std::string(100 * 1024, 'x'));
-        const failure f = s.spawn_failure(r);
-        CHECK(f.step == step::exec);
-        CHECK(f.error_number == E2BIG);
-        s.spawn_true();
+        expect_15_mib_are_too_many(v);
     }
     SUBCASE("not sealed") { expect(body.size(), body_file(body, F_SEAL_SEAL)); }
     SUBCASE("sealed against writing, and free to shrink") {

@@ -72,7 +72,7 @@ TEST_CASE("a group that ignores its signal is killed after the grace, leader or 
     raw_session observer(daemon);
     raw_session owner(daemon);
     telling_child c = spawn_telling(owner, {"ignore", "group", "leave"},
-                                    ends_with(SIGTERM, 100, v1::SIGNAL_TARGET_GROUP), 1);
+                                    ends_with(SIGTERM, k_short_ms, v1::SIGNAL_TARGET_GROUP), 1);
     owner.await_exit(c.child.id);
     owner.close();
     CHECK(c.lines.next() == "TERM");
@@ -145,7 +145,7 @@ TEST_CASE("a lifetime for the cgroup reaches those who left session and group") 
         raw_session owner(daemon);
         telling_child c =
             spawn_telling(owner, {"ignore", "session", "stay"},
-                          ends_with(SIGTERM, 100, v1::SIGNAL_TARGET_CGROUP), 2, &*cgroup);
+                          ends_with(SIGTERM, k_short_ms, v1::SIGNAL_TARGET_CGROUP), 2, &*cgroup);
         CHECK(cgroup->read("cgroup.procs").find(std::to_string(c.child.pid)) == 0);
         owner.close();
         CHECK(c.lines.next() == "TERM");

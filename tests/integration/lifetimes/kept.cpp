@@ -128,7 +128,7 @@ TEST_CASE("shutdown ends the children by their lifetime, then the forkserver") {
     test_daemon daemon;
     raw_session s(daemon);
     telling_child polite = spawn_telling(s, {"end"}, ends_with(SIGTERM, k_long));
-    telling_child stubborn = spawn_telling(s, {"ignore"}, ends_with(SIGTERM, 100));
+    telling_child stubborn = spawn_telling(s, {"ignore"}, ends_with(SIGTERM, k_short_ms));
     CHECK(s.request(shutdown_request()).message.has_shutdown());
     CHECK(s.spawn_failure(sleeper()).step == step::shutdown);
     CHECK(polite.lines.next() == "TERM");
@@ -208,7 +208,7 @@ TEST_CASE("a private forkserver ends with its owner, and its children before it"
     const unique_fd daemon = ipc::pidfd_open(hello.pid());
     REQUIRE(bool(daemon));
     // Real-time signals queue: were it sent twice, both would arrive.
-    telling_child c = spawn_telling(s, {"ignore"}, ends_with(SIGRTMIN, 100));
+    telling_child c = spawn_telling(s, {"ignore"}, ends_with(SIGRTMIN, k_short_ms));
     s.close();
     CHECK(c.lines.next() == "RTMIN");
     CHECK(c.lines.at_end());

@@ -56,14 +56,13 @@ TEST_CASE("the signal of a lifetime is the one the client chose") {
 
 TEST_CASE("a child that ignores its signal is killed after its grace, and not before") {
     two_sessions t;
-    constexpr std::uint32_t k_grace_ms = 200;
-    telling_child c = spawn_telling(t.owner, {"ignore"}, ends_with(SIGTERM, k_grace_ms));
+    telling_child c = spawn_telling(t.owner, {"ignore"}, ends_with(SIGTERM, k_short_ms));
     const std::uint64_t waits = post_wait(t.observer, c.child.id);
     const auto closed = clock_type::now();
     t.owner.close();
     CHECK(c.lines.next() == "TERM");
     CHECK(c.lines.at_end());
-    CHECK(clock_type::now() - closed >= std::chrono::milliseconds(k_grace_ms));
+    CHECK(clock_type::now() - closed >= std::chrono::milliseconds(k_short_ms));
     CHECK(exit_of(t.observer, waits).signal() == SIGKILL);
     expect_nothing_left(t);
 }
@@ -99,7 +98,7 @@ TEST_CASE("kill -9 of the client ends its children within their grace, and keeps
         const int out[] = {ends[1]};
         v1::SpawnRequest r = program({helper_path("lifetimes_child"), "ignore"});
         map_descriptor(r, 1, STDOUT_FILENO);
-        *r.mutable_lifetime() = ends_with(SIGTERM, 100);
+        *r.mutable_lifetime() = ends_with(SIGTERM, k_short_ms);
         for (int i = 0; i < 20; ++i) s.spawn(r, out);
         v1::SpawnRequest k = sleeper();
         *k.mutable_lifetime() = kept();

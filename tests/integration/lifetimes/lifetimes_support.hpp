@@ -55,6 +55,10 @@ telling_child spawn_telling(raw_session& s, std::initializer_list<std::string> a
                             const v1::Lifetime& lifetime, int ready = 1,
                             const test_cgroup* cgroup = nullptr);
 
+// A grace that comes to its end, but not before a child has said that it got its signal.
+inline const auto k_short_ms =
+    static_cast<std::uint32_t>(test::scaled(std::chrono::milliseconds(200)).count());
+
 v1::Lifetime ends_with(int signal, std::uint32_t grace_ms,
                        v1::SignalTarget target = v1::SIGNAL_TARGET_PROCESS);
 v1::Lifetime kept();

@@ -160,7 +160,7 @@ TEST_CASE("SIGTERM or SIGINT: no more connections, the children's lifetimes, the
     SUBCASE("SIGINT") { number = SIGINT; }
     test_daemon daemon;
     raw_session s(daemon);
-    telling_child c = spawn_telling(s, {"ignore"}, ends_with(SIGTERM, 300));
+    telling_child c = spawn_telling(s, {"ignore"}, ends_with(SIGTERM, k_short_ms));
     daemon.signal(number);
     CHECK(daemon.notifications().receive(daemon.pidfd()) == "STOPPING=1");
     CHECK(c.lines.next() == "TERM");

@@ -18,17 +18,21 @@ constexpr std::size_t k_few = 10;
 constexpr int k_rounds = 40;
 constexpr int k_spawns_a_round = 30;
 
-// Spawns and waits for programs that end at once; the best of many short rounds, since
-// whatever else the machine does can only make one slower.
+// Programs a second that are spawned, end at once and are waited for.
 double spawn_rate(raw_session& s) {
-    double best = 0;
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < k_spawns_a_round; ++i) s.spawn_true();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    return k_spawns_a_round / took.count();
+}
+
+// The best of many short rounds, since whatever else the machine does can only make one
+// slower; in turn, since it may do so for a while.
+void measure(raw_session& few, raw_session& many, scale_figures& figures) {
     for (int round = 0; round < k_rounds; ++round) {
-        const auto begin = std::chrono::steady_clock::now();
-        for (int i = 0; i < k_spawns_a_round; ++i) s.spawn_true();
-        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-        best = std::max(best, k_spawns_a_round / took.count());
+        figures.rate_few = std::max(figures.rate_few, spawn_rate(few));
+        figures.rate_many = std::max(figures.rate_many, spawn_rate(many));
     }
-    return best;
 }
 
 void spawn_until(raw_session& s, std::vector<live_child>& children, std::size_t count) {
@@ -49,16 +53,16 @@ void spawn_until(raw_session& s, std::vector<live_child>& children, std::size_t 
 
 scale_figures run_at_scale(std::size_t count) {
     ipc::raise_descriptor_limit();
-    test_daemon daemon;
+    test_daemon daemon, daemon_of_few;
     raw_session observer(daemon);
-    raw_session s(daemon);
-    s.spawn_true();
+    raw_session s(daemon), few(daemon_of_few);
     scale_figures figures;
-    std::vector<live_child> children;
-    spawn_until(s, children, k_few);
-    figures.rate_few = spawn_rate(s);
+    std::vector<live_child> children, few_children;
+    spawn_until(few, few_children, k_few);
     spawn_until(s, children, count);
-    figures.rate_many = spawn_rate(s);
+    measure(few, s, figures);
+    MESSAGE("spawns a second: ", figures.rate_few, " with ", k_few, " alive, ", figures.rate_many,
+            " with ", count, ", ratio ", figures.rate_many / figures.rate_few);
     const v1::StatsReply at_most = observer.stats();
     CHECK(at_most.children() == count);
     figures.rss_kib = at_most.rss_kib();
@@ -72,17 +76,6 @@ scale_figures run_at_scale(std::size_t count) {
     observer.stats_until(
         [](const v1::StatsReply& st) { return st.children() == 0 && st.statuses() == 0; });
     return figures;
-}
-
-scale_figures run_at_scale(std::size_t count, double ratio) {
-    scale_figures f;
-    for (int attempt = 0; attempt < 3; ++attempt) {
-        f = run_at_scale(count);
-        MESSAGE("spawns a second: ", f.rate_few, " with ", k_few, " alive, ", f.rate_many, " with ",
-                count, ", ratio ", f.rate_many / f.rate_few, "; RSS ", f.rss_kib, " KiB");
-        if (k_sanitized || f.rate_many >= ratio * f.rate_few) break;
-    }
-    return f;
 }
 
 }  // namespace cleanfork::testing

@@ -9,8 +9,8 @@
 namespace cleanfork::testing {
 
 struct scale_figures {
-    double rate_few = 0;   // spawns a second with 10 children alive
-    double rate_many = 0;  // with all of them alive
+    double rate_few = 0;   // spawns a second of a daemon with 10 children alive
+    double rate_many = 0;  // of one with all of them alive, in turn with the other
     std::uint64_t rss_kib = 0;
     std::size_t statuses = 0;
 };
@@ -18,9 +18,5 @@ struct scale_figures {
 // Spawns `count` children that stay, measures, kills all together and gathers their statuses.
 // Fails the test where a status is missing or wrong, or the daemon does not come back to rest.
 scale_figures run_at_scale(std::size_t count);
-
-// The same, until the rate with many is `ratio` of the rate with few, three times at most: others
-// may use the machine in one half of a run, and not in the other.
-scale_figures run_at_scale(std::size_t count, double ratio);
 
 }  // namespace cleanfork::testing

@@ -193,7 +193,7 @@ TEST_CASE("a call of a session that ends gets its signal, and after its grace th
         baseline before(observer);
         raw_session s(daemon);
         // SIGTERM is enough for one, and too little for the other.
-        const ready_call polite(s, "ignore", ends_with(SIGUSR2, 60'000));
+        const ready_call polite(s, "ignore", ends_with(SIGUSR2, 3'600'000));
         const ready_call stubborn(s, "ignore", ends_with(SIGTERM, 100));
         const std::uint64_t waits[] = {post_wait(observer, polite.child.id),
                                        post_wait(observer, stubborn.child.id)};
@@ -220,7 +220,8 @@ TEST_CASE("a call's process group and cgroup end with its session when they are 
         raw_session observer(daemon);
         add_hostile(observer, warm);
         raw_session s(daemon);
-        const ready_call group(s, "family", ends_with(SIGTERM, 60'000, v1::SIGNAL_TARGET_GROUP), 2);
+        const ready_call group(s, "family", ends_with(SIGTERM, 3'600'000, v1::SIGNAL_TARGET_GROUP),
+                               2);
         s.close();
         CHECK(group.all_end());
         std::optional<test_cgroup> cgroup = test_cgroup::create();

@@ -96,10 +96,11 @@ TEST_CASE("a call takes the warm child that is being forked, and not a fork behi
     REQUIRE(failure_in(add_template(s, {.warm = 1})) == failure{});
     const pid_t pid = await_pool(s, 1).generations(0).pid();
     REQUIRE(::kill(pid, SIGSTOP) == 0);
+    const auto is_idle = [](const v1::StatsReply& now) { return now.queued() == 0; };
     const sleeping_call first(s);  // the pool's; the next is ordered, and waits
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    s.stats_until(is_idle);
     const std::uint64_t second = s.post_spawn(call_of("sleep"));
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    s.stats_until(is_idle);
     REQUIRE(::kill(pid, SIGCONT) == 0);
     const reply r = s.reply_to(second);
     REQUIRE(failure_in(r) == failure{});

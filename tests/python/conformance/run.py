@@ -1,4 +1,4 @@
-"""CPython's own tests of multiprocessing over cleanfork: conformance/run.py [--subset]
+"""CPython's own tests of multiprocessing over cleanfork: conformance/run.py [CLASS...]
 
 Three runs of test._test_multiprocessing: the standard method "forkserver", to know what that
 skips; the method "cleanfork"; and "forkserver" again, served by cleanfork. Fails when a test
@@ -32,10 +32,6 @@ RUNS = {
                   "cleanfork.get_context().set_forkserver_preload([__name__])"),
     "installed": ("forkserver", "import cleanfork; cleanfork.install()"),
 }
-SUBSET = ("TestStartMethod", "WithProcessesTestProcess", "WithProcessesTestQueue",
-          "WithProcessesTestPoolWorkerLifetime", "WithProcessesTestEvent", "WithProcessesTestLock",
-          "WithProcessesTestPicklingConnections", "WithProcessesTestSubclassingProcess",
-          "TestForkAwareThreadLock", "TestCloseFds", "TestNoForkBomb")
 # Skipped here and not with the standard method: test, method, why that is right.
 EXPECTED = {
     "test_forkserver_sigint": ("cleanfork", "for the method named forkserver alone"),
@@ -67,13 +63,13 @@ def skips(text):
     return found
 
 
-def run(python, directory, which, subset):
+def run(python, directory, which, classes):
     """How many tests ran, whether all passed, and the skips."""
     method, begin = RUNS[which]
     name = f"run_{which}"
     with open(os.path.join(directory, f"{name}.py"), "w") as file:
         file.write(MODULE.format(begin=begin, method=method, name=name))
-    chosen = [word for pattern in subset for word in ("-k", pattern)]
+    chosen = [word for pattern in classes for word in ("-k", pattern)]
     # In a background job SIGINT and SIGQUIT are ignored, and test_wait_result would hang.
     p = subprocess.run(["env", "--default-signal=INT,QUIT", python, "-m", "unittest", "-v", *chosen,
                         name], cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -90,14 +86,14 @@ def run(python, directory, which, subset):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--subset", action="store_true", help="some classes, about half a minute")
-    subset = SUBSET if parser.parse_args().subset else ()
+    parser.add_argument("classes", nargs="*", metavar="CLASS", help="these; otherwise all")
+    classes = parser.parse_args().classes
     good = True
     with tempfile.TemporaryDirectory() as directory:
         python = make_environment(os.path.join(directory, "environment"))
-        _, _, usual = run(python, directory, "stock", subset)
+        _, _, usual = run(python, directory, "stock", classes)
         for which in ("cleanfork", "installed"):
-            ran, passed, skipped = run(python, directory, which, subset)
+            ran, passed, skipped = run(python, directory, which, classes)
             good = good and passed and ran > 0
             for test in sorted(skipped.keys() - usual.keys()):
                 known = EXPECTED.get(test.rpartition(".")[2])

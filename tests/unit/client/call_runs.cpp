@@ -77,7 +77,7 @@ TEST_CASE("without a result there is none to read") {
 TEST_CASE("a call gives a process, which tells exception and answer once it has ended") {
     peer p;
     const client c = greeted_client(p);
-    const own_child stand_in("exec sleep 60");
+    const own_child stand_in("exec sleep infinity");
     request r;
     std::thread answering([&] {
         r = p.next();

@@ -17,6 +17,7 @@
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 #include "ipc/wire/message.hpp"
+#include "tests/helpers/patience.hpp"
 
 namespace cleanfork::test {
 
@@ -121,7 +122,7 @@ public:
     }
     int pid() const { return pid_; }
     int pidfd() const { return pidfd_.get(); }
-    bool ended(int ms) const { return ipc::pidfd_wait(pidfd_.get(), false, ms); }
+    bool ended() const { return ipc::pidfd_wait(pidfd_.get(), false, k_patience_ms); }
 
 private:
     pid_t pid_ = 0;
