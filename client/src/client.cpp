@@ -3,7 +3,7 @@
 #include "client/src/requests/async_call.hpp"
 #include "client/src/requests/blocking_call.hpp"
 #include "client/src/requests/server_requests.hpp"
-#include "client/src/requests/spawn_request.hpp"
+#include "client/src/requests/spawn_requests.hpp"
 #include "client/src/run/async_run.hpp"
 #include "client/src/run/run.hpp"
 #include "ipc/wire/socket_path.hpp"

@@ -1,7 +1,7 @@
 // The members of client that are about templates and their entries.
 #include "client/src/requests/async_call.hpp"
 #include "client/src/requests/blocking_call.hpp"
-#include "client/src/requests/spawn_request.hpp"
+#include "client/src/requests/spawn_requests.hpp"
 #include "client/src/requests/template_requests.hpp"
 #include "client/src/run/async_run.hpp"
 #include "client/src/run/run.hpp"

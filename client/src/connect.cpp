@@ -6,6 +6,7 @@
 #include <cleanfork/client.hpp>
 
 #include "client/src/requests/handshake.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/socket_path.hpp"
 

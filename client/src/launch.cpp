@@ -12,6 +12,7 @@
 #include <csignal>
 
 #include "client/src/requests/handshake.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/find_daemon.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {

@@ -12,6 +12,7 @@
 #include <csignal>
 
 #include "forkserver/spawn/steps.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::spawn {

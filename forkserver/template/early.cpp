@@ -20,6 +20,7 @@
 #include "forkserver/template/loop.hpp"
 #include "forkserver/template/program.hpp"
 #include "ipc/audit/audit.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/find_daemon.hpp"
 #include "ipc/base/sys.hpp"
 

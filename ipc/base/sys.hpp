@@ -8,8 +8,6 @@
 #include <string>
 #include <utility>
 
-#include "ipc/base/fd.hpp"  // for those that do not include it themselves yet
-
 namespace cleanfork::ipc {
 
 // `call` again while it returns -1 with EINTR.

@@ -2,6 +2,7 @@
 // message is the same after another trip; no descriptor is lost.
 #include <fcntl.h>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 #include "ipc/wire/message.hpp"

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "forkserver/spawn/plan.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 #include "tests/fuzz/seeds.hpp"

@@ -14,6 +14,7 @@
 #include <set>
 
 #include "forkserver/daemon/server.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "tests/fuzz/seeds.hpp"
@@ -169,6 +170,11 @@ private:
     ipc::receiver reader_;
 };
 
+struct nobody final : daemon::server_owner {
+    void on_shutdown() override {}
+    void on_finished() override {}
+};
+
 void feed(boost::asio::io_context& io, daemon::server& s, std::string_view input) {
     std::array<client_end, 2> clients{client_end(s), client_end(s)};
     template_end early(s);
@@ -243,7 +249,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         auto watch = daemon::child_table::create_watch();
         require(launcher.has_value() && watch.has_value(), "a server can be made");
         boost::asio::io_context io(1);
-        daemon::server s(io, config, std::move(*launcher), std::move(*watch), log, [] {});
+        nobody owner;
+        daemon::server s(io, config, std::move(*launcher), std::move(*watch), log, owner);
         feed(io, s, {reinterpret_cast<const char*>(data), size});
     }
     kill_all_but(spared);

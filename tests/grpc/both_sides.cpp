@@ -7,6 +7,7 @@
 #include <cleanfork/client.hpp>
 #include <thread>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "tests/grpc/echo.hpp"
 #include "tests/helpers/patience.hpp"

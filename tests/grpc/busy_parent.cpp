@@ -12,6 +12,7 @@
 #include <fstream>
 #include <future>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "tests/grpc/busy_threads.hpp"
 #include "tests/helpers/patience.hpp"

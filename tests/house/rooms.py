@@ -16,8 +16,8 @@ ROOMS = {
 
     "forkserver/spawn": IPC,
     "forkserver/template": [*IPC, "forkserver/template/include", "forkserver/spawn"],
-    "forkserver/daemon/children": [*IPC, "forkserver/spawn"],
-    "forkserver/daemon/sessions": [*IPC, "forkserver/spawn", "forkserver/daemon/children"],
+    "forkserver/daemon/sessions": [*IPC, "forkserver/spawn"],
+    "forkserver/daemon/children": [*IPC, "forkserver/spawn", "forkserver/daemon/sessions"],
     "forkserver/daemon/templates": [*IPC, "forkserver/spawn", ORDER, "forkserver/daemon/children",
                                     "forkserver/daemon/sessions"],
     "forkserver/daemon": [*IPC, "forkserver/spawn", ORDER, "forkserver/daemon/children",
@@ -47,8 +47,8 @@ ROOMS = {
                           "forkserver/template", "forkserver/spawn"],
 }
 # What all of the daemon's rooms share, though it is in the last of them.
-SHARED = {"forkserver/daemon/ids.hpp": "forkserver/daemon/children",
-          "forkserver/daemon/log.hpp": "forkserver/daemon/children"}
+SHARED = {"forkserver/daemon/daemon_ids.hpp": "forkserver/daemon/sessions",
+          "forkserver/daemon/log.hpp": "forkserver/daemon/sessions"}
 
 
 def room_of(path):

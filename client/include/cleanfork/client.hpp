@@ -309,4 +309,4 @@ private:
 
 }  // namespace cleanfork
 
-#include <cleanfork/connect.hpp>
+#include <cleanfork/detail/connect_declarations.hpp>

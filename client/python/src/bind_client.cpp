@@ -14,7 +14,7 @@
 #include "client/python/src/interruptible.hpp"
 #include "client/src/connection/child_state.hpp"
 #include "client/src/requests/server_requests.hpp"
-#include "client/src/requests/spawn_request.hpp"
+#include "client/src/requests/spawn_requests.hpp"
 #include "client/src/requests/template_requests.hpp"
 #include "ipc/base/proc.hpp"
 #include "ipc/base/process_ref.hpp"

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "client/src/requests/translate.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 

@@ -3,6 +3,7 @@
 #include "client/src/connection/convert.hpp"
 #include "client/src/requests/blocking_call.hpp"
 #include "client/src/requests/translate.hpp"
+#include "ipc/base/fd.hpp"
 
 namespace cleanfork::detail {
 

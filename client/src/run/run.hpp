@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "client/src/requests/spawn_request.hpp"
+#include "client/src/requests/spawn_requests.hpp"
 #include "client/src/run/pipes.hpp"
 
 namespace cleanfork::detail {

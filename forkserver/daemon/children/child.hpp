@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "forkserver/daemon/ids.hpp"
+#include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/sessions/charges.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/wire/defaults.hpp"

@@ -10,7 +10,7 @@
 #include <deque>
 #include <utility>
 
-#include "forkserver/daemon/ids.hpp"
+#include "forkserver/daemon/daemon_ids.hpp"
 
 namespace cleanfork::daemon {
 

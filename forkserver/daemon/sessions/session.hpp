@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "forkserver/daemon/ids.hpp"
+#include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/sessions/charges.hpp"
 #include "forkserver/spawn/plan.hpp"
 #include "ipc/wire/message.hpp"

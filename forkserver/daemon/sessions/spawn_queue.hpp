@@ -14,7 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "forkserver/daemon/ids.hpp"
+#include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/sessions/charges.hpp"
 #include "forkserver/spawn/plan.hpp"
 

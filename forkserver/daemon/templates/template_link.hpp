@@ -10,7 +10,7 @@
 #include <memory>
 #include <optional>
 
-#include "forkserver/daemon/ids.hpp"
+#include "forkserver/daemon/daemon_ids.hpp"
 #include "ipc/wire/message.hpp"
 #include "ipc/wire/packet.hpp"
 

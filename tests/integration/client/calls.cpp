@@ -11,6 +11,7 @@
 #include <boost/asio/use_future.hpp>
 #include <cleanfork/client.hpp>
 
+#include "ipc/base/fd.hpp"
 #include "tests/integration/client/client_support.hpp"
 
 using namespace cleanfork;

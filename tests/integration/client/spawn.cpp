@@ -1,6 +1,7 @@
 // Spawning programs through a real forkserver, blocking.
 #include <fcntl.h>
 
+#include "ipc/base/fd.hpp"
 #include "tests/integration/client/client_support.hpp"
 
 using namespace cleanfork;

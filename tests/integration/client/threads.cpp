@@ -8,6 +8,7 @@
 #include <random>
 #include <thread>
 
+#include "ipc/base/fd.hpp"
 #include "tests/integration/client/client_support.hpp"
 
 using namespace cleanfork;

@@ -8,6 +8,7 @@
 
 #include <csignal>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "tests/integration/lifetimes/lifetimes_support.hpp"

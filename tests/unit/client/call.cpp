@@ -7,6 +7,7 @@
 #include <cleanfork/templates.hpp>
 
 #include "client/src/requests/entry_call.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "client/src/requests/handshake.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"

@@ -9,6 +9,7 @@
 
 #include "client/src/connection/writer.hpp"
 #include "client/src/run/pipes.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/defaults.hpp"
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 #include "forkserver/daemon/core.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 
 using namespace cleanfork;

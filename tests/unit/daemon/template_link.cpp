@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "forkserver/template/order.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 
 using namespace cleanfork;

@@ -13,6 +13,7 @@
 #include <numeric>
 #include <random>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "tests/unit/spawn/spawn_request.hpp"
 

@@ -1,4 +1,4 @@
-#include "client/src/requests/spawn_request.hpp"
+#include "client/src/requests/spawn_requests.hpp"
 
 #include "client/src/connection/child_state.hpp"
 #include "client/src/connection/convert.hpp"
