@@ -1,7 +1,8 @@
 """Whether the tree is as docs/design.md and CONTRIBUTING.md say: check.py [ROOT]
 
 Names file and line of each include that goes against the arrows of rooms.py, of each circle
-of includes or imports, of what is too long, and of two files of one name.
+of includes or imports, of what is too long, of two files of one name, and of text that is too
+wide or names a file that is not there.
 """
 
 import os
@@ -9,6 +10,7 @@ import sys
 
 import circles
 import names
+import prose
 import rooms
 import sizes
 from tree import Tree
@@ -16,7 +18,7 @@ from tree import Tree
 
 def complaints(root):
     tree = Tree(root)
-    return [line for check in (rooms, circles, sizes, names) for line in check.check(tree)]
+    return [line for check in (rooms, circles, sizes, names, prose) for line in check.check(tree)]
 
 
 def main():

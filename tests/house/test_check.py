@@ -5,6 +5,8 @@ import tempfile
 import unittest
 
 import check
+import picture
+import rooms
 
 
 class Rules(unittest.TestCase):
@@ -151,6 +153,28 @@ class Names(Rules):
             "client/cli/main.cpp": "", "forkserver/daemon/main.cpp": "",
             "client/python/cleanfork/packet.py": "",
         })
+
+
+class Prose(Rules):
+    def test_text_is_wrapped_but_tables_and_code_are_not(self):
+        wide = "word " * 21
+        self.assert_told({"docs/a.md": f"# A\n\n{wide}\n", "README.md": f"* {wide}\n"},
+                         "README.md:1: 107 columns", "docs/a.md:3: 105 columns")
+        self.assert_told({"docs/a.md": f"| {wide} |\n\n    {wide}\n\n```\n{wide}\n```\n"
+                                       f"{'x' * 120}\n"})
+
+    def test_a_file_that_text_names_is_there(self):
+        self.assert_told({"docs/a.md": "See `ipc/wire/b.hpp` and `ipc/wire/c.hpp`.\n",
+                          "ipc/wire/b.hpp": ""},
+                         "docs/a.md:1: there is no ipc/wire/c.hpp")
+
+
+class Pictures(unittest.TestCase):
+    def test_the_picture_of_the_rooms_is_drawn_from_their_rules(self):
+        self.assertEqual(set(picture.WORDS), set(rooms.ROOMS))
+        path = os.path.join(os.path.dirname(__file__), "../../docs/pictures/rooms.dot")
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(file.read(), picture.dot(), "./dev pictures draws it anew")
 
 
 if __name__ == "__main__":
