@@ -225,6 +225,7 @@ void generation::end_as(generation_state s, const failure& why) {
     if (state_ == generation_state::failed || state_ == generation_state::refused) return;
     const bool has_served = state_ != generation_state::starting;
     state_ = s;
+    end_reason_ = why;
     slots_.close_pool();
     // What its initialization started goes with it. Later its children live on: the
     // forkserver becomes their parent.
@@ -269,11 +270,13 @@ void generation::kill() {
     slots_.kill_unstarted();
 }
 
-// The template has ended: nobody will tell of a child that has not told that it runs.
+// The template has ended: nobody will tell of a child that has not told that it runs. One
+// that was refused took with it the calls whose forks it had not come to.
 void generation::fail_unstarted() {
-    const failure why = ipc::fail(step::fork, EPIPE, spec_->name,
-                                  "the template ended before the call's child ran; nothing of the "
-                                  "entry was done");
+    failure why = ipc::fail(step::fork, EPIPE, spec_->name,
+                            "the template ended before the call's child ran; nothing of the "
+                            "entry was done");
+    if (state_ == generation_state::refused) why = end_reason_;
     for (queued_spawn& q : slots_.drop_unstarted()) children_.on_call_failed(std::move(q), why);
 }
 
