@@ -111,7 +111,8 @@ std::optional<int> reap(const launched& l) {
 // The first process may be the one that hangs; a moment is given to one that is just ending.
 void end(const launched& l) {
     const ipc::process_ref first(l.first, ipc::pidfd_open(l.first));
-    if (first && !ipc::pidfd_wait(first.pidfd(), false, 100)) first.signal(SIGKILL);
+    if (first && !ipc::pidfd_wait(first.pidfd(), ipc::pidfd_event::ended, 100))
+        first.signal(SIGKILL);
 }
 
 // The greeting failed: what the first process ended with says more.

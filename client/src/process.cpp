@@ -58,7 +58,8 @@ void process::start_wait(const std::shared_ptr<child_state>& state, wait_handler
 }
 
 bool process::running() const {
-    return state_ && !state_->end() && !ipc::pidfd_wait(state_->process().pidfd(), false, 0);
+    return state_ && !state_->end() &&
+           !ipc::pidfd_wait(state_->process().pidfd(), ipc::pidfd_event::ended, 0);
 }
 
 std::optional<exit_status> process::status() const {

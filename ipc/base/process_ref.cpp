@@ -83,8 +83,9 @@ std::optional<int> pidfd_exit_status(int pidfd) noexcept {
     return info.exit_code;
 }
 
-bool pidfd_wait(int pidfd, bool reaped, int timeout_ms) noexcept {
-    // POLLHUP is always reported; asking for POLLIN too would return at the exit.
+bool pidfd_wait(int pidfd, pidfd_event e, int timeout_ms) noexcept {
+    // POLLHUP is always reported; asking for POLLIN too would return at the end.
+    const bool reaped = e == pidfd_event::reaped;
     pollfd p{pidfd, static_cast<short>(reaped ? 0 : POLLIN), 0};
     const int n = retry([&] { return ::poll(&p, 1, timeout_ms); });
     return n > 0 && (p.revents & (reaped ? POLLHUP : (POLLIN | POLLHUP))) != 0;

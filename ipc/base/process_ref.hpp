@@ -74,8 +74,11 @@ unique_fd pidfd_open(int pid) noexcept;
 // while it is unreaped (wait for POLLHUP) or where the kernel lacks it.
 std::optional<int> pidfd_exit_status(int pidfd) noexcept;
 
-// poll(2) of one pidfd: true once the process has ended (POLLIN); with `reaped`
-// once it was reaped too (POLLHUP). timeout_ms as in poll.
-bool pidfd_wait(int pidfd, bool reaped, int timeout_ms) noexcept;
+enum class pidfd_event {
+    ended,   // POLLIN: reaped or not
+    reaped,  // POLLHUP
+};
+// poll(2) of one pidfd: true once it has come to that. timeout_ms as in poll.
+bool pidfd_wait(int pidfd, pidfd_event e, int timeout_ms) noexcept;
 
 }  // namespace cleanfork::ipc

@@ -98,7 +98,7 @@ int shutdown_command(const words& args, const closed_streams&) {
             if (!no_wait) pidfd = watch_daemon(pid);
             joined.shutdown();
         }
-        if (pidfd) ipc::pidfd_wait(pidfd.get(), false, -1);
+        if (pidfd) ipc::pidfd_wait(pidfd.get(), ipc::pidfd_event::ended, -1);
         if (server.json) print(to_line({{"pid", pid}, {"ended", static_cast<bool>(pidfd)}}));
         return k_exit_ok;
     });

@@ -102,7 +102,7 @@ std::optional<exit_status> py_process::poll() const {
     const process& p = get();
     const py::gil_scoped_release others_run;
     if (auto s = p.status()) return s;
-    if (pidfd_ < 0 || !ipc::pidfd_wait(pidfd_, false, 0)) return std::nullopt;
+    if (pidfd_ < 0 || !ipc::pidfd_wait(pidfd_, ipc::pidfd_event::ended, 0)) return std::nullopt;
     return p.wait_for(k_on_its_way);
 }
 

@@ -198,8 +198,9 @@ child_state::leftovers child_state::watch_pidfd(const tables_lock& held) {
 
 void child_state::on_pidfd(boost::system::error_code ec) {
     if (ec == boost::asio::error::operation_aborted) return;
-    if (ipc::pidfd_wait(process_.pidfd(), owner_->facts().pidfd_tells_exit, 0))
-        return ended({.status = status_by_pidfd()});
+    const auto told =
+        owner_->facts().pidfd_tells_exit ? ipc::pidfd_event::reaped : ipc::pidfd_event::ended;
+    if (ipc::pidfd_wait(process_.pidfd(), told, 0)) return ended({.status = status_by_pidfd()});
     leftovers rest;
     {
         const auto held = owner_->lock();

@@ -5,8 +5,6 @@
 #include <csignal>
 #include <vector>
 
-#include "forkserver/daemon/children/signalling.hpp"
-
 namespace cleanfork::daemon {
 
 namespace {
@@ -21,18 +19,16 @@ lifetimes::lifetimes(boost::asio::io_context& io, child_table& children,
                      const ipc::feature_set& features, lifetimes_owner& owner)
     : timer_(io),
       children_(children),
-      group_by_pidfd_(features.has(ipc::feature::pidfd_signal_group)),
-      cgroup_kill_(!ipc::disabled_by_environment(ipc::feature::cgroup_kill)),
+      means_{.group_by_pidfd = features.has(ipc::feature::pidfd_signal_group),
+             .cgroup_kill = !ipc::disabled_by_environment(ipc::feature::cgroup_kill)},
       owner_(owner),
       look_timer_(io) {}
 
 int lifetimes::signal(const child& c, int number, signal_target target) const {
-    return signal_child(c, number, target, group_by_pidfd_, cgroup_kill_);
+    return signal_child(c, number, target, means_);
 }
 
-bool lifetimes::anyone_left(const child& c) const {
-    return daemon::anyone_left(c, group_by_pidfd_);
-}
+bool lifetimes::anyone_left(const child& c) const { return daemon::anyone_left(c, means_); }
 
 void lifetimes::end(child& c, pace p) {
     const child_lifetime& l = c.origin.lifetime;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "forkserver/daemon/children/child_table.hpp"
+#include "forkserver/daemon/children/signalling.hpp"
 #include "ipc/base/features.hpp"
 
 namespace cleanfork::daemon {
@@ -53,8 +54,7 @@ private:
 
     boost::asio::steady_timer timer_;
     child_table& children_;
-    bool group_by_pidfd_;
-    bool cgroup_kill_;
+    const signal_means means_;
     lifetimes_owner& owner_;
     std::size_t ending_ = 0;
     std::set<std::pair<steady::time_point, child_id>> deadlines_;

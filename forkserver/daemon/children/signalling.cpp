@@ -61,9 +61,9 @@ std::size_t signal_members(int directory, int signal, int depth) {
     return members;
 }
 
-int signal_cgroup(const child& c, int signal, bool cgroup_kill) {
+int signal_cgroup(const child& c, int signal, const signal_means& means) {
     if (!c.origin.cgroup) return EINVAL;
-    if (signal == SIGKILL && cgroup_kill) {
+    if (signal == SIGKILL && means.cgroup_kill) {
         const unique_fd kill(::openat(c.origin.cgroup.get(), "cgroup.kill", O_WRONLY | O_CLOEXEC));
         if (kill && ::write(kill.get(), "1", 1) == 1) return 0;
     }
@@ -74,9 +74,9 @@ int signal_cgroup(const child& c, int signal, bool cgroup_kill) {
     return members != 0 ? 0 : ESRCH;
 }
 
-int signal_group(const child& c, int signal, bool by_pidfd) {
+int signal_group(const child& c, int signal, const signal_means& means) {
     if (!c.origin.leads_group) return EINVAL;
-    if (by_pidfd) return c.process.signal_group(signal);
+    if (means.group_by_pidfd) return c.process.signal_group(signal);
     // The number is the group's for sure only while the leader is unreaped.
     if (c.exit) return ESRCH;
     return ::kill(-c.process.pid(), signal) == 0 ? 0 : errno;
@@ -84,19 +84,18 @@ int signal_group(const child& c, int signal, bool by_pidfd) {
 
 }  // namespace
 
-int signal_child(const child& c, int signal, signal_target target, bool by_pidfd,
-                 bool cgroup_kill) {
+int signal_child(const child& c, int signal, signal_target target, const signal_means& means) {
     switch (target) {
-        case signal_target::group: return signal_group(c, signal, by_pidfd);
-        case signal_target::cgroup: return signal_cgroup(c, signal, cgroup_kill);
+        case signal_target::group: return signal_group(c, signal, means);
+        case signal_target::cgroup: return signal_cgroup(c, signal, means);
         case signal_target::process: break;
     }
     return c.exit ? ESRCH : c.process.signal(signal);
 }
 
-bool anyone_left(const child& c, bool by_pidfd) {
+bool anyone_left(const child& c, const signal_means& means) {
     switch (c.origin.lifetime.target) {
-        case signal_target::group: return signal_group(c, 0, by_pidfd) == 0;
+        case signal_target::group: return signal_group(c, 0, means) == 0;
         case signal_target::cgroup:
             return c.origin.cgroup && signal_members(c.origin.cgroup.get(), 0, k_cgroup_depth) != 0;
         case signal_target::process: break;

@@ -135,7 +135,7 @@ private:
     const generation_id id_;
     const std::uint32_t number_;
     generation_state state_ = generation_state::starting;
-    failure end_reason_;  // of one that failed or was refused
+    failure end_reason_;                         // of one that failed or was refused
     const ipc::process_ref* process_ = nullptr;  // while it lives
     // Of the process that has ended, for the children it left that have told nothing yet.
     ipc::process_ref group_;

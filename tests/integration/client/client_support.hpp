@@ -25,7 +25,7 @@ using namespace std::chrono_literals;
 // True once `pid` is gone (or a zombie).
 inline bool ends(pid_t pid) {
     const unique_fd fd = ipc::pidfd_open(pid);
-    return !fd || ipc::pidfd_wait(fd.get(), false, k_patience_ms);
+    return !fd || ipc::pidfd_wait(fd.get(), ipc::pidfd_event::ended, k_patience_ms);
 }
 
 // While this lives, orphans of the test's descendants become its own children:

@@ -26,7 +26,7 @@ std::vector<process> many(const client& c) {
 void kill_forkserver(const client& c) {
     const unique_fd pidfd = ipc::pidfd_open(c.server().pid);
     REQUIRE(ipc::pidfd_signal(pidfd.get(), SIGKILL) == 0);
-    REQUIRE(ipc::pidfd_wait(pidfd.get(), false, k_patience_ms));
+    REQUIRE(ipc::pidfd_wait(pidfd.get(), ipc::pidfd_event::ended, k_patience_ms));
 }
 
 exit_status expected(int i) {

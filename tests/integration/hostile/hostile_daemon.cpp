@@ -130,7 +130,7 @@ started start_daemon(const program_options& options) {
 }
 
 int reap(const started& s) {
-    if (!ipc::pidfd_wait(s.pidfd.get(), false, k_patience_ms)) {
+    if (!ipc::pidfd_wait(s.pidfd.get(), ipc::pidfd_event::ended, k_patience_ms)) {
         ::kill(s.pid, SIGKILL);
         FAIL_CHECK("the daemon did not end");
     }
@@ -255,7 +255,9 @@ int test_daemon::wait() {
     return reap(process_);
 }
 
-bool test_daemon::running() const { return !ipc::pidfd_wait(process_.pidfd.get(), false, 0); }
+bool test_daemon::running() const {
+    return !ipc::pidfd_wait(process_.pidfd.get(), ipc::pidfd_event::ended, 0);
+}
 
 std::string test_daemon::log() const { return contents(log_); }
 

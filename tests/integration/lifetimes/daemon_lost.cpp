@@ -118,7 +118,7 @@ TEST_CASE(
     CHECK_THROWS_AS(c.stats(), spawn_error);
     CHECK_FALSE(c.connected());
     p.request_exit();
-    CHECK(ipc::pidfd_wait(p.native_handle(), false, k_patience_ms));
+    CHECK(ipc::pidfd_wait(p.native_handle(), ipc::pidfd_event::ended, k_patience_ms));
     CHECK(subreaper::reap() == 1);
     CHECK(p.wait() == exit_status::signaled(SIGTERM, false));
 

@@ -44,7 +44,7 @@ v1::ClientMessage shutdown_request() {
 
 void kill_and_reap(const live_child& c) {
     REQUIRE(ipc::pidfd_signal(c.pidfd.get(), SIGKILL) == 0);
-    REQUIRE(ipc::pidfd_wait(c.pidfd.get(), false, k_patience_ms));
+    REQUIRE(ipc::pidfd_wait(c.pidfd.get(), ipc::pidfd_event::ended, k_patience_ms));
 }
 
 }  // namespace
@@ -190,7 +190,7 @@ TEST_CASE("a kept child outlives the forkserver") {
         s.request(shutdown_request());
         CHECK(daemon.wait() == 0);
     }
-    CHECK_FALSE(ipc::pidfd_wait(c.pidfd.get(), false, 0));
+    CHECK_FALSE(ipc::pidfd_wait(c.pidfd.get(), ipc::pidfd_event::ended, 0));
     kill_and_reap(c);
 }
 
@@ -213,7 +213,7 @@ TEST_CASE("a private forkserver ends with its owner, and its children before it"
     s.close();
     CHECK(c.lines.next() == "RTMIN");
     CHECK(c.lines.at_end());
-    CHECK(ipc::pidfd_wait(daemon.get(), false, k_patience_ms));
+    CHECK(ipc::pidfd_wait(daemon.get(), ipc::pidfd_event::ended, k_patience_ms));
     int status = -1;
     CHECK(::waitpid(hello.pid(), &status, 0) == hello.pid());
     CHECK(status == 0);

@@ -259,7 +259,7 @@ TEST_CASE("a kept call outlives its session and its template, and is told to who
         REQUIRE(ipc::pidfd_signal(one.child.pidfd.get(), SIGUSR1) == 0);
         CHECK(exit_of(observer, wait).signal() == SIGUSR1);
         remove_template(observer, "h");
-        CHECK_FALSE(ipc::pidfd_wait(two.child.pidfd.get(), false, 0));
+        CHECK_FALSE(ipc::pidfd_wait(two.child.pidfd.get(), ipc::pidfd_event::ended, 0));
         wait = post_wait(observer, two.child.id);
         REQUIRE(ipc::pidfd_signal(two.child.pidfd.get(), SIGUSR2) == 0);
         CHECK(exit_of(observer, wait).signal() == SIGUSR2);

@@ -52,7 +52,7 @@ TEST_CASE("forkserver and early template end with their program") {
     REQUIRE(bool(made));
     SUBCASE("that returned") { p.take_in().reset(); }
     SUBCASE("that was killed") { p.terminate(); }
-    CHECK(ipc::pidfd_wait(forkserver.get(), false, k_patience_ms));
-    CHECK(ipc::pidfd_wait(made.get(), false, k_patience_ms));
+    CHECK(ipc::pidfd_wait(forkserver.get(), ipc::pidfd_event::ended, k_patience_ms));
+    CHECK(ipc::pidfd_wait(made.get(), ipc::pidfd_event::ended, k_patience_ms));
     p.wait();
 }

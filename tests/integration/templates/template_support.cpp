@@ -136,7 +136,7 @@ sleeping_call::sleeping_call(raw_session& s, const v1::SpawnRequest& r) {
 }
 
 void sleeping_call::expect_exact_end(raw_session& s) const {
-    CHECK_FALSE(ipc::pidfd_wait(pidfd.get(), false, 0));
+    CHECK_FALSE(ipc::pidfd_wait(pidfd.get(), ipc::pidfd_event::ended, 0));
     REQUIRE(ipc::pidfd_signal(pidfd.get(), SIGUSR1) == 0);
     const v1::Exit e = s.await_exit(child);
     CHECK(e.how_case() == v1::Exit::kSignal);

@@ -214,7 +214,7 @@ TEST_CASE("a session that ends at any stage of its calls leaves nothing of them"
         calls_in_all_stages all(d);
         all.s.close();
         for (const unique_fd& child : all.children)
-            CHECK(ipc::pidfd_wait(child.get(), false, k_patience_ms));
+            CHECK(ipc::pidfd_wait(child.get(), ipc::pidfd_event::ended, k_patience_ms));
         // Of what had not begun nothing comes to be.
         all.hold.let_go();
         const v1::TemplateInfo t = info_until(d.observer, [](const v1::TemplateInfo& info) {
@@ -241,7 +241,8 @@ TEST_CASE("a call is cancelled while it waits or its child has not begun, and no
     all.hold.let_go();
     for (const auto& [id, r] : gather(all.s, {all.waiting[0], all.waiting[2]}))
         CHECK(failure_in(r) == failure{});
-    for (const unique_fd& child : all.children) CHECK_FALSE(ipc::pidfd_wait(child.get(), false, 0));
+    for (const unique_fd& child : all.children)
+        CHECK_FALSE(ipc::pidfd_wait(child.get(), ipc::pidfd_event::ended, 0));
     for (const char* name : {"t", "stops", "runs"}) {
         v1::ClientMessage m;
         m.mutable_remove_template()->set_name(name);
@@ -263,7 +264,8 @@ TEST_CASE("a forkserver that ends answers the calls that have not begun, and end
         CHECK(f.error_number == ESHUTDOWN);
     }
     CHECK(d.daemon.wait() == 0);
-    for (const unique_fd& child : all.children) CHECK(ipc::pidfd_wait(child.get(), false, 0));
+    for (const unique_fd& child : all.children)
+        CHECK(ipc::pidfd_wait(child.get(), ipc::pidfd_event::ended, 0));
     CHECK(all.s.ends());
     // What the forkserver had not reaped when it ended has come to this process.
     const auto give_up = clock_type::now() + k_patience;

@@ -28,8 +28,8 @@ TEST_CASE("a pidfd tells the end, and after the reap the status, where the kerne
     const feature_set features = probe_features();
     const pid_t pid = spawn_shell("kill -HUP $$");
     const unique_fd fd = pidfd_open(pid);
-    REQUIRE(pidfd_wait(fd.get(), false, test::k_patience_ms));
-    CHECK_FALSE(pidfd_wait(fd.get(), true, 0));  // a zombie yet
+    REQUIRE(pidfd_wait(fd.get(), ipc::pidfd_event::ended, test::k_patience_ms));
+    CHECK_FALSE(pidfd_wait(fd.get(), ipc::pidfd_event::reaped, 0));  // a zombie yet
     CHECK_FALSE(pidfd_exit_status(fd.get()).has_value());
     int status = 0;
     REQUIRE(::waitpid(pid, &status, 0) == pid);
@@ -38,6 +38,6 @@ TEST_CASE("a pidfd tells the end, and after the reap the status, where the kerne
         MESSAGE("not checked: this kernel has no exit information of pidfds");
         return;
     }
-    CHECK(pidfd_wait(fd.get(), true, test::k_patience_ms));
+    CHECK(pidfd_wait(fd.get(), ipc::pidfd_event::reaped, test::k_patience_ms));
     CHECK(pidfd_exit_status(fd.get()) == status);
 }

@@ -123,7 +123,9 @@ public:
     }
     int pid() const { return pid_; }
     int pidfd() const { return pidfd_.get(); }
-    bool ended() const { return ipc::pidfd_wait(pidfd_.get(), false, k_patience_ms); }
+    bool ended() const {
+        return ipc::pidfd_wait(pidfd_.get(), ipc::pidfd_event::ended, k_patience_ms);
+    }
 
 private:
     pid_t pid_ = 0;
