@@ -60,7 +60,10 @@ child* child_table::find(child_id id) {
     return at == children_.end() ? nullptr : &at->second;
 }
 
-void child_table::forget(child_id id) { children_.erase(id); }
+void child_table::forget(child_id id) {
+    assert(!children_.contains(id) || !children_.at(id).ending);
+    children_.erase(id);
+}
 
 void child_table::each(const std::function<void(child&)>& f) {
     for (auto& [id, c] : children_) f(c);
