@@ -1,7 +1,9 @@
 """Whole programs: how they are started, what a template is made of, and what is said when it fails."""
 
 import os
+import py_compile
 import subprocess
+import tempfile
 import unittest
 import zipfile
 
@@ -95,6 +97,50 @@ class HowItIsStarted(Programs):
                 print(p.exitcode)
             """, "0", env={"PYTHONPATH": ""})
 
+    FINDS_ITSELF = """
+        import sys
+        sys.path.append({home!r})
+        import cleanfork
+        def work(): return tuple(sys.flags), sys.path
+        if __name__ == "__main__":
+            with cleanfork.get_context().Pool(1) as pool:
+                print(pool.apply(work) == work())
+        """
+
+    def test_nor_do_the_interpreters_flags_hide_it(self):
+        home = os.path.dirname(os.path.dirname(os.path.abspath(cleanfork.__file__)))
+        with Program(self.FINDS_ITSELF.format(home=home)) as program:
+            for flags in ("-I", "-E", "-s", "-S", "-P", "-IS"):
+                p = program.run(flags, program.path, env={"PYTHONPATH": ""})
+                self.assertEqual(p.stdout, "True\n", flags + p.stderr)
+
+    def test_a_file_in_the_working_directory_is_no_module_of_it(self):
+        with Program("""
+            import cleanfork, sys
+            def work(): sys.exit(3)
+            if __name__ == "__main__":
+                p = cleanfork.get_context().Process(target=work)
+                p.start(); p.join(); print(p.exitcode)
+            """) as program, tempfile.TemporaryDirectory() as directory:
+            for name in ("json", "typing", "signal", "subprocess", "pickle", "_mp", "cleanfork"):
+                with open(os.path.join(directory, name + ".py"), "w") as f:
+                    f.write("raise SystemExit('the wrong module')\n")
+            p = program.run(cwd=directory)
+            self.assertEqual(p.stdout, "3\n", p.stderr)
+
+    def test_its_path_and_arguments_may_be_anything(self):
+        with Program("""
+            import cleanfork, pathlib, sys
+            imported_with = sys.argv[:], sys.path[:]
+            def work(): return imported_with == (sys.argv, sys.path), imported_with
+            if __name__ == "__main__":
+                sys.path += [pathlib.Path("extra")] + ["/a/long/path" * 100] * 200
+                with cleanfork.get_context().Pool(1) as pool:
+                    print(pool.apply(work) == (True, (sys.argv, sys.path)))
+            """) as program:
+            p = program.run(program.path, *["x" * 100] * 2000, "\udcff")
+            self.assertEqual(p.stdout, "True\n", p.stderr)
+
     def test_start_method_by_name(self):
         self.prints("""
             import multiprocessing, cleanfork
@@ -155,6 +201,49 @@ class HowItIsStarted(Programs):
                         ["--preload", "json", "--preload", "csv", program.path]):
                 p = program.run("-m", "cleanfork", *how, "an", "-m", "argument")
                 self.assertEqual((p.returncode, p.stdout.split()), (0, expected.split()), p.stderr)
+
+    # What a program can see of how it was started, and what comes back from its processes.
+    SHAPE = """
+import multiprocessing, os, sys
+class Answer: pass
+def work(): return Answer()
+if __name__ == "__main__":
+    main = sys.modules["__main__"]
+    seen = {k: v for k, v in vars(main).items() if k.startswith("__")}
+    loader = seen.pop("__loader__")
+    print(getattr(loader, "__name__", type(loader).__name__), sys.argv, sys.path[0])
+    for name in ("__builtins__", "__spec__", "__cached__"):
+        seen.pop(name, None)
+    print(sorted(seen.items()), getattr(main.__spec__, "name", None), getattr(main.__spec__, "origin", None))
+    if os.path.exists(vars(main).get("__file__", "")) and not main.__spec__ or getattr(main.__spec__, "name", "") == "program":
+        with multiprocessing.get_context("forkserver").Pool(1) as pool:
+            print(type(pool.apply(work)) is Answer)
+"""
+
+    def test_every_shape_of_a_program_is_as_under_python3(self):
+        with Program(self.SHAPE) as program:
+            d = program.directory.name
+            program.write(self.SHAPE)
+            compiled = py_compile.compile(program.path, os.path.join(d, "compiled.pyc"))
+            folder, archive = os.path.join(d, "folder"), os.path.join(d, "archive.pyz")
+            os.mkdir(folder)
+            os.link(program.path, os.path.join(folder, "__main__.py"))
+            with zipfile.ZipFile(archive, "w") as z:
+                z.write(program.path, "__main__.py")
+            for command, options in (
+                    (["program.py", "a"], {}), (["./program.py"], {}), ([program.path, "-m", "a"], {"cwd": "/"}),
+                    ([compiled, "a"], {}), (["-m", "program", "-c", "a"], {}),
+                    (["-mprogram"], {}), (["-c", self.SHAPE, "-m"], {}), (["-c" + self.SHAPE], {}),
+                    (["-", "a", "--warm"], {"input": self.SHAPE}), ([], {"input": self.SHAPE}),
+                    ([folder, "a"], {"cwd": "/"}), ([archive, "a"], {"cwd": "/"}),
+                    (["no such file"], {}), (["-m", "no_such_module"], {})):
+                with self.subTest(command):
+                    plain = program.run(*command or ["-u"], **options)
+                    ours = program.run("-m", "cleanfork", "--warm", "0", *command, **options)
+                    self.assertEqual((ours.returncode, ours.stdout), (plain.returncode, plain.stdout),
+                                     ours.stderr)
+                    if plain.returncode:
+                        self.assertEqual(ours.stderr, plain.stderr)
 
     def test_programs_that_fail_fail(self):
         with Program("import sys; sys.exit(7)") as program:

@@ -1,14 +1,14 @@
-"""A Python interpreter as a template: ``python3 -m cleanfork.template CONFIG``.
+"""A Python interpreter as a template, begun by _run_template.py.
 
-Started by the forkserver, never by hand. It imports what its CONFIG (JSON) says, once,
-and from then on every child is forked from it with all of that in memory.
+It imports what its configuration says, once, and from then on every child is forked from
+it with all of that in memory. The configuration is a pickle in a descriptor.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
+import pickle
 import signal
 import sys
 from typing import Any
@@ -25,10 +25,7 @@ def _import_main(config: dict[str, Any]) -> None:
     current = process.current_process()
     current._inheriting = True  # type: ignore[attr-defined]
     try:
-        if config.get("main_name"):
-            spawn._fixup_main_from_name(config["main_name"])  # type: ignore[attr-defined]
-        elif config.get("main_path"):
-            spawn._fixup_main_from_path(config["main_path"])  # type: ignore[attr-defined]
+        spawn.prepare(config["main"])
     finally:
         del current._inheriting  # type: ignore[attr-defined]
 
@@ -107,9 +104,8 @@ class Host:
             raise
 
     def _load(self) -> None:
-        sys.path[:] = self._config["sys_path"]
-        sys.argv[:] = self._config["sys_argv"]
-        # What every child needs is imported here, and never again.
+        # What every child needs is imported here, and never again: before the program's own
+        # path is there, on which a file may have a name of the standard library.
         import multiprocessing.forkserver
         import multiprocessing.resource_tracker
         import multiprocessing.spawn  # noqa: F401
@@ -120,6 +116,7 @@ class Host:
         cleanfork.multiprocessing.register()
         if self._config.get("drop_in"):
             cleanfork.multiprocessing.install()
+        multiprocessing.spawn.prepare(self._config["preparation"])
         with _Semaphores():
             _import_main(self._config)
             for name in self._config["preload"]:
@@ -167,18 +164,16 @@ class Host:
                 pass
 
 
+def _configuration(fd: int) -> dict[str, Any]:
+    # Read from its beginning: a template that is started again has the same open file.
+    with open(fd, "rb") as file:
+        return dict(pickle.loads(os.pread(fd, os.fstat(file.fileno()).st_size, 0)))
+
+
 def main() -> int:
     control = os.environ.pop(_CONTROL, None)
     if control is None or len(sys.argv) != 2:
-        print("cleanfork.template: only the forkserver starts this", file=sys.stderr)
+        print("cleanfork: only the forkserver starts a template", file=sys.stderr)
         return 2
-    serve_template(int(control), Host(json.loads(sys.argv[1])))
+    serve_template(int(control), Host(_configuration(int(sys.argv[1]))))
     return 0
-
-
-if __name__ == "__main__":
-    # Not as __main__: that name is for the program's own main module.
-    from cleanfork import template
-
-    sys.modules["__main__"] = type(sys)("__main__")
-    sys.exit(template.main())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import pickle
 import select
 import sys
 import time
@@ -15,11 +15,15 @@ from typing import Any
 
 from cleanfork import _server
 from cleanfork._errors import SpawnError
+from cleanfork._mp import pickling
 from cleanfork._mp.protocol import Options
 
 # Seconds that a template which died may take to come back, and from one look to the next.
 _PATIENCE = 10.0
 _PAUSE = 0.02
+
+_SCRIPT = os.path.join(_server.HOME, "_run_template.py")
+_CONFIG_NUMBER = 3  # the descriptor that a template has its configuration in
 
 _ready: set[tuple[str, str]] = set()  # forkserver's instance, template's name
 _lock = allocate_lock()
@@ -55,10 +59,10 @@ def _interpreter_flags() -> list[str]:
     return list(module._args_from_interpreter_flags())
 
 
-def _time_stamp(data: dict[str, Any]) -> list[int]:
-    if not has_main(data):
+def _time_stamp(main: dict[str, Any]) -> list[int]:
+    if not main:
         return []
-    path = data.get("init_main_from_path") or getattr(sys.modules["__main__"], "__file__", None)
+    path = main.get("init_main_from_path") or getattr(sys.modules["__main__"], "__file__", None)
     try:
         s = os.stat(path or "")
     except OSError:
@@ -66,28 +70,29 @@ def _time_stamp(data: dict[str, Any]) -> list[int]:
     return [s.st_mtime_ns, s.st_size, s.st_ino]
 
 
+# Of the preparation data, what is to be imported as the main module.
+_MAIN = ("init_main_from_name", "init_main_from_path")
+# What is of each process, or comes with the request.
+_OF_PROCESS = ("name", "authkey", "log_to_stderr", "log_level", "dir")
+
+
 def _config(options: Options, data: dict[str, Any]) -> dict[str, Any]:
-    config = {
-        "sys_path": data["sys_path"],
-        "sys_argv": data["sys_argv"],
+    return {
+        "preparation": {k: v for k, v in data.items() if k not in (*_MAIN, *_OF_PROCESS)},
+        "main": {k: data[k] for k in _MAIN if options.main and k in data},
         "preload": [name for name in options.preload if name != "__main__"],
         "drop_in": installed,
     }
-    if options.main:
-        config["main_name"] = data.get("init_main_from_name")
-        config["main_path"] = data.get("init_main_from_path")
-        config["main_stamp"] = _time_stamp(data)
-    return config
 
 
-def _identity(options: Options, config: dict[str, Any]) -> str:
+def _identity(options: Options, data: dict[str, Any], config: dict[str, Any]) -> str:
     """Another interpreter, an edited main file or other preloads never share a template."""
     told = [
         os.fsdecode(spawn.get_executable()), sys.version, _interpreter_flags(),
-        {k: v for k, v in config.items() if k != "sys_argv"}, options.warm, options.unclean,
+        [str(entry) for entry in data["sys_path"]], config["main"], config["preload"],
+        config["drop_in"], _time_stamp(config["main"]), options.warm, options.unclean,
     ]
-    digest = hashlib.sha256(json.dumps(told).encode(errors="surrogateescape")).hexdigest()
-    return f"python-{digest[:16]}"
+    return f"python-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"
 
 
 def _current(info: dict[str, Any]) -> dict[str, Any] | None:
@@ -97,15 +102,13 @@ def _current(info: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _add(client: Any, options: Options, name: str, config: dict[str, Any]) -> None:
-    env = dict(os.environ)
-    env["PYTHONPATH"] = os.pathsep.join(
-        p for p in (os.path.dirname(_server.HOME), env.get("PYTHONPATH", "")) if p)
-    args = [*_interpreter_flags(), "-m", "cleanfork.template", json.dumps(config)]
     executable = os.fsdecode(spawn.get_executable())
+    args = [*_interpreter_flags(), _SCRIPT, str(_CONFIG_NUMBER)]
     try:
-        info = client.add_template(name, executable, args, warm=options.warm, env=env,
-                                   tolerate_unclean=options.unclean == "warn",
-                                   start_timeout=300.0)
+        with pickling.in_memory(pickle.dumps(config)) as file:
+            info = client.add_template(name, executable, args, fds={_CONFIG_NUMBER: file},
+                                       warm=options.warm, start_timeout=300.0,
+                                       tolerate_unclean=options.unclean == "warn")
     except SpawnError as e:
         if not client.connected:  # that is no fault of the template
             raise
@@ -154,7 +157,7 @@ def ensure(options: Options, data: dict[str, Any]) -> tuple[Any, str]:
     ``data``: the preparation data of now, which tell what it imports.
     """
     config = _config(options, data)
-    name = _identity(options, config)
+    name = _identity(options, data, config)
     patience = Patience()
     while True:
         client = _server.client()
