@@ -77,7 +77,7 @@ def _run_path(path: str) -> None:
         sys.exit(2)
     path = os.path.join(os.getcwd(), path)
     with file:
-        code = pkgutil.read_code(file)  # type: ignore[attr-defined]
+        code = pkgutil.read_code(file)
         loader: type = SourceFileLoader if code is None else SourcelessFileLoader
         if code is None:
             file.seek(0)

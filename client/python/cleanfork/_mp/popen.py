@@ -61,6 +61,7 @@ class Popen(popen_fork.Popen):
     def _dump(self, process_obj: Any, data: dict[str, Any], state: dict[str, Any],
               payload: pickling.Payload) -> None:
         preparation = {k: v for k, v in data.items() if k != "dir"}  # which the request has
+        interrupted = context.get_spawning_popen()  # by a signal handler that starts this one
         context.set_spawning_popen(self)
         try:
             for part in (_server.client().launched, preparation, state):
@@ -70,7 +71,7 @@ class Popen(popen_fork.Popen):
             payload.end_of_pickle()
             payload.end()
         finally:
-            context.set_spawning_popen(None)
+            context.set_spawning_popen(interrupted)
 
     def _launch(self, process_obj: Any) -> None:
         with pickling.Payload() as payload:

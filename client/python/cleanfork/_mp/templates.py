@@ -9,7 +9,7 @@ import select
 import sys
 import time
 import warnings
-from _thread import allocate_lock
+from _thread import RLock
 from multiprocessing import spawn, util
 from typing import Any
 
@@ -26,13 +26,13 @@ _SCRIPT = os.path.join(_server.HOME, "_run_template.py")
 _CONFIG_NUMBER = 3  # the descriptor that a template has its configuration in
 
 _ready: set[tuple[str, str]] = set()  # forkserver's instance, template's name
-_lock = allocate_lock()
+_lock = RLock()  # reentrant for signal handlers that start a process
 installed = False  # the start method "forkserver" is served by cleanfork
 
 
 def _forget() -> None:
     global _lock
-    _lock = allocate_lock()
+    _lock = RLock()
 
 
 os.register_at_fork(after_in_child=_forget)
