@@ -8,7 +8,7 @@ import unittest
 import zipfile
 
 import cleanfork
-from mp_support import Program, Programs
+from mp_support import Program, Programs, run_program
 from support import DEADLINE, PYTHON
 
 # Prints "imported" in each process that runs the module, and the name it has there.
@@ -383,6 +383,101 @@ class Templates(Programs):
                 p = ctx.Process(target=work, args=(lock,))
                 p.start(); p.join(); print(p.exitcode)
             """, "locked 0")
+
+
+class WhatImportsSetUp(Programs):
+    """It is there in the children, as a spawn's own imports would leave it."""
+
+    # Of signals: what Python says, and what the kernel does.
+    SIGNALS = """
+import cleanfork, os, signal, sys
+def told():
+    with open("/proc/self/status") as f:
+        masks = {k: int(v, 16) for k, _, v in (line.partition(":\t") for line in f) if k.startswith("Sig") and k != "SigQ"}
+    for s in signal.valid_signals():
+        handler, bit = signal.getsignal(s), 1 << s - 1
+        kernel = signal.SIG_IGN if masks["SigIgn"] & bit else 1 if masks["SigCgt"] & bit else signal.SIG_DFL
+        if handler != kernel and not (kernel == 1 and (handler is None or callable(handler))):
+            yield f"{s}: {handler} {kernel}"
+        if handler != signal.SIG_DFL:
+            yield signal.Signals(s).name + (getattr(handler, "__name__", "") if callable(handler) else "-" if handler == signal.SIG_IGN else "?")
+def handler(*_): pass
+def work():
+    return sorted(told())
+def once():
+    with cleanfork.get_context({options}).Pool(1) as pool:
+        return pool.apply(work)
+"""
+    FRESH = ["SIGINTdefault_int_handler", "SIGPIPE-", "SIGXFSZ-"]
+
+    def signals(self, expected, imports="", program="print(once())", options=""):
+        text = (self.SIGNALS.replace("{options}", options) + imports
+                + "\nif __name__ == '__main__':\n    " + program.replace("\n", "\n    "))
+        p = run_program(text)
+        self.assertEqual(p.stdout, "".join(f"{sorted(each)}\n" for each in expected), p.stderr)
+
+    def test_handlers_and_what_is_ignored(self):
+        for warm in ("warm=0", "warm=1"):
+            self.signals([[*self.FRESH, "SIGUSR1handler", "SIGUSR2-", "SIGCHLDhandler"]],
+                         "for s in signal.SIGUSR1, signal.SIGCHLD: signal.signal(s, handler)\n"
+                         "signal.signal(signal.SIGUSR2, signal.SIG_IGN)", options=warm)
+
+    def test_handlers_of_sigint_and_defaults(self):
+        self.signals([["SIGINThandler", "SIGXFSZ-"]],
+                     "signal.signal(signal.SIGINT, handler)\n"
+                     "signal.signal(signal.SIGPIPE, signal.SIG_DFL)")
+        self.signals([["SIGINT-", "SIGPIPE-", "SIGXFSZ-"]],
+                     "signal.signal(signal.SIGINT, signal.SIG_IGN)")
+
+    def test_signals_that_the_program_ignores_by_now(self):
+        program = ("signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+                   "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+                   "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+                   "signal.signal(signal.SIGUSR1, signal.SIG_IGN)\n"
+                   "print(once())\n"
+                   "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+                   "signal.signal(signal.SIGCHLD, signal.SIG_DFL)\n"
+                   "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+                   "print(once())")
+        for imports in ("signal.signal(signal.SIGUSR1, handler)",
+                        "assert signal.signal(signal.SIGUSR1, handler) == signal.getsignal(signal.SIGHUP)"
+                        " or __name__ == '__main__'"):
+            self.signals([["SIGPIPE-", "SIGXFSZ-", "SIGHUP-", "SIGCHLD-", "SIGINT-", "SIGUSR1handler"],
+                          [*self.FRESH, "SIGUSR1handler"]], imports, program)
+
+    def test_a_handler_is_called(self):
+        self.prints("""
+            import cleanfork, signal
+            def handler(*_): print("handled", flush=True)
+            signal.signal(signal.SIGUSR1, handler)
+            if __name__ == "__main__":
+                p = cleanfork.get_context().Process(target=signal.raise_signal, args=(signal.SIGUSR1,))
+                p.start(); p.join(); print(p.exitcode)
+            """, "handled 0")
+
+    def test_variables_unless_the_program_has_changed_them_since(self):
+        self.prints("""
+            import cleanfork, os
+            if __name__ != "__main__":
+                os.environ["SET"] = "by the import"
+                os.environ["CHANGED"] = "by the import"
+                del os.environ["DELETED"]
+                os.environ["TZ"] = "XYZ-3"
+            def work():
+                import time
+                print(*(os.environ.get(n) for n in ("SET", "CHANGED", "DELETED")), time.strftime("%z"),
+                      sep="|", flush=True)
+            if __name__ == "__main__":
+                os.environ.update(CHANGED="first", DELETED="not")
+                ctx = cleanfork.get_context()
+                def run(**options):
+                    p = ctx.Process(target=work, **options); p.start(); p.join()
+                run()
+                os.environ.update(SET="by me", DELETED="no more")
+                run()
+                run(env={"CHANGED": "first", "TZ": "UTC0"})
+            """, "by the import|by the import|None|+0300 by me|by the import|no more|+0300 "
+                 "None|first|None|+0000")
 
 
 class WhatIsSaid(Programs):

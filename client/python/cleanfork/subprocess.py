@@ -6,8 +6,7 @@ Names, signatures and behaviour are those of the standard module; the exceptions
 CompletedProcess are its own classes. What is different, and why, is in docs/python.md; in short:
 
 - preexec_fn is refused: nothing of this program runs in the child.
-- The child is fresh: no signal is blocked or ignored, also with restore_signals=False, and
-  it leads a process group of its own.
+- The child is fresh: no signal is blocked.
 - A status that nobody can know is cleanfork.StatusUnknown, never a number.
 
 Extra: ``Popen.pidfd``, ``Popen.rusage``, ``Popen.lifetime``.
@@ -21,7 +20,7 @@ import subprocess as _stdlib
 import sys
 import types
 import warnings
-from signal import SIGINT, pidfd_send_signal
+from signal import SIG_IGN, SIGINT, SIGPIPE, SIGXFSZ, getsignal, pidfd_send_signal
 from subprocess import (
     DEVNULL,
     PIPE,
@@ -78,6 +77,10 @@ _BEFORE_EXEC = frozenset((
     "close_descriptors", "descriptors", "session", "process_group", "nice", "affinity", "rlimit",
     "groups", "gid", "uid", "chdir", "signal_mask",
 ))
+
+# Python ignores these, and restore_signals gives them their default back. What else this
+# program ignores is ignored in the child as well.
+_RESTORED = (SIGPIPE, SIGXFSZ)
 
 
 def _os_error(number: int, filename: Any = None) -> OSError:
@@ -194,6 +197,8 @@ class Popen(_Base[AnyStr]):
         self._add_group(options, start_new_session, process_group)
         if umask >= 0:
             options["umask"] = umask
+        if not restore_signals:
+            options["ignored_signals"] = [s for s in _RESTORED if getsignal(s) == SIG_IGN]
         if gid is not None:
             options["group"] = gid
         if uid is not None:

@@ -11,9 +11,10 @@ import os
 import pickle
 import signal
 import sys
+import time
 from typing import Any
 
-from cleanfork._cleanfork import c_environment, serve_template
+from cleanfork._cleanfork import c_environment, ignored_signals, serve_template
 
 _CONTROL = "CLEANFORK_TEMPLATE"
 
@@ -62,23 +63,74 @@ class _Semaphores:
                 module.sem_unlink(name)
 
 
-def _reset_signals() -> None:
-    """The dispositions of a fresh interpreter: the child has the kernel's defaults."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+# Python ignores these in every process.
+_IGNORED_BY_PYTHON = frozenset((signal.SIGPIPE, signal.SIGXFSZ))
 
 
-def _refresh_environment() -> None:
-    fresh = c_environment()
-    data = os.environ._data  # type: ignore[attr-defined]
-    zone = data.get(b"TZ")
-    data.clear()
-    data.update(fresh)
-    if data.get(b"TZ") != zone:
-        import time
+class _Signals:
+    """What the imports decided, and what the program ignores, in each child."""
 
-        time.tzset()
+    def __init__(self) -> None:
+        # A program that ignores a signal had its template begun like that, as spawn does.
+        self._of_program = frozenset(ignored_signals()) - _IGNORED_BY_PYTHON
+        self._own: dict[int, Any] = {}
+
+    def imported(self) -> None:
+        for number in self._of_program:
+            if signal.getsignal(number) == signal.SIG_IGN:
+                usual = number == signal.SIGINT
+                signal.signal(number, signal.default_int_handler if usual else signal.SIG_DFL)
+        # Taken by the loop, and SIGINT as the standard forkserver does: Python would raise
+        # KeyboardInterrupt at the next fork only, and it would end the template.
+        self._own = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGCHLD)}
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def in_child(self) -> None:
+        # The kernel has the handlers of the imports still. Where they had none it ignores what
+        # the program ignores, and Python is to know.
+        ignored = frozenset(ignored_signals())
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._own.items():
+            usual: Any = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            if handler is None or (handler == usual and number in ignored):
+                handler = signal.SIG_IGN if number in ignored else usual
+            signal.signal(number, handler)
+        for number in ignored.intersection(signal.valid_signals()).difference(self._own):
+            if signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, signal.SIG_IGN)
+
+
+class _Environment:
+    """That of each child: the program's of now, and what the imports made of it."""
+
+    def __init__(self) -> None:
+        self._begun = c_environment()
+        self._changes: dict[bytes, bytes | None] = {}
+
+    def imported(self) -> None:
+        now = c_environment()
+        self._changes = {name: now.get(name) for name in self._begun.keys() | now.keys()
+                         if now.get(name) != self._begun.get(name)}
+
+    def in_child(self) -> None:
+        data = os.environ._data  # type: ignore[attr-defined]
+        zone = data.get(b"TZ")
+        data.clear()
+        data.update(c_environment())
+        if data.get(b"TZ") != zone:
+            time.tzset()
+
+    def change(self) -> None:
+        """As the imports did, but for what the program has changed since."""
+        for name, value in self._changes.items():
+            if os.environb.get(name) != self._begun.get(name):
+                continue
+            if value is None:
+                os.environb.pop(name, None)
+            else:
+                os.environb[name] = value
+            if name == b"TZ":
+                time.tzset()
 
 
 class Host:
@@ -86,6 +138,8 @@ class Host:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._config = config
+        self._signals = _Signals()
+        self._environment = _Environment()
 
     def entries(self) -> list[str]:
         return ["process"]
@@ -121,9 +175,8 @@ class Host:
             _import_main(self._config)
             for name in self._config["preload"]:
                 __import__(name)
-        # As the standard forkserver does: Python would raise KeyboardInterrupt at the next fork
-        # only, whenever that is, and it would end this template.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._signals.imported()
+        self._environment.imported()
         # Children do not touch, and so do not copy, what the collector would mark.
         gc.collect()
         gc.freeze()
@@ -137,11 +190,12 @@ class Host:
         from cleanfork._mp import child
 
         self.in_child()
+        self._environment.change()
         child.rehearse()
 
     def in_child(self) -> None:
-        _reset_signals()
-        _refresh_environment()
+        self._signals.in_child()
+        self._environment.in_child()
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
             numpy_random.seed()
@@ -154,6 +208,8 @@ class Host:
             descriptors: dict[str, int], result_fd: int) -> int:
         from cleanfork._mp import child
 
+        if not arguments:  # else it was given an environment of its own: exactly that
+            self._environment.change()
         return child.run(payload, descriptors)
 
     def flush(self) -> None:

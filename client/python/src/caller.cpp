@@ -4,9 +4,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cleanfork/unique_fd.hpp>
+#include <csignal>
 #include <cstring>
 #include <string_view>
 #include <type_traits>
@@ -55,19 +57,54 @@ base_state::base_state() {
     inode_ = here.st_ino;
 }
 
-mode_t current_umask() {
-    constexpr mode_t k_usual = 022;
-    constexpr std::string_view k_field = "\nUmask:\t";
-    const unique_fd status(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
-    char text[512];  // it is the second line
-    const ssize_t n = status ? ::read(status.get(), text, sizeof text) : -1;
-    if (n <= 0) return k_usual;
-    const std::string_view all(text, static_cast<std::size_t>(n));
-    const std::size_t at = all.find(k_field);
-    if (at == all.npos) return k_usual;
-    mode_t mask = k_usual;
-    std::from_chars(text + at + k_field.size(), text + n, mask, 8);
+namespace {
+
+// The number of `base` after `field` in the text of /proc/self/status.
+std::optional<std::uint64_t> number_after(std::string_view field, std::string_view text, int base) {
+    const std::size_t at = text.find(field);
+    if (at == text.npos) return std::nullopt;
+    std::uint64_t number = 0;
+    const char* const begin = text.data() + at + field.size();
+    const char* const end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(begin, end, number, base);
+    // One that goes on beyond what was read is not known.
+    return error == std::errc() && stop != end ? std::optional(number) : std::nullopt;
+}
+
+// umask(2) cannot tell without a change that other threads may see: nothing is created too open.
+mode_t umask_without_proc() {
+    const mode_t mask = ::umask(0777);
+    ::umask(mask);
     return mask;
+}
+
+}  // namespace
+
+std::vector<int> ignored_signals() {
+    std::vector<int> all;
+    for (int s = 1; s <= SIGRTMAX; ++s) {
+        struct sigaction now {};
+        if (::sigaction(s, nullptr, &now) == 0 && now.sa_handler == SIG_IGN) all.push_back(s);
+    }
+    return all;
+}
+
+inherited_state current_inherited() {
+    inherited_state state;
+    const unique_fd status(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+    char text[4096];
+    const ssize_t n = status ? ::read(status.get(), text, sizeof text) : 0;
+    const std::string_view all(text, static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+    const auto mask = number_after("\nUmask:\t", all, 8);
+    state.umask = mask ? static_cast<mode_t>(*mask) : umask_without_proc();
+    const auto ignored = number_after("\nSigIgn:\t", all, 16);
+    if (!ignored) {
+        state.ignored_signals = ignored_signals();
+        return state;
+    }
+    for (int s = 1; s <= SIGRTMAX; ++s)
+        if ((*ignored >> (s - 1) & 1) != 0) state.ignored_signals.push_back(s);
+    return state;
 }
 
 }  // namespace cleanfork::python

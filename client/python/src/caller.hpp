@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace cleanfork::python {
 
@@ -46,7 +47,14 @@ private:
     ino_t inode_ = 0;
 };
 
-// Of this process; umask(2) cannot tell without a change that other threads would see.
-mode_t current_umask();
+// What a child of fork and exec has of its parent besides.
+struct inherited_state {
+    mode_t umask = 022;
+    std::vector<int> ignored_signals;
+};
+inherited_state current_inherited();
+
+// As the kernel has it, whatever Python believes.
+std::vector<int> ignored_signals();
 
 }  // namespace cleanfork::python

@@ -110,12 +110,14 @@ class Popen(popen_fork.Popen):
 
     def _call(self, data: dict[str, Any], payload: Any, named: dict[str, int],
               attributes: dict[str, Any]) -> None:
+        # Told beside the payload: the imports have a say in any other.
+        own_environment = () if attributes.get("env") is None else ("env",)
         patience = templates.Patience()
         while self._process is None:
             self._client, name = templates.ensure(self._options, data)
             try:
                 self._process = self._client.call(
-                    name, "process", payload, named_fds=named, session_name=protocol.SESSION,
+                    name, "process", payload, named_fds=named, args=own_environment, session_name=protocol.SESSION,
                     claim_name=protocol.CLAIM, like_caller=True, **attributes)
             except SpawnError as e:
                 templates.look_again(self._client, name)

@@ -107,7 +107,7 @@ def _add(client: Any, options: Options, name: str, config: dict[str, Any]) -> No
     try:
         with pickling.in_memory(pickle.dumps(config)) as file:
             info = client.add_template(name, executable, args, fds={_CONFIG_NUMBER: file},
-                                       warm=options.warm, start_timeout=300.0,
+                                       like_caller=True, warm=options.warm, start_timeout=300.0,
                                        tolerate_unclean=options.unclean == "warn")
     except SpawnError as e:
         if not client.connected:  # that is no fault of the template
