@@ -9,8 +9,8 @@ import select
 import sys
 import time
 import warnings
-from _thread import RLock
 from multiprocessing import spawn, util
+from threading import RLock
 from typing import Any
 
 from cleanfork import _server
