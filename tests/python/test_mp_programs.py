@@ -480,6 +480,41 @@ def once():
                  "None|first|None|+0000")
 
 
+class ItsEnd(Programs):
+    PROGRAM = """
+        import atexit, cleanfork, logging.handlers, multiprocessing, sys, weakref
+        class Kept: pass
+        kept = Kept()
+        if __name__ != "__main__":
+            atexit.register(print, "of the import", flush=True)
+            weakref.finalize(kept, print, "finalized of the import", flush=True)
+        def work(code):
+            atexit.register(print, "of the process", flush=True)
+            mine = Kept()
+            atexit.register(lambda keep=mine: None)
+            weakref.finalize(mine, print, "finalized", flush=True)
+            handler = logging.handlers.MemoryHandler(9, target=logging.StreamHandler(sys.stdout))
+            logging.getLogger().addHandler(handler)
+            logging.warning("buffered")
+            if code: sys.exit(code)
+            atexit.register(lambda: 1 / 0)
+        if __name__ == "__main__":
+            for code in (0, 3):
+                p = {context}.Process(target=work, args=(code,))
+                p.start(); p.join(); print(p.exitcode, flush=True)
+        """
+
+    def test_what_the_process_registered_is_done(self):
+        spawned = run_program(self.PROGRAM.format(context="multiprocessing.get_context('spawn')"))
+        p = self.prints(self.PROGRAM.format(context="cleanfork.get_context(main=False)"),
+                        spawned.stdout)
+        self.assertIn("ZeroDivisionError", p.stderr)
+
+    def test_what_the_imports_of_the_template_registered_is_not(self):
+        self.prints(self.PROGRAM.format(context="cleanfork.get_context()"),
+                    "finalized of the process buffered 0 finalized of the process buffered 3")
+
+
 class WhatIsSaid(Programs):
     def start(self, text, options="", before=""):
         return (f"import cleanfork\n{before}\ndef work(): pass\n"
