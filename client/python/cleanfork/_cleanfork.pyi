@@ -219,7 +219,8 @@ class Client:
         initializer_fds: Mapping[str, int] | None = None,
         warm: int = 0, start_timeout: float | None = None, call_timeout: float | None = None,
         wait: bool = True, allowed_descriptors: Sequence[int] | None = None,
-        tolerate_unclean: bool = False, huge_pages: bool = False,
+        tolerate_unclean: bool = False, ends_with_session: bool = False,
+        huge_pages: bool = False,
         # As of spawn().
         argv0: _Text | None = None,
         stdin: _Stdio = None, stdout: _Stdio = None, stderr: _Stdio = None,
@@ -258,6 +259,8 @@ def read_result(fd: int) -> bytes:
 # For cleanfork.template.
 def ignored_signals() -> list[int]:
     """What the kernel ignores for this process."""
+
+def current_umask() -> int: ...
 
 def c_environment() -> dict[bytes, bytes]:
     """What putenv(3) and the like have made of it; os.environ is what Python began with."""

@@ -99,6 +99,7 @@ py::dict current_environment() {
 void bind_template(py::module_& m) {
     m.def("c_environment", &current_environment);
     m.def("ignored_signals", &ignored_signals);
+    m.def("current_umask", [] { return current_inherited().umask; });
     m.def("serve_template", &serve, py::arg("control"), py::arg("host"));
 }
 

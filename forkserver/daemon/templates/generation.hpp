@@ -39,6 +39,7 @@ struct template_spec {
     std::chrono::milliseconds call_timeout{};
     std::vector<int> allowed_descriptors;
     bool tolerate_unclean = false;
+    session_id owner{};  // none: it stays when the session that added it ends
     bool early = false;  // forked from a running program: it cannot be started again
 };
 

@@ -69,6 +69,7 @@ result<void> template_table::add(v1::AddTemplateRequest& r, std::vector<int> pur
     spec->allowed_descriptors.assign(r.allowed_descriptors().begin(),
                                      r.allowed_descriptors().end());
     spec->tolerate_unclean = r.tolerate_unclean();
+    if (r.ends_with_session()) spec->owner = session;
     spec->process.Swap(r.mutable_process());
     // A template's start has no reply to hold.
     spec->process.clear_reply_hold_us();
@@ -241,8 +242,12 @@ std::vector<queued_spawn> template_table::take_back(session_id session, request_
 
 void template_table::session_is_over(session_id session) {
     (void)take_back(session, {});
-    for (auto& [name, e] : entries_)
+    std::vector<std::string> owned;
+    for (auto& [name, e] : entries_) {
         std::erase_if(e.replies, [session](const auto& r) { return r.first == session; });
+        if (e.spec->owner == session) owned.push_back(name);
+    }
+    for (const std::string& name : owned) (void)remove(name);
 }
 
 }  // namespace cleanfork::daemon
