@@ -165,6 +165,39 @@ if __name__ == "__main__":
 
 
 
+class TheProgramsEnd(unittest.TestCase):
+    PROGRAM = """
+        import cleanfork, cleanfork.subprocess, sys, threading
+        def waits():
+            p = cleanfork.subprocess.Popen(["sleep", "60"], stdout=-3, stderr=-3)
+            begun.release()
+            while True:
+                try: p.wait(0.0005)
+                except cleanfork.subprocess.TimeoutExpired: pass
+        def runs():
+            while True:
+                cleanfork.subprocess.run(["true"], capture_output=True)
+                begun.release()
+        def starts():
+            while True:
+                p = cleanfork.get_context().Process(target=int, daemon=True)
+                p.start(); p.join(); begun.release()
+        if __name__ == "__main__":
+            # They live on with the standard module; here the test has to look to its own.
+            cleanfork.subprocess.Popen.lifetime = cleanfork.Lifetime()
+            begun = threading.Semaphore(0)
+            for _ in range(4): threading.Thread(target=globals()[sys.argv[1]], daemon=True).start()
+            for _ in range(4): begun.acquire()
+        """
+
+    def test_finds_daemon_threads_of_it_in_the_library(self):
+        with Program(self.PROGRAM) as program:
+            for does in ("waits", "runs", "starts"):
+                with self.subTest(does):
+                    ended = [program.run(program.path, does) for _ in range(6)]
+                    self.assertEqual([p.returncode for p in ended], [0] * 6, ended[0].stderr)
+
+
 class Handlers(unittest.TestCase):
     """A signal at each line of what a first start goes through, with a handler that starts too."""
 

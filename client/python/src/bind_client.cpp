@@ -69,7 +69,7 @@ std::unique_ptr<py_client> connected(const Connect& connect,
     client c;
     std::optional<base_state> base(std::in_place);
     {
-        const py::gil_scoped_release others_run;
+        const without_gil others_run;
         c = connect();
     }
     // Another thread may have changed them before or after they were sent.
@@ -117,7 +117,7 @@ public:
     [[nodiscard]] std::optional<pid_t> taker() const {
         std::uint64_t count = take();
         if (count == 1) return std::nullopt;
-        const py::gil_scoped_release others_run;
+        const without_gil others_run;
         pollfd p{fd_.get(), POLLIN, 0};
         if (count == 0 && ::poll(&p, 1, k_patience_ms) == 1) count = take();
         return static_cast<pid_t>(count);

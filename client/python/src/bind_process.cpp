@@ -101,7 +101,7 @@ std::optional<exit_status> py_process::wait(const std::optional<double>& timeout
     std::optional<exit_status> s;
     bool interrupted = false;
     {
-        const py::gil_scoped_release others_run;
+        const without_gil others_run;
         s = wait_interruptibly(p, d, interrupted);
     }
     if (interrupted) throw py::error_already_set();
@@ -110,7 +110,7 @@ std::optional<exit_status> py_process::wait(const std::optional<double>& timeout
 
 std::optional<exit_status> py_process::poll() const {
     const process& p = get();
-    const py::gil_scoped_release others_run;
+    const without_gil others_run;
     if (auto s = p.status()) return s;
     if (pidfd_ < 0 || !ipc::pidfd_wait(pidfd_, false, 0)) return std::nullopt;
     return p.wait_for(k_on_its_way);
@@ -120,7 +120,7 @@ void py_process::signal(int number) const { get().signal(number); }
 
 void py_process::signal_group(int number) const {
     const process& p = get();
-    const py::gil_scoped_release others_run;
+    const without_gil others_run;
     p.signal_group(number);
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "client/python/src/bind_errors.hpp"
+#include "client/python/src/gil.hpp"
 #include "client/src/requests/operations.hpp"
 
 namespace cleanfork::python {
@@ -18,13 +19,6 @@ inline detail::deadline slice_until(const detail::deadline& d) {
     return d ? std::min(*d, soon) : soon;
 }
 
-// Runs the handlers that are due. False when one raised: the error is set.
-// Without the GIL.
-inline bool handle_signals() {
-    const py::gil_scoped_acquire gil;
-    return PyErr_CheckSignals() == 0;
-}
-
 // detail::call(), in slices. With the GIL held; throws py::error_already_set.
 template <class Conversion>
 result<typename Conversion::value> call(detail::connection& c, detail::outgoing& m,
@@ -32,7 +26,7 @@ result<typename Conversion::value> call(detail::connection& c, detail::outgoing&
     std::optional<result<typename Conversion::value>> outcome;
     bool interrupted = false;
     {
-        const py::gil_scoped_release others_run;
+        const without_gil others_run;
         const auto op =
             std::make_shared<detail::blocking_operation<Conversion>>(std::move(convert));
         const std::uint64_t id = c.next_id();
