@@ -577,6 +577,20 @@ class WhatIsSaid(Programs):
                    "if __name__ == '__main__'")
         self.fails(self.start("ctx.start()", before=self.SOCKET), "socket", "not clean")
 
+    @unittest.skipIf(os.geteuid() != 0, "needs a mount namespace")
+    def test_without_proc_it_is_not_known_to_be_clean(self):
+        text = self.start("p = ctx.Process(target=work); p.start(); p.join(); print(p.exitcode)",
+                          "unclean=__import__('sys').argv[1]")
+        with Program(text) as program:
+            hidden = ["unshare", "-m", "--propagation", "private", "sh", "-c",
+                      'mount -t tmpfs none /proc && exec "$@"', "sh", PYTHON, program.path]
+            said = "no /proc to see its threads and descriptors in"
+            p = subprocess.run([*hidden, "refuse"], capture_output=True, text=True, timeout=DEADLINE)
+            self.assertIn(f"{said}; mount it, or say unclean='warn'", p.stderr)
+            p = subprocess.run([*hidden, "warn"], capture_output=True, text=True, timeout=DEADLINE)
+            self.assertEqual(p.stdout, "0\n", p.stderr)
+            self.assertIn(said, p.stderr)
+
     def test_by_choice_they_are_a_warning(self):
         text = "p = ctx.Process(target=work); p.start(); p.join(); print(p.exitcode)"
         for before, named in ((self.THREAD, "1 extra thread"), (self.SOCKET, "socket")):

@@ -183,7 +183,10 @@ class Host:
 
     def may_rehearse(self) -> bool:
         # A template with threads is about to be refused; a fork of it could hang.
-        return len(os.listdir("/proc/self/task")) == 1
+        try:
+            return len(os.listdir("/proc/self/task")) == 1
+        except OSError:  # without /proc nobody knows
+            return False
 
     def rehearse(self) -> None:
         """Everything a child does for an empty target: see hot_pages.hpp."""

@@ -138,6 +138,7 @@ private:
     bool drain_control();
     void on_message(ipc::decoded<v1::TemplateMessage>&& m);
     void on_ready(const v1::TemplateReady& r);
+    result<std::string> judge();
     void on_parked(const v1::ChildParked& p, std::vector<unique_fd>& fds);
     void on_child_started(const v1::ChildStarted& s, std::vector<unique_fd>& fds);
     void on_child_failed(const v1::ChildFailed& f);

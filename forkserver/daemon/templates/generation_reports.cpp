@@ -67,21 +67,29 @@ void generation::on_ready(const v1::TemplateReady& r) {
     declared_ = spec_->allowed_descriptors;
     declared_.insert(declared_.end(), r.own_descriptors().begin(), r.own_descriptors().end());
     initialization_ns_ = r.initialization_ns();
+    auto seen = judge();
+    if (!seen) return fail(seen.error());
+    unclean_ = std::move(*seen);
+    if (!unclean_.empty() && !spec_->tolerate_unclean)
+        return fail(ipc::fail(step::clean, 0, spec_->name, unclean_), state::refused);
+    state_ = state::ready;
+    ready_since_ = clock::now();
+    owner_.on_state(*this, {});
+}
+
+// What is unclean in it; empty: nothing.
+result<std::string> generation::judge() {
+    // In a chroot or a sandbox. What nobody can look at is not proved clean.
+    if (::access("/proc/self/status", F_OK) != 0)
+        return std::string("no /proc to see its threads and descriptors in");
     auto proof = ipc::clean_proof::open(pid_);
-    if (!proof) return fail(proof.error());
+    if (!proof) return proof.error();
     proof_.emplace(std::move(*proof));
     ipc::audit_options options;
     options.allowed_descriptors = declared_;
     auto report = ipc::audit(pid_, options);
-    if (!report) return fail(report.error());
-    if (!report->safe()) {
-        unclean_ = ipc::summary(*report);
-        if (!spec_->tolerate_unclean)
-            return fail(ipc::fail(step::clean, 0, spec_->name, unclean_), state::refused);
-    }
-    state_ = state::ready;
-    ready_since_ = clock::now();
-    owner_.on_state(*this, {});
+    if (!report) return report.error();
+    return report->safe() ? std::string() : ipc::summary(*report);
 }
 
 void generation::on_parked(const v1::ChildParked& p, std::vector<unique_fd>& fds) {

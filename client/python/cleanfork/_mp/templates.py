@@ -176,9 +176,12 @@ def _explained(client: Any, name: str, e: SpawnError) -> Exception:
     except SpawnError:
         tail = ""
     if e.step == "clean":
-        why = (f"the template of Python processes is not clean: {e.detail}; a preload or the "
-               "main module starts that when it is imported: start it under "
-               "if __name__ == '__main__', or say unclean='warn'")
+        way_out = ("a preload or the main module starts that when it is imported: start it under "
+                   "if __name__ == '__main__'")
+        if "no /proc" in e.detail:
+            way_out = "mount it"
+        why = (f"the template of Python processes is not clean: {e.detail}; {way_out}, "
+               "or say unclean='warn'")
     else:
         # The end of what it wrote is the traceback.
         why = f"the template of Python processes did not start:{'' if tail else f' {e}'}"
