@@ -204,7 +204,8 @@ result<void> apply(child_start& start, const host& h, request& r) {
         const auto failed = static_cast<step>(report.failed_step);
         return ipc::fail(failed, report.error_number, r.prepared->object_of(failed, report.index));
     }
-    const int kept[] = {start.control, r.todo.result_fd};
+    std::vector<int> kept = h.kept_descriptors();
+    kept.insert(kept.end(), {start.control, r.todo.result_fd});
     if (const int e = spawn::close_unmapped(p, kept)) return ipc::fail(step::close_descriptors, e);
     // Their numbers are others' now.
     for (unique_fd& fd : *r.descriptors) (void)fd.release();

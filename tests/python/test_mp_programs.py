@@ -480,6 +480,87 @@ def once():
                  "None|first|None|+0000")
 
 
+class FilesOfTheImports(Programs):
+    """What the main module opens when it is imported, each child has as if it had opened it."""
+
+    def test_each_child_reads_from_where_the_imports_stood(self):
+        self.prints("""
+            import cleanfork, os, tempfile
+            if __name__ == "__main__":
+                with open("data", "w") as f: f.write("0123456789")
+            data = open("data", "rb", buffering=0)
+            data.read(2)
+            fd = os.memfd_create("index")
+            os.write(fd, b"an index")
+            devices = open("/dev/null", "rb"), os.open("/", os.O_RDONLY)
+            def work(q):
+                q.put((data.read(5), os.pread(fd, 9, 0), devices[0].read(), "dev" in os.listdir(devices[1]),
+                       os.get_inheritable(data.fileno())))
+            if __name__ == "__main__":
+                for warm in 0, 1:
+                    ctx = cleanfork.get_context(warm=warm)
+                    q = ctx.SimpleQueue()
+                    for _ in range(2):
+                        p = ctx.Process(target=work, args=(q,)); p.start(); p.join()
+                        print(q.get() == (b"23456", b"an index", b"", True, False))
+            """, "True " * 4)
+
+    def test_logs_get_every_line_and_nothing_else(self):
+        self.prints("""
+            import cleanfork, logging, os
+            logs = [open(f"log{i}", "a", buffering=1) for i in range(60)]
+            logging.basicConfig(filename="log")
+            def work(q, event, i):
+                other = open("other", "a")
+                for log in logs: print("line", i, file=log)
+                logging.warning("logged %d", i)
+                event.wait()
+                q.put(os.fstat(other.fileno()).st_size)
+            if __name__ == "__main__":
+                ctx = cleanfork.get_context()
+                q, event = ctx.Queue(), ctx.Event()
+                ps = [ctx.Process(target=work, args=(q, event, i)) for i in range(3)]
+                for p in ps: p.start()
+                event.set()
+                print([q.get(timeout=20) for p in ps])
+                for p in ps: p.join(); print(p.exitcode)
+                print({tuple(sorted(open(log.name))) for log in logs} == {("line 0\\n", "line 1\\n", "line 2\\n")},
+                      sorted(line[-2] for line in open("log")))
+            """, "[0, 0, 0] 0 0 0 True ['0', '1', '2']")
+
+    def test_what_must_not_be_shared_fails_loudly_by_choice(self):
+        self.prints("""
+            import cleanfork, os, socket
+            if __name__ != "__main__":
+                kept = socket.socketpair(), os.pipe()
+            def work(q):
+                sockets, pipe = kept
+                for use in (lambda: sockets[0].send(b"x"), lambda: os.write(pipe[1], b"x"),
+                            lambda: os.read(pipe[0], 1)):
+                    try: q.put(use())
+                    except OSError as e: q.put(e.errno)
+            if __name__ == "__main__":
+                ctx = cleanfork.get_context(unclean="warn")
+                q = ctx.SimpleQueue()
+                p = ctx.Process(target=work, args=(q,)); p.start()
+                print(*(q.get() for _ in range(3))); p.join(); print(p.exitcode)
+            """, "9 9 9 0")
+
+    def test_a_number_that_is_asked_for_is_the_callers(self):
+        self.prints("""
+            import cleanfork, os
+            data = open("/etc/passwd")
+            def number(): os._exit(data.fileno())
+            def same(): os._exit(os.path.sameopenfile(data.fileno(), os.open("/", os.O_RDONLY)))
+            if __name__ == "__main__":
+                def run(target, **options):
+                    p = cleanfork.get_context().Process(target=target, **options)
+                    p.start(); p.join()
+                    return p.exitcode
+                print(run(same), run(same, fds={run(number): os.open("/", os.O_RDONLY)}))
+            """, "0 1")
+
+
 class ItsEnd(Programs):
     PROGRAM = """
         import atexit, cleanfork, logging.handlers, multiprocessing, sys, weakref

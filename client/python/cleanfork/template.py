@@ -9,12 +9,11 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-import signal
 import sys
-import time
 from typing import Any
 
-from cleanfork._cleanfork import c_environment, ignored_signals, serve_template
+from cleanfork import _imported as imported
+from cleanfork._cleanfork import serve_template
 
 _CONTROL = "CLEANFORK_TEMPLATE"
 
@@ -63,83 +62,15 @@ class _Semaphores:
                 module.sem_unlink(name)
 
 
-# Python ignores these in every process.
-_IGNORED_BY_PYTHON = frozenset((signal.SIGPIPE, signal.SIGXFSZ))
-
-
-class _Signals:
-    """What the imports decided, and what the program ignores, in each child."""
-
-    def __init__(self) -> None:
-        # A program that ignores a signal had its template begun like that, as spawn does.
-        self._of_program = frozenset(ignored_signals()) - _IGNORED_BY_PYTHON
-        self._own: dict[int, Any] = {}
-
-    def imported(self) -> None:
-        for number in self._of_program:
-            if signal.getsignal(number) == signal.SIG_IGN:
-                usual = number == signal.SIGINT
-                signal.signal(number, signal.default_int_handler if usual else signal.SIG_DFL)
-        # Taken by the loop, and SIGINT as the standard forkserver does: Python would raise
-        # KeyboardInterrupt at the next fork only, and it would end the template.
-        self._own = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGCHLD)}
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def in_child(self) -> None:
-        # The kernel has the handlers of the imports still. Where they had none it ignores what
-        # the program ignores, and Python is to know.
-        ignored = frozenset(ignored_signals())
-        signal.set_wakeup_fd(-1)
-        for number, handler in self._own.items():
-            usual: Any = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-            if handler is None or (handler == usual and number in ignored):
-                handler = signal.SIG_IGN if number in ignored else usual
-            signal.signal(number, handler)
-        for number in ignored.intersection(signal.valid_signals()).difference(self._own):
-            if signal.getsignal(number) == signal.SIG_DFL:
-                signal.signal(number, signal.SIG_IGN)
-
-
-class _Environment:
-    """That of each child: the program's of now, and what the imports made of it."""
-
-    def __init__(self) -> None:
-        self._begun = c_environment()
-        self._changes: dict[bytes, bytes | None] = {}
-
-    def imported(self) -> None:
-        now = c_environment()
-        self._changes = {name: now.get(name) for name in self._begun.keys() | now.keys()
-                         if now.get(name) != self._begun.get(name)}
-
-    def in_child(self) -> None:
-        data = os.environ._data  # type: ignore[attr-defined]
-        zone = data.get(b"TZ")
-        data.clear()
-        data.update(c_environment())
-        if data.get(b"TZ") != zone:
-            time.tzset()
-
-    def change(self) -> None:
-        """As the imports did, but for what the program has changed since."""
-        for name, value in self._changes.items():
-            if os.environb.get(name) != self._begun.get(name):
-                continue
-            if value is None:
-                os.environb.pop(name, None)
-            else:
-                os.environb[name] = value
-            if name == b"TZ":
-                time.tzset()
-
-
 class Host:
     """What the loop calls; see forkserver/template/host.hpp."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], control: int) -> None:
         self._config = config
-        self._signals = _Signals()
-        self._environment = _Environment()
+        self._control = control
+        self._signals = imported.Signals()
+        self._environment = imported.Environment()
+        self._files = imported.Files()
 
     def entries(self) -> list[str]:
         return ["process"]
@@ -177,6 +108,7 @@ class Host:
                 __import__(name)
         self._signals.imported()
         self._environment.imported()
+        self._files.imported({self._control})
         # Children do not touch, and so do not copy, what the collector would mark.
         gc.collect()
         gc.freeze()
@@ -196,6 +128,9 @@ class Host:
         self._environment.change()
         child.rehearse()
 
+    def kept_descriptors(self) -> list[int]:
+        return self._files.copies()
+
     def in_child(self) -> None:
         self._signals.in_child()
         self._environment.in_child()
@@ -213,6 +148,7 @@ class Host:
 
         if not arguments:  # else it was given an environment of its own: exactly that
             self._environment.change()
+        self._files.in_child(descriptors)
         return child.run(payload, descriptors)
 
     def flush(self) -> None:
@@ -234,5 +170,5 @@ def main() -> int:
     if control is None or len(sys.argv) != 2:
         print("cleanfork: only the forkserver starts a template", file=sys.stderr)
         return 2
-    serve_template(int(control), Host(_configuration(int(sys.argv[1]))))
+    serve_template(int(control), Host(_configuration(int(sys.argv[1])), int(control)))
     return 0

@@ -40,6 +40,9 @@ public:
         std::signal(SIGCHLD, SIG_DFL);
     }
     [[nodiscard]] bool keeps_handlers() const override { return true; }
+    [[nodiscard]] std::vector<int> kept_descriptors() const override {
+        return object_.attr("kept_descriptors")().cast<std::vector<int>>();
+    }
     // A child whose request is there already takes its pages one by one, as it comes
     // to them: all together are no cheaper, and would keep its caller waiting.
     void before_parking() override { hot_.take(); }
