@@ -32,10 +32,13 @@ from subprocess import (
     list2cmdline,
 )
 
-from cleanfork import _server
+from cleanfork import _green, _server
 from cleanfork._cleanfork import INHERIT
 from cleanfork._errors import SpawnError, StatusUnknown
 from cleanfork._lifetime import KEEP, Lifetime
+
+if _stdlib.Popen.__module__ != "subprocess":
+    raise ImportError(_green.refusal() or f"subprocess.Popen is that of {_stdlib.Popen.__module__}")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -176,6 +179,9 @@ class Popen(_Base[AnyStr]):
                 "preexec_fn is not supported: the child is no copy of this program, so there is "
                 "nothing in it that could be called; use cwd, umask, user, group, process_group, "
                 "start_new_session, pass_fds, or the options of cleanfork.client().spawn()")
+        refusal = _green.refusal()
+        if refusal is not None:
+            raise RuntimeError(refusal)
         words = _words(args, shell)
         if shell and executable:
             words[0] = executable

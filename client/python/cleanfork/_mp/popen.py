@@ -7,7 +7,7 @@ import time
 from multiprocessing import context, forkserver, popen_fork, reduction, resource_tracker
 from typing import Any
 
-from cleanfork import _server
+from cleanfork import _green, _server
 from cleanfork._cleanfork import INHERIT
 from cleanfork._errors import SpawnError, StatusUnknown
 from cleanfork._lifetime import KEEP, Lifetime
@@ -16,6 +16,7 @@ from cleanfork._mp.protocol import Options
 
 # How often a wait looks whether the forkserver is still there.
 _LOOK_AGAIN = 1.0
+_ON_ITS_WAY = 0.01  # the status of one that has ended
 
 _own_pidfds: dict[int, int] = {}  # by pid: in the child of an os.fork() that is another
 
@@ -144,6 +145,8 @@ class Popen(popen_fork.Popen):
             left = _LOOK_AGAIN
             if give_up is not None:
                 left = max(min(left, give_up - time.monotonic()), 0)
+            if _green.wait(self.sentinel, left):
+                left = min(left, _ON_ITS_WAY)
             if self._take(self._process.wait(left)) or self._reap_orphan():
                 break
             if give_up is not None and time.monotonic() >= give_up:
