@@ -656,7 +656,11 @@ class WhatIsSaid(Programs):
     def test_threads_and_sockets_of_a_template(self):
         self.fails(self.start("ctx.start()", before=self.THREAD), "1 extra thread", "not clean",
                    "if __name__ == '__main__'")
-        self.fails(self.start("ctx.start()", before=self.SOCKET), "socket", "not clean")
+        self.fails(self.start("ctx.start()", before=self.SOCKET), "socket", "not clean",
+                   "is <socket.socket fd=", ", __main__.kept")
+        p = run_program(self.start("ctx.start()", before="import tracemalloc\n" + self.SOCKET),
+                        env={"PYTHONTRACEMALLOC": "5"})
+        self.assertRegex(p.stderr, r"kept, made in .*socket\.py:|kept, made in .*program\.py:")
 
     @unittest.skipIf(os.geteuid() != 0, "needs a mount namespace")
     def test_without_proc_it_is_not_known_to_be_clean(self):

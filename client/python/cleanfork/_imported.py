@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import gc
+import io
 import os
 import signal
 import stat
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from cleanfork._cleanfork import c_environment, ignored_signals
@@ -114,6 +118,40 @@ def _may_be_shared(s: os.stat_result) -> bool:
             or (stat.S_ISCHR(s.st_mode) and s.st_rdev in _HARMLESS_DEVICES))
 
 
+def _objects_of(number: int) -> Iterator[Any]:
+    kinds: tuple[type, ...] = (io.RawIOBase,)
+    if "socket" in sys.modules:
+        kinds += (sys.modules["socket"].socket,)
+    for each in gc.get_objects():
+        try:
+            if isinstance(each, kinds) and each.fileno() == number:
+                yield each
+        except (OSError, ValueError):  # it is closed
+            pass
+
+
+def _holder(value: Any) -> str:
+    """The variable of a module that has it, itself or among others."""
+    for name, module in list(sys.modules.items()):
+        for variable, held in list(getattr(module, "__dict__", {}).items()):
+            if held is value or (type(held) in (list, tuple) and any(x is value for x in held)):
+                return f", {name}.{variable}"
+    return ""
+
+
+def _maker(value: Any) -> str:
+    tracemalloc = sys.modules.get("tracemalloc")
+    trace = tracemalloc.get_object_traceback(value) if tracemalloc is not None else None
+    return f", made in {trace[-1]}" if trace else ""
+
+
+def _tell_of(number: int) -> None:
+    """Beside the refusal, which knows descriptors and no objects."""
+    for each in _objects_of(number):
+        print(f"cleanfork: descriptor {number} of the template is {each!r}{_holder(each)}"
+              f"{_maker(each)}", file=sys.stderr, flush=True)
+
+
 class Files:
     """Descriptors that the imports left open: objects of theirs have these numbers.
 
@@ -130,6 +168,8 @@ class Files:
             s = None if number <= 2 or number in own else _status(number)
             if s is not None:
                 copy = self._copy(number) if _may_be_shared(s) else -1
+                if copy < 0:
+                    _tell_of(number)
                 self._open.append(_Open(number, copy, os.get_inheritable(number),
                                         (s.st_dev, s.st_ino)))
 
