@@ -3,11 +3,12 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import unittest
 
-from support import SameAsStandard
+from support import DEADLINE, SameAsStandard
 
 PIPE = -1
 SH = "/bin/sh"
@@ -88,6 +89,22 @@ class Signals(SameAsStandard):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+class Namespaces(unittest.TestCase):
+    @unittest.skipIf(os.geteuid() != 0, "needs a PID namespace")
+    def test_a_process_group_without_a_number_is_no_error(self):
+        program = ("import os, cleanfork, cleanfork.subprocess as s\n"
+                   "if __name__ == '__main__':\n"
+                   "    p = cleanfork.get_context().Process(target=os._exit, args=(3,))\n"
+                   "    p.start(); p.join()\n"
+                   "    print(os.getpgrp(), s.run(['true']).returncode, p.exitcode)\n")
+        with tempfile.NamedTemporaryFile("w", suffix=".py") as f:
+            f.write(program)
+            f.flush()
+            p = subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", sys.executable, f.name],
+                               capture_output=True, text=True, timeout=DEADLINE)
+        self.assertEqual(p.stdout, "0 0 3\n", p.stderr)
 
 
 class Places(SameAsStandard):

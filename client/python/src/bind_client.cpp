@@ -203,9 +203,11 @@ child_attributes py_client::attributes(const py::kwargs& keywords, spawn_options
 void py_client::make_like_caller(spawn_options& o) const {
     take_inherited(o);
     if (launched_) caller_state().add_changes(*launched_, o);
-    // A process can join a group of its own session only.
-    if (::getsid(client_.get()->server().pid) == ::getsid(0))
-        o.group = {.how = process_group::kind::join, .id = ::getpgrp()};
+    // A process can join a group of its own session only, and one that has a number here: that
+    // of a program in a new PID namespace may be outside.
+    const pid_t group = ::getpgrp();
+    if (group > 0 && ::getsid(client_.get()->server().pid) == ::getsid(0))
+        o.group = {.how = process_group::kind::join, .id = group};
 }
 
 bool py_client::connected() const {
