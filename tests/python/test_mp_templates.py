@@ -156,5 +156,120 @@ class OfOneProgram(Programs):
         self.edited("preload=['helper']", "1 1 1 1 1")
 
 
+class OfItsImports(Programs):
+    def test_one_for_all_levels(self):
+        self.prints("""
+            import os, cleanfork
+            def work(q, depth):
+                ctx = cleanfork.get_context()
+                if depth:
+                    p = ctx.Process(target=work, args=(q, depth - 1))
+                    p.start()
+                    p.join()
+                c = cleanfork.client()
+                q.put((c.server["pid"], len(c.templates())))
+            if __name__ == "__main__":
+                q = cleanfork.get_context().SimpleQueue()
+                work(q, 3)
+                print(*{q.get() for _ in range(4)} == {(cleanfork.client().server["pid"], 1)} and
+                      ["one"] or ["more"])
+            """, "one")
+
+    def test_an_edited_main_module_gets_a_new_one(self):
+        with Program("""
+            import cleanfork, sys
+            def work():
+                sys.exit(1)
+            if __name__ == "__main__":
+                ctx = cleanfork.get_context()
+                for _ in range(3):
+                    p = ctx.Process(target=work)
+                    p.start()
+                    p.join()
+                    print(p.exitcode, flush=True)
+                    sys.stdin.readline()
+            """) as program:
+            p = program.start(stdin=subprocess.PIPE)
+            self.assertEqual(p.stdout.readline(), "1\n")
+            with open(program.path) as f:
+                text = f.read()
+            program.write(text.replace("sys.exit(1)", "sys.exit(22)"))
+            p.stdin.write("\n")
+            p.stdin.flush()
+            self.assertEqual(p.stdout.readline(), "22\n")
+            p.communicate("\n\n", timeout=DEADLINE)
+
+    def test_reload(self):
+        with Program("""
+            import cleanfork, helper
+            def work():
+                helper.work()
+            if __name__ == "__main__":
+                ctx = cleanfork.get_context(preload=["helper"])
+                def run():
+                    p = ctx.Process(target=work)
+                    p.start()
+                    p.join()
+                    print(p.exitcode)
+                run()
+                with open("helper.py", "w") as f:
+                    f.write("import sys; work = lambda: sys.exit(2)    # another size")
+                run()
+                ctx.reload()
+                run()
+            """) as program:
+            with open(os.path.join(program.directory.name, "helper.py"), "w") as f:
+                f.write("import sys; work = lambda: sys.exit(1)")
+            p = program.run()
+            self.assertEqual(p.stdout.split(), ["1", "1", "2"], p.stderr)
+
+    def test_a_forkserver_that_is_lost_in_its_imports_is_replaced(self):
+        with Program("""
+            import cleanfork
+            def work():
+                pass
+            if __name__ == "__main__":
+                ctx = cleanfork.get_context(preload=["once"])
+                p = ctx.Process(target=work)
+                p.start()
+                p.join()
+                print(p.exitcode)
+            """) as program:
+            with open(os.path.join(program.directory.name, "once.py"), "w") as f:
+                f.write("import os, signal\n"
+                        "if not os.path.exists('been_here'):\n"
+                        "    open('been_here', 'x').close()\n"
+                        "    os.kill(os.getppid(), signal.SIGKILL)\n")
+            p = program.run()
+            self.assertEqual(p.stdout, "0\n", p.stderr)
+            self.assertIn("been_here", os.listdir(program.directory.name))
+
+    def test_preload_as_of_the_standard_context(self):
+        self.prints("""
+            import multiprocessing, sys, cleanfork
+            def work():
+                sys.exit("colorsys" in sys.modules)
+            if __name__ == "__main__":
+                multiprocessing.set_start_method("cleanfork")
+                for names in [], ["colorsys"]:
+                    multiprocessing.get_context().set_forkserver_preload(names)
+                    p = multiprocessing.Process(target=work)
+                    p.start(); p.join(); print(p.exitcode)
+            """, "0 1")
+
+    def test_a_lock_at_module_level(self):
+        self.prints("""
+            import cleanfork
+            ctx = cleanfork.get_context()
+            lock, queue, event = ctx.Lock(), ctx.Queue(), ctx.Event()
+            def work(theirs):
+                with lock, theirs:
+                    print("locked", flush=True)
+            if __name__ == "__main__":
+                p = ctx.Process(target=work, args=(lock,))
+                p.start(); p.join(); print(p.exitcode)
+            """, "locked 0")
+
+
 if __name__ == "__main__":
     unittest.main()
