@@ -214,8 +214,7 @@ TEST_CASE("attributes out of their range are refused, at their range's end they 
         check_refused("parent_death_signal",
                       [&](spawn_request& r) { r.body.set_parent_death_signal(s); });
     for (const int s : {-1, 0, SIGKILL, SIGSTOP, SIGRTMAX + 1})
-        check_refused("ignored_signals",
-                      [&](spawn_request& r) { r.body.add_ignored_signals(s); });
+        check_refused("ignored_signals", [&](spawn_request& r) { r.body.add_ignored_signals(s); });
     check_refused("groups", [](spawn_request& r) {
         for (std::size_t i = 0; i <= ipc::k_max_groups; ++i) r.body.mutable_groups()->add_gid(1);
     });
