@@ -52,7 +52,7 @@ result<void> planner::run() {
     for (const auto part :
          {&planner::target, &planner::environment, &planner::program, &planner::directory,
           &planner::map, &planner::groups_and_terminal, &planner::scheduling, &planner::limits,
-          &planner::credentials, &planner::cgroup, &planner::life})
+          &planner::credentials, &planner::ignored_signals, &planner::cgroup, &planner::life})
         if (auto r = (this->*part)(); !r) return r;
     bound();
     return {};

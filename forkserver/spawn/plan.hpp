@@ -11,6 +11,7 @@
 
 #include <cleanfork/failure.hpp>
 #include <cleanfork/unique_fd.hpp>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -99,7 +100,8 @@ struct plan {
     uid_t uid = 0;
     bool no_new_privs = false;
     int parent_death_signal = 0;
-    pid_t parent = 0;  // for the check after PR_SET_PDEATHSIG
+    pid_t parent = 0;                   // for the check after PR_SET_PDEATHSIG
+    std::uint64_t ignored_signals = 0;  // bit n - 1: signal n
 };
 static_assert(std::is_trivially_destructible_v<plan>);
 

@@ -200,6 +200,15 @@ result<void> planner::credentials() {
     return {};
 }
 
+result<void> planner::ignored_signals() {
+    for (const int s : request_.ignored_signals()) {
+        if (!is_signal(s) || s == SIGKILL || s == SIGSTOP)
+            return invalid("ignored_signals", "no signal that can be ignored");
+        plan_.ignored_signals |= std::uint64_t{1} << (s - 1);
+    }
+    return {};
+}
+
 result<void> planner::cgroup() {
     if (request_.has_cgroup_path()) {
         const std::string& path = request_.cgroup_path();

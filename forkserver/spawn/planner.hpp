@@ -46,6 +46,7 @@ private:
     result<void> cpus();
     result<void> limits();
     result<void> credentials();
+    result<void> ignored_signals();
     result<void> cgroup();
     result<void> life();
     void bound();

@@ -190,6 +190,26 @@ int parent_death_signal(const plan& p) noexcept {
     return ::getppid() == p.parent ? 0 : ESRCH;
 }
 
+// As sigaction(2) of the kernel has it, with room for each machine's order.
+struct kernel_sigaction {
+    void* handler;
+    std::uint64_t rest[3];
+};
+
+// A child of a template may have handlers: they are the decision of its imports.
+void ignore_signals(const plan& p) noexcept {
+    if (p.ignored_signals == 0) return;
+    constexpr std::size_t k_set_size = 8;
+    const kernel_sigaction ignored{reinterpret_cast<void*>(SIG_IGN), {}};
+    for (int s = 1; s <= 64; ++s) {
+        kernel_sigaction now{};
+        if ((p.ignored_signals >> (s - 1) & 1) != 0 &&
+            ::syscall(SYS_rt_sigaction, s, nullptr, &now, k_set_size) == 0 &&
+            now.handler == reinterpret_cast<void*>(SIG_DFL))
+            ::syscall(SYS_rt_sigaction, s, &ignored, nullptr, k_set_size);
+    }
+}
+
 // Last before exec: a signal that was waiting is for the program to die of.
 int signal_mask() noexcept {
     const std::uint64_t none = 0;
@@ -251,6 +271,7 @@ bool apply_steps(const child_context& c) noexcept {
     if (failed(step::no_new_privs, no_new_privs(p))) return false;
     if (failed(step::chdir, change_directory(p))) return false;
     if (failed(step::parent_death_signal, parent_death_signal(p))) return false;
+    ignore_signals(p);
     return !failed(step::signal_mask, signal_mask());
 }
 

@@ -190,21 +190,22 @@ result<int> out_of_the_way(const spawn::plan& p, int fd) {
 
 // Applies the steps; after it only what is mapped, the answer's and the control
 // socket are open.
-result<void> apply(child_start& start, request& r) {
+result<void> apply(child_start& start, const host& h, request& r) {
     spawn::plan& p = r.prepared->plan;
     for (int* fd : {&start.control, &r.todo.result_fd}) {
         auto moved = out_of_the_way(p, *fd);
         if (!moved) return moved.error();
         *fd = *moved;
     }
-    reset_signals();
+    if (!h.keeps_handlers()) reset_signals();
     spawn::child_report report{};
     const spawn::child_context context{.p = &p, .report = &report, .execs = false};
     if (!spawn::apply_steps(context)) {
         const auto failed = static_cast<step>(report.failed_step);
         return ipc::fail(failed, report.error_number, r.prepared->object_of(failed, report.index));
     }
-    const int kept[] = {start.control, r.todo.result_fd};
+    std::vector<int> kept = h.kept_descriptors();
+    kept.insert(kept.end(), {start.control, r.todo.result_fd});
     if (const int e = spawn::close_unmapped(p, kept)) return ipc::fail(step::close_descriptors, e);
     // Their numbers are others' now.
     for (unique_fd& fd : *r.descriptors) (void)fd.release();
@@ -262,7 +263,7 @@ void run_child(const child_start& given, host& h, notes& n, ipc::receiver& recei
     if (!understood) fail_and_end(start, understood.error());
     request& r = *understood->release();
     r.todo.result_fd = r.prepared->result_fd();
-    if (auto applied = apply(start, r); !applied) fail_and_end(start, applied.error());
+    if (auto applied = apply(start, h, r); !applied) fail_and_end(start, applied.error());
     // Not one instruction of the entry runs unless the forkserver knows of it.
     if (!report_started(start.control, start.sequence, parks ? was_parked::yes : was_parked::no))
         ::_exit(k_exit_not_started);

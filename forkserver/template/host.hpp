@@ -34,6 +34,11 @@ public:
     virtual void after_fork_in_child() {}
     // In one that is forked ahead of its request: time for what would delay that.
     virtual void before_parking() {}
+    // Whether handlers that were installed in the template stay in its children. If not,
+    // every signal gets its default action back.
+    [[nodiscard]] virtual bool keeps_handlers() const { return false; }
+    // Descriptors of the template that stay open besides those of the call.
+    [[nodiscard]] virtual std::vector<int> kept_descriptors() const { return {}; }
     [[nodiscard]] virtual bool has_entry(std::string_view name) const = 0;
     [[nodiscard]] virtual bool has_initializer(std::string_view name) const = 0;
     // The process is as its caller wants it: reseed what a fork copies.

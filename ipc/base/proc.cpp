@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cleanfork/unique_fd.hpp>
+#include <csignal>
 #include <mutex>
 #include <sstream>
 
@@ -53,24 +54,70 @@ std::string_view field(std::string_view text, std::string_view key) {
     return {};
 }
 
-mode_t own_umask() {
-    constexpr std::string_view k_field = "\nUmask:\t";
-    const unique_fd status(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
-    std::array<char, 512> buffer;  // it is the second line
-    const ssize_t n =
-        status ? retry([&] { return ::read(status.get(), buffer.data(), buffer.size()); }) : 0;
-    const std::string_view text(buffer.data(), static_cast<std::size_t>(n > 0 ? n : 0));
-    constexpr mode_t k_all = 0777;
-    if (const std::size_t at = text.find(k_field); at != text.npos)
-        if (const auto mask = to_number<mode_t>(text.substr(at + k_field.size()), 8, k_all + 1);
-            mask <= k_all)
-            return mask;
+namespace {
+
+// The number of `base` after `key` in what was read of /proc/self/status; one that goes on
+// beyond it is not known.
+std::optional<std::uint64_t> number_after(std::string_view key, std::string_view text, int base) {
+    const std::size_t at = text.find(key);
+    if (at == text.npos) return std::nullopt;
+    const char* const end = text.data() + text.size();
+    std::uint64_t number = 0;
+    const auto [stop, error] = std::from_chars(text.data() + at + key.size(), end, number, base);
+    return error == std::errc() && stop != end ? std::optional(number) : std::nullopt;
+}
+
+mode_t umask_without_proc() {
     // Two threads here at once would leave the mask of the first for that of the process.
     static std::mutex one_at_a_time;
     const std::lock_guard lock(one_at_a_time);
     const mode_t mask = ::umask(077);
     ::umask(mask);
     return mask;
+}
+
+// Some 1,500 bytes, of which both are in the first 1,000: nothing is allocated for it.
+using status_text = std::array<char, 4096>;
+std::string_view read_own_status(status_text& buffer) {
+    const unique_fd status(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+    const ssize_t n =
+        status ? retry([&] { return ::read(status.get(), buffer.data(), buffer.size()); }) : 0;
+    return {buffer.data(), static_cast<std::size_t>(n > 0 ? n : 0)};
+}
+
+mode_t umask_in(std::string_view status) {
+    const auto mask = number_after("\nUmask:\t", status, 8);
+    return mask && *mask <= 0777 ? static_cast<mode_t>(*mask) : umask_without_proc();
+}
+
+}  // namespace
+
+mode_t own_umask() {
+    status_text buffer;
+    return umask_in(read_own_status(buffer));
+}
+
+std::vector<int> own_ignored_signals() {
+    std::vector<int> all;
+    for (int s = 1; s <= SIGRTMAX; ++s) {
+        struct sigaction now {};
+        if (::sigaction(s, nullptr, &now) == 0 && now.sa_handler == SIG_IGN) all.push_back(s);
+    }
+    return all;
+}
+
+inherited_state own_inherited_state() {
+    status_text buffer;
+    const std::string_view status = read_own_status(buffer);
+    inherited_state state{.umask = umask_in(status), .ignored_signals = {}};
+    const auto ignored = number_after("\nSigIgn:\t", status, 16);
+    if (!ignored) {
+        state.ignored_signals = own_ignored_signals();
+        return state;
+    }
+    for (int s = 1; s <= SIGRTMAX; ++s)
+        if ((*ignored >> (s - 1) & 1) != 0) state.ignored_signals.push_back(s);
+    return state;
 }
 
 std::uint64_t resident_kib() {

@@ -56,9 +56,18 @@ int each_number(int dir, Each each) {
 
 // ---- this process
 
-// Its umask(2). Exact always: where /proc does not tell, it is set to 077 for the moment it
-// takes to read it, so that a file that another thread creates then is narrower, never wider.
+// What a child of fork and exec has of its parent, besides what the parent can ask for.
+struct inherited_state {
+    // Exact always: where /proc does not tell, umask(2) is set to 077 for the moment it takes to
+    // read it, so that a file that another thread creates then is narrower, never wider.
+    mode_t umask = 0;
+    std::vector<int> ignored_signals;
+};
+// Of this process, as the kernel has it: one read of /proc, where there is one.
+inherited_state own_inherited_state();
 mode_t own_umask();
+// Without /proc: by asking for each.
+std::vector<int> own_ignored_signals();
 
 // What is resident of it, in KiB; 0 when /proc does not tell.
 std::uint64_t resident_kib();

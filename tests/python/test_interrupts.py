@@ -178,5 +178,99 @@ if __name__ == "__main__":
                 self.strike([program.path, method], b"codes 7 0")
 
 
+
+class TheProgramsEnd(unittest.TestCase):
+    PROGRAM = """
+        import cleanfork, cleanfork.subprocess, sys, threading
+        def waits():
+            p = cleanfork.subprocess.Popen(["sleep", "60"], stdout=-3, stderr=-3)
+            begun.release()
+            while True:
+                try: p.wait(0.0005)
+                except cleanfork.subprocess.TimeoutExpired: pass
+        def runs():
+            while True:
+                cleanfork.subprocess.run(["true"], capture_output=True)
+                begun.release()
+        def starts():
+            while True:
+                p = cleanfork.get_context().Process(target=int, daemon=True)
+                p.start(); p.join(); begun.release()
+        if __name__ == "__main__":
+            # They live on with the standard module; here the test has to look to its own.
+            cleanfork.subprocess.Popen.lifetime = cleanfork.Lifetime()
+            begun = threading.Semaphore(0)
+            for _ in range(4): threading.Thread(target=globals()[sys.argv[1]], daemon=True).start()
+            for _ in range(4): begun.acquire()
+        """
+
+    def test_finds_daemon_threads_of_it_in_the_library(self):
+        with Program(self.PROGRAM) as program:
+            for does in ("waits", "runs", "starts"):
+                with self.subTest(does):
+                    ended = [program.run(program.path, does) for _ in range(6)]
+                    self.assertEqual([p.returncode for p in ended], [0] * 6, ended[0].stderr)
+
+
+class Handlers(unittest.TestCase):
+    """A signal at each line of what a first start goes through, with a handler that starts too."""
+
+    PROGRAM = """
+        import signal, sys
+        import cleanfork, cleanfork._server, cleanfork.subprocess
+        from cleanfork._mp import popen, templates
+
+        def nothing():
+            pass
+
+        def run():
+            assert cleanfork.subprocess.run(["true"]).returncode == 0
+
+        def start():
+            p = cleanfork.get_context(warm=0).Process(target=nothing)
+            p.start()
+            p.join()
+            assert p.exitcode == 0
+
+        def interrupt(function, begins):
+            # The n-th line, for all n: the forkserver is a new one each time.
+            number = 0
+            while True:
+                cleanfork.stop()
+                left = number
+                def of_line(frame, event, argument):
+                    nonlocal left
+                    if left == 0:  # nothing is traced in here
+                        signal.raise_signal(signal.SIGALRM)
+                    left -= 1
+                    return of_line
+                sys.settrace(lambda frame, *_: of_line if frame.f_code in begins else None)
+                function()
+                sys.settrace(None)
+                first = cleanfork.client()
+                function()
+                assert cleanfork.client() is first
+                if left >= 0:
+                    return print(number > 8)
+                number += 1
+
+        if __name__ == "__main__":
+            signal.signal(signal.SIGALRM, lambda *_: function())
+            server, mp = cleanfork._server, templates
+            function, begins = {
+                "run": (run, (server.start, server._begin)),
+                "start": (start, (mp.ensure, mp._ensure, popen.Popen._dump)),
+            }[sys.argv[1]]
+            interrupt(function, [each.__code__ for each in begins])
+        """
+
+    def test_that_start_a_process_during_a_start(self):
+        with Program(self.PROGRAM) as program:
+            for function in ("run", "start"):
+                with self.subTest(function):
+                    p = program.run(program.path, function)
+                    self.assertEqual(p.stdout, "True\n", p.stderr)
+
+
 if __name__ == "__main__":
     unittest.main()

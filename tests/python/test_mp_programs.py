@@ -2,11 +2,12 @@
 
 import os
 import subprocess
+import tempfile
 import unittest
 import zipfile
 
 import cleanfork
-from mp_support import Program, Programs
+from mp_support import Program, Programs, run_program
 from support import DEADLINE, PYTHON
 
 # Prints "imported" in each process that runs the module, and the name it has there.
@@ -95,6 +96,50 @@ class HowItIsStarted(Programs):
                 print(p.exitcode)
             """, "0", env={"PYTHONPATH": ""})
 
+    FINDS_ITSELF = """
+        import sys
+        sys.path.append({home!r})
+        import cleanfork
+        def work(): return tuple(sys.flags), sys.path
+        if __name__ == "__main__":
+            with cleanfork.get_context().Pool(1) as pool:
+                print(pool.apply(work) == work())
+        """
+
+    def test_nor_do_the_interpreters_flags_hide_it(self):
+        home = os.path.dirname(os.path.dirname(os.path.abspath(cleanfork.__file__)))
+        with Program(self.FINDS_ITSELF.format(home=home)) as program:
+            for flags in ("-I", "-E", "-s", "-S", "-P", "-IS"):
+                p = program.run(flags, program.path, env={"PYTHONPATH": ""})
+                self.assertEqual(p.stdout, "True\n", flags + p.stderr)
+
+    def test_a_file_in_the_working_directory_is_no_module_of_it(self):
+        with Program("""
+            import cleanfork, sys
+            def work(): sys.exit(3)
+            if __name__ == "__main__":
+                p = cleanfork.get_context().Process(target=work)
+                p.start(); p.join(); print(p.exitcode)
+            """) as program, tempfile.TemporaryDirectory() as directory:
+            for name in ("json", "typing", "signal", "subprocess", "pickle", "_mp", "cleanfork"):
+                with open(os.path.join(directory, name + ".py"), "w") as f:
+                    f.write("raise SystemExit('the wrong module')\n")
+            p = program.run(cwd=directory)
+            self.assertEqual(p.stdout, "3\n", p.stderr)
+
+    def test_its_path_and_arguments_may_be_anything(self):
+        with Program("""
+            import cleanfork, pathlib, sys
+            imported_with = sys.argv[:], sys.path[:]
+            def work(): return imported_with == (sys.argv, sys.path), imported_with
+            if __name__ == "__main__":
+                sys.path += [pathlib.Path("extra")] + ["/a/long/path" * 100] * 200
+                with cleanfork.get_context().Pool(1) as pool:
+                    print(pool.apply(work) == (True, (sys.argv, sys.path)))
+            """) as program:
+            p = program.run(program.path, *["x" * 100] * 2000, "\udcff")
+            self.assertEqual(p.stdout, "True\n", p.stderr)
+
     def test_start_method_by_name(self):
         self.prints("""
             import multiprocessing, cleanfork
@@ -125,47 +170,6 @@ class HowItIsStarted(Programs):
                 print(p.exitcode)
             """, "cleanfork._mp.drop_in forkserver 0")
 
-    UNCHANGED = """
-        import multiprocessing, os, sys, threading
-        def double(x):
-            return 2 * x
-        def nested(x):
-            with multiprocessing.Pool(1) as pool:
-                return pool.apply(double, (x,))
-        if __name__ == "__main__":
-            with multiprocessing.Pool(2) as pool:
-                print(pool.map(double, [1, 2]), sys.argv[1:], os.path.basename(__file__))
-            p = multiprocessing.Process(target=nested, args=(4,))
-            p.start()
-            p.join()
-            print(p.exitcode, type(p._popen).__module__)
-            with multiprocessing.get_context("forkserver").Pool(1) as pool:
-                print(pool.map(double, [3]), "cleanfork" in type(pool._pool[0]._popen).__module__)
-            def late():
-                threading.main_thread().join()
-                q = multiprocessing.get_context("forkserver").Process(target=double, args=(1,))
-                q.start(); q.join(); print("late", q.exitcode)
-            threading.Thread(target=late).start()
-        """
-
-    def test_unchanged_programs(self):
-        expected = "[2, 4] ['an', '-m', 'argument'] program.py 0 cleanfork._mp.popen [6] True late 0"
-        with Program(self.UNCHANGED) as program:
-            for how in (["program.py"], ["-m", "program"], ["--warm", "2", "program.py"],
-                        ["--preload", "json", "--preload", "csv", program.path]):
-                p = program.run("-m", "cleanfork", *how, "an", "-m", "argument")
-                self.assertEqual((p.returncode, p.stdout.split()), (0, expected.split()), p.stderr)
-
-    def test_programs_that_fail_fail(self):
-        with Program("import sys; sys.exit(7)") as program:
-            self.assertEqual(program.run("-m", "cleanfork", "program.py").returncode, 7)
-            program.write("1/0")
-            p = program.run("-m", "cleanfork", "program.py")
-            self.assertEqual(p.returncode, 1)
-            self.assertIn("ZeroDivisionError", p.stderr)
-            self.assertIn("program.py", p.stderr)
-
-
 class TheName(Programs):
     def test_a_context_by_its_name_is_the_context_whichever_came_first(self):
         for imports in ("import cleanfork, multiprocessing", "import multiprocessing, cleanfork"):
@@ -179,121 +183,6 @@ class TheName(Programs):
                     except ValueError:
                         print("refused")
                 """.replace("\n                    ", "\n"), "True True cleanfork refused")
-
-
-class Templates(Programs):
-    def test_one_for_all_levels(self):
-        self.prints("""
-            import os, cleanfork
-            def work(q, depth):
-                ctx = cleanfork.get_context()
-                if depth:
-                    p = ctx.Process(target=work, args=(q, depth - 1))
-                    p.start()
-                    p.join()
-                c = cleanfork.client()
-                q.put((c.server["pid"], len(c.templates())))
-            if __name__ == "__main__":
-                q = cleanfork.get_context().SimpleQueue()
-                work(q, 3)
-                print(*{q.get() for _ in range(4)} == {(cleanfork.client().server["pid"], 1)} and
-                      ["one"] or ["more"])
-            """, "one")
-
-    def test_an_edited_main_module_gets_a_new_one(self):
-        with Program("""
-            import cleanfork, sys
-            def work():
-                sys.exit(1)
-            if __name__ == "__main__":
-                ctx = cleanfork.get_context()
-                for _ in range(3):
-                    p = ctx.Process(target=work)
-                    p.start()
-                    p.join()
-                    print(p.exitcode, flush=True)
-                    sys.stdin.readline()
-            """) as program:
-            p = program.start(stdin=subprocess.PIPE)
-            self.assertEqual(p.stdout.readline(), "1\n")
-            with open(program.path) as f:
-                text = f.read()
-            program.write(text.replace("sys.exit(1)", "sys.exit(22)"))
-            p.stdin.write("\n")
-            p.stdin.flush()
-            self.assertEqual(p.stdout.readline(), "22\n")
-            p.communicate("\n\n", timeout=DEADLINE)
-
-    def test_reload(self):
-        with Program("""
-            import cleanfork, helper
-            def work():
-                helper.work()
-            if __name__ == "__main__":
-                ctx = cleanfork.get_context(preload=["helper"])
-                def run():
-                    p = ctx.Process(target=work)
-                    p.start()
-                    p.join()
-                    print(p.exitcode)
-                run()
-                with open("helper.py", "w") as f:
-                    f.write("import sys; work = lambda: sys.exit(2)    # another size")
-                run()
-                ctx.reload()
-                run()
-            """) as program:
-            with open(os.path.join(program.directory.name, "helper.py"), "w") as f:
-                f.write("import sys; work = lambda: sys.exit(1)")
-            p = program.run()
-            self.assertEqual(p.stdout.split(), ["1", "1", "2"], p.stderr)
-
-    def test_a_forkserver_that_is_lost_in_its_imports_is_replaced(self):
-        with Program("""
-            import cleanfork
-            def work():
-                pass
-            if __name__ == "__main__":
-                ctx = cleanfork.get_context(preload=["once"])
-                p = ctx.Process(target=work)
-                p.start()
-                p.join()
-                print(p.exitcode)
-            """) as program:
-            with open(os.path.join(program.directory.name, "once.py"), "w") as f:
-                f.write("import os, signal\n"
-                        "if not os.path.exists('been_here'):\n"
-                        "    open('been_here', 'x').close()\n"
-                        "    os.kill(os.getppid(), signal.SIGKILL)\n")
-            p = program.run()
-            self.assertEqual(p.stdout, "0\n", p.stderr)
-            self.assertIn("been_here", os.listdir(program.directory.name))
-
-    def test_preload_as_of_the_standard_context(self):
-        self.prints("""
-            import multiprocessing, sys, cleanfork
-            def work():
-                sys.exit("colorsys" in sys.modules)
-            if __name__ == "__main__":
-                multiprocessing.set_start_method("cleanfork")
-                for names in [], ["colorsys"]:
-                    multiprocessing.get_context().set_forkserver_preload(names)
-                    p = multiprocessing.Process(target=work)
-                    p.start(); p.join(); print(p.exitcode)
-            """, "0 1")
-
-    def test_a_lock_at_module_level(self):
-        self.prints("""
-            import cleanfork
-            ctx = cleanfork.get_context()
-            lock, queue, event = ctx.Lock(), ctx.Queue(), ctx.Event()
-            def work(theirs):
-                with lock, theirs:
-                    print("locked", flush=True)
-            if __name__ == "__main__":
-                p = ctx.Process(target=work, args=(lock,))
-                p.start(); p.join(); print(p.exitcode)
-            """, "locked 0")
 
 
 class WhatIsSaid(Programs):
@@ -356,7 +245,25 @@ class WhatIsSaid(Programs):
     def test_threads_and_sockets_of_a_template(self):
         self.fails(self.start("ctx.start()", before=self.THREAD), "1 extra thread", "not clean",
                    "if __name__ == '__main__'")
-        self.fails(self.start("ctx.start()", before=self.SOCKET), "socket", "not clean")
+        self.fails(self.start("ctx.start()", before=self.SOCKET), "socket", "not clean",
+                   "is <socket.socket fd=", ", __main__.kept")
+        p = run_program(self.start("ctx.start()", before="import tracemalloc\n" + self.SOCKET),
+                        env={"PYTHONTRACEMALLOC": "5"})
+        self.assertRegex(p.stderr, r"kept, made in .*socket\.py:|kept, made in .*program\.py:")
+
+    @unittest.skipIf(os.geteuid() != 0, "needs a mount namespace")
+    def test_without_proc_it_is_not_known_to_be_clean(self):
+        text = self.start("p = ctx.Process(target=work); p.start(); p.join(); print(p.exitcode)",
+                          "unclean=__import__('sys').argv[1]")
+        with Program(text) as program:
+            hidden = ["unshare", "-m", "--propagation", "private", "sh", "-c",
+                      'mount -t tmpfs none /proc && exec "$@"', "sh", PYTHON, program.path]
+            said = "no /proc to see its threads and descriptors in"
+            p = subprocess.run([*hidden, "refuse"], capture_output=True, text=True, timeout=DEADLINE)
+            self.assertIn(f"{said}; mount it, or say unclean='warn'", p.stderr)
+            p = subprocess.run([*hidden, "warn"], capture_output=True, text=True, timeout=DEADLINE)
+            self.assertEqual(p.stdout, "0\n", p.stderr)
+            self.assertIn(said, p.stderr)
 
     def test_by_choice_they_are_a_warning(self):
         text = "p = ctx.Process(target=work); p.start(); p.join(); print(p.exitcode)"

@@ -2,11 +2,13 @@
 
 import os
 import resource
+import signal
+import subprocess
 import sys
 import tempfile
 import unittest
 
-from support import SameAsStandard
+from support import DEADLINE, SameAsStandard
 
 PIPE = -1
 SH = "/bin/sh"
@@ -63,6 +65,46 @@ class Environment(SameAsStandard):
     def test_empty_path(self):
         self.same_error(FileNotFoundError, lambda m: m.run(["true"], env={"PATH": ""}))
         self.same_result(lambda m: m.run(["true"], env={"PATH": ""}, cwd="/bin").returncode)
+
+
+class Signals(SameAsStandard):
+    def ignored(self, expected=None, **options):
+        got, code = self.same_result(lambda m: output(m, "grep SigIgn /proc/self/status", **options))
+        self.assertEqual(code, 0)
+        if expected is not None:
+            numbers = {n for n in signal.valid_signals() if int(got.split()[1], 16) >> n - 1 & 1}
+            self.assertEqual(numbers, expected)
+
+    def test_what_the_program_ignores_is_ignored(self):
+        self.ignored(set())
+        self.ignored({signal.SIGPIPE, signal.SIGXFSZ}, restore_signals=False)
+        changed = {signal.SIGHUP: signal.SIG_IGN, signal.SIGINT: signal.SIG_IGN,
+                   signal.SIGRTMAX: signal.SIG_IGN, signal.SIGPIPE: signal.SIG_DFL,
+                   signal.SIGUSR1: lambda *_: None}
+        before = {number: signal.signal(number, to) for number, to in changed.items()}
+        try:
+            usual = {signal.SIGHUP, signal.SIGINT, signal.SIGRTMAX}
+            self.ignored(usual)
+            self.ignored(usual | {signal.SIGXFSZ}, restore_signals=False)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Namespaces(unittest.TestCase):
+    @unittest.skipIf(os.geteuid() != 0, "needs a PID namespace")
+    def test_a_process_group_without_a_number_is_no_error(self):
+        program = ("import os, cleanfork, cleanfork.subprocess as s\n"
+                   "if __name__ == '__main__':\n"
+                   "    p = cleanfork.get_context().Process(target=os._exit, args=(3,))\n"
+                   "    p.start(); p.join()\n"
+                   "    print(os.getpgrp(), s.run(['true']).returncode, p.exitcode)\n")
+        with tempfile.NamedTemporaryFile("w", suffix=".py") as f:
+            f.write(program)
+            f.flush()
+            p = subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", sys.executable, f.name],
+                               capture_output=True, text=True, timeout=DEADLINE)
+        self.assertEqual(p.stdout, "0 0 3\n", p.stderr)
 
 
 class Places(SameAsStandard):

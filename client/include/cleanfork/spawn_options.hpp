@@ -151,6 +151,9 @@ struct spawn_options {
     // `lifetime` covers the death of the client.
     int parent_death_signal = 0;
 
+    // To be ignored in the child, as nohup(1) does; all others have their default action.
+    std::vector<int> ignored_signals{};
+
     // An existing cgroup v2 directory; the child is born in it.
     std::optional<path_or_fd> cgroup{};
 

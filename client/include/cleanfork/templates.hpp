@@ -125,6 +125,9 @@ struct template_options {
     std::vector<int> allowed_descriptors{};
     // Tell what is unclean (template_info), but do not refuse.
     bool tolerate_unclean = false;
+    // It is removed when the session of this client ends; its children are left alone. Otherwise
+    // it stays for the forkserver's other clients.
+    bool ends_with_session = false;
     // Its heap in huge pages, by the C library (glibc 2.35, GLIBC_TUNABLES): a fork copies fewer
     // page table entries. Not with `from`: the heap is then the base's.
     bool huge_pages = false;

@@ -1,7 +1,8 @@
-"""python3 -m cleanfork [--warm N] [--preload MODULE]... script.py ARGS... | -m MODULE ARGS...
+"""python3 -m cleanfork [--warm N] [--preload MODULE]... PROGRAM ARGS...
 
-Runs an unchanged program with its multiprocessing served by cleanfork: the start method
-"forkserver", and the default one.
+PROGRAM is all that python3 takes: a script, compiled or not, a directory or an archive,
+-m MODULE, -c CODE, or - or nothing for standard input. It is run unchanged, with its
+multiprocessing served by cleanfork: the start method "forkserver", and the default one.
 """
 
 from __future__ import annotations
@@ -14,37 +15,101 @@ import pkgutil
 import runpy
 import sys
 import types
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from typing import Any
 
 from cleanfork._mp.context import drop_in, registered
 from cleanfork.multiprocessing import install
 
 
-def _run(program: str, is_module: bool) -> None:
-    """What `python3 program` and `python3 -m program` do; __main__ stays the program's to the end."""
-    main = sys.modules["__main__"] = types.ModuleType("__main__")
-    run_as_main: Any = runpy._run_module_as_main  # type: ignore[attr-defined]
-    is_file = not is_module and pkgutil.get_importer(program) is None
+_WITH_VALUE = ("--warm", "--preload", "--unclean")
+
+
+def _new_main(**attributes: Any) -> types.ModuleType:
+    """As python3 makes it; it stays the program's to the end."""
+    main = types.ModuleType("__main__")
+    main.__dict__.update(__builtins__=builtins, __annotations__={}, **attributes)
+    # Instances of its classes come from processes where it has the second name.
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+    return main
+
+
+def _set_path(first: str) -> None:
     if not sys.flags.safe_path:
-        at = os.path.dirname(os.path.realpath(program)) if is_file else program
-        sys.path[0] = os.getcwd() if is_module else at
-    if is_module:
-        run_as_main(program)
-    elif not is_file:  # a directory or an archive
-        run_as_main("__main__", alter_argv=False)
-    else:
-        loader = SourceFileLoader("__main__", program)
-        with open(program, "rb") as file:
-            code = compile(file.read(), program, "exec", dont_inherit=True)
-        main.__dict__.update(__file__=program, __cached__=None, __loader__=loader,
-                             __builtins__=builtins)
-        exec(code, main.__dict__)
+        sys.path[0] = first
 
 
-def main() -> None:
+def _run_code(code: str) -> None:
+    _set_path("")
+    main = _new_main(__loader__=BuiltinImporter)
+    exec(compile(code, "<string>", "exec", dont_inherit=True), main.__dict__)
+
+
+def _run_input() -> None:
+    _set_path("")
+    if sys.stdin is not None and sys.stdin.isatty():
+        import code
+
+        return code.interact(local=_new_main(__loader__=BuiltinImporter).__dict__)
+    text = sys.stdin.buffer.read() if sys.stdin is not None else b""
+    main = _new_main(__loader__=BuiltinImporter, __file__="<stdin>", __cached__=None)
+    exec(compile(text, "<stdin>", "exec", dont_inherit=True), main.__dict__)
+
+
+def _run_module(name: str, **options: Any) -> None:
+    _new_main()
+    run_as_main: Any = runpy._run_module_as_main  # type: ignore[attr-defined]
+    run_as_main(name, **options)
+
+
+def _run_path(path: str) -> None:
+    if pkgutil.get_importer(path) is not None:  # a directory or an archive: even with -P
+        if sys.flags.safe_path:
+            sys.path.insert(0, "")
+        sys.path[0] = path
+        return _run_module("__main__", alter_argv=False)
+    _set_path(os.path.dirname(os.path.realpath(path)))
+    try:
+        file: Any = open(path, "rb")
+    except OSError as e:
+        print(f"{sys.executable}: can't open file {os.path.abspath(path)!r}: "
+              f"[Errno {e.errno}] {e.strerror}", file=sys.stderr)
+        sys.exit(2)
+    path = os.path.join(os.getcwd(), path)
+    with file:
+        code = pkgutil.read_code(file)
+        loader: type = SourceFileLoader if code is None else SourcelessFileLoader
+        if code is None:
+            file.seek(0)
+            code = compile(file.read(), path, "exec", dont_inherit=True)
+    module = _new_main(__file__=path, __cached__=None, __loader__=loader("__main__", path))
+    exec(code, module.__dict__)
+
+
+def _split(arguments: list[str]) -> tuple[list[str], str, str, list[str]]:
+    """Our own options; how the program is given, what it is, and what it is to have."""
+    own: list[str] = []
+    while arguments:
+        first, *rest = arguments
+        if first in ("-c", "-m") and rest:
+            return own, first, rest[0], rest[1:]
+        if first[:2] in ("-c", "-m") and len(first) > 2:
+            return own, first[:2], first[2:], rest
+        if first == "-":
+            return own, first, "", rest
+        if not first.startswith("-"):
+            return own, "", first, rest
+        own.append(first)
+        if first in _WITH_VALUE and rest:
+            own.append(rest.pop(0))
+        arguments = rest
+    return own, "-", "", []
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python3 -m cleanfork",
+        prog="python3 -m cleanfork", allow_abbrev=False,
+        usage="%(prog)s [OPTION]... [-c CODE | -m MODULE | SCRIPT | -] [ARG]...",
         description="Runs a Python program whose processes come from a clean forkserver.")
     parser.add_argument("--warm", type=int, default=1, metavar="N",
                         help="processes kept forked ahead")
@@ -52,11 +117,12 @@ def main() -> None:
                         help="imported once, in the template; may be repeated")
     parser.add_argument("--unclean", choices=("refuse", "warn"), default="refuse",
                         help="what to do with a template that has threads or sockets")
-    parser.add_argument("-m", dest="module", action="store_true",
-                        help="the program is a module, not a file")
-    parser.add_argument("program", help="script or module")
-    parser.add_argument("args", nargs=argparse.REMAINDER)
-    chosen = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    own, how, program, arguments = _split(sys.argv[1:])
+    chosen = _parser().parse_args(own)
     for ctx in (registered, drop_in):
         ctx.warm = chosen.warm
         ctx.unclean = chosen.unclean
@@ -64,8 +130,17 @@ def main() -> None:
     install()
     default: Any = context._default_context
     default._default_context = registered
-    sys.argv[:] = [chosen.program, *chosen.args]
-    _run(chosen.program, chosen.module)
+    given = len(sys.argv) > len(own) + 1
+    sys.argv[:] = [how or program if given else "", *arguments]
+    if how == "-c":
+        _run_code(program)
+    elif how == "-m":
+        _set_path(os.getcwd())
+        _run_module(program)
+    elif how == "-":
+        _run_input()
+    else:
+        _run_path(program)
 
 
 if __name__ == "__main__":

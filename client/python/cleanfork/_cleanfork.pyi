@@ -153,7 +153,8 @@ class Client:
         """The socket, borrowed."""
     def spawn(
         self, program: _Descriptor | _Text, args: Iterable[_Text] = (), *,
-        like_caller: bool = False,  # umask, limits, priority and processors of this program
+        # umask, ignored signals, limits, priority and processors of this program
+        like_caller: bool = False,
         timeout: float | None = None,  # for the spawn, not the child
         argv0: _Text | None = None,
         stdin: _Stdio = None, stdout: _Stdio = None, stderr: _Stdio = None,
@@ -175,6 +176,7 @@ class Client:
         user: int | None = None, group: int | None = None, groups: Sequence[int] | None = None,
         no_new_privs: bool = False,
         parent_death_signal: int | None = None,
+        ignored_signals: Iterable[int] | None = None,  # besides the caller's, with like_caller
         cgroup: _Descriptor | _Text | None = None,
         lifetime: _Lifetime | None = None,
         queue_timeout: float | None = None,
@@ -202,12 +204,14 @@ class Client:
         oom_score_adj: int | None = None,
         user: int | None = None, group: int | None = None, groups: Sequence[int] | None = None,
         no_new_privs: bool = False, parent_death_signal: int | None = None,
+        ignored_signals: Iterable[int] | None = None,
         cgroup: _Descriptor | _Text | None = None, lifetime: _Lifetime | None = None,
         queue_timeout: float | None = None,
     ) -> Process: ...
     def add_template(
         self, name: str, program: _Descriptor | _Text | None = None,
         args: Iterable[_Text] = (), *,
+        like_caller: bool = False,  # umask and ignored signals of this program
         timeout: float | None = None,
         own_program: bool = False,
         base: str | None = None, initializer: str | None = None,
@@ -215,7 +219,8 @@ class Client:
         initializer_fds: Mapping[str, int] | None = None,
         warm: int = 0, start_timeout: float | None = None, call_timeout: float | None = None,
         wait: bool = True, allowed_descriptors: Sequence[int] | None = None,
-        tolerate_unclean: bool = False, huge_pages: bool = False,
+        tolerate_unclean: bool = False, ends_with_session: bool = False,
+        huge_pages: bool = False,
         # As of spawn().
         argv0: _Text | None = None,
         stdin: _Stdio = None, stdout: _Stdio = None, stderr: _Stdio = None,
@@ -252,6 +257,11 @@ def read_result(fd: int) -> bytes:
     """The answer of an entry, of what Process.take_result() gave, once the child has ended."""
 
 # For cleanfork.template.
+def ignored_signals() -> list[int]:
+    """What the kernel ignores for this process."""
+
+def current_umask() -> int: ...
+
 def c_environment() -> dict[bytes, bytes]:
     """What putenv(3) and the like have made of it; os.environ is what Python began with."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
+from threading import RLock
 
 from cleanfork._cleanfork import Client, attach, connect, launch
 
@@ -11,7 +11,9 @@ __all__ = ["start", "stop", "client"]
 
 HOME = os.path.dirname(os.path.abspath(__file__))  # of this package
 
-_lock = allocate_lock()
+# Reentrant: a signal handler runs wherever its thread is, also in start(), and may need a
+# client itself.
+_lock = RLock()
 _client: Client | None = None
 # A socket to the forkserver of the program's parent, and what Client.launched is there.
 _inherited: tuple[int, bytes] | None = None
@@ -26,7 +28,7 @@ def inherit(fd: int, launched: bytes) -> None:
 def _forget() -> None:
     """In the child of an os.fork(): what was the parent's is not ours, nor is its lock."""
     global _lock, _client, _inherited
-    _lock = allocate_lock()
+    _lock = RLock()
     _client = None
     _inherited = None  # the session is the parent's
 
@@ -71,7 +73,12 @@ def start(*, log_fd: int = -1, timeout: float = 10.0) -> Client:
     global _client
     with _lock:
         if _client is None or not _client.connected:
-            _client = _begin(log_fd, timeout)
+            begun = _begin(log_fd, timeout)
+            # A signal handler was here meanwhile, and has processes of its client.
+            if _client is not None and _client.connected:
+                begun.close()
+            else:
+                _client = begun
         return _client
 
 

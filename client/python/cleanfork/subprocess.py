@@ -6,8 +6,7 @@ Names, signatures and behaviour are those of the standard module; the exceptions
 CompletedProcess are its own classes. What is different, and why, is in docs/python.md; in short:
 
 - preexec_fn is refused: nothing of this program runs in the child.
-- The child is fresh: no signal is blocked or ignored, also with restore_signals=False, and
-  it leads a process group of its own.
+- The child is fresh: no signal is blocked.
 - A status that nobody can know is cleanfork.StatusUnknown, never a number.
 
 Extra: ``Popen.pidfd``, ``Popen.rusage``, ``Popen.lifetime``.
@@ -21,7 +20,7 @@ import subprocess as _stdlib
 import sys
 import types
 import warnings
-from signal import SIGINT, pidfd_send_signal
+from signal import SIG_IGN, SIGINT, SIGPIPE, SIGXFSZ, getsignal, pidfd_send_signal
 from subprocess import (
     DEVNULL,
     PIPE,
@@ -33,10 +32,13 @@ from subprocess import (
     list2cmdline,
 )
 
-from cleanfork import _server
+from cleanfork import _green, _server
 from cleanfork._cleanfork import INHERIT
 from cleanfork._errors import SpawnError, StatusUnknown
 from cleanfork._lifetime import KEEP, Lifetime
+
+if _stdlib.Popen.__module__ != "subprocess":
+    raise ImportError(_green.refusal() or f"subprocess.Popen is that of {_stdlib.Popen.__module__}")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +80,10 @@ _BEFORE_EXEC = frozenset((
     "close_descriptors", "descriptors", "session", "process_group", "nice", "affinity", "rlimit",
     "groups", "gid", "uid", "chdir", "signal_mask",
 ))
+
+# Python ignores these, and restore_signals gives them their default back. What else this
+# program ignores is ignored in the child as well.
+_RESTORED = (SIGPIPE, SIGXFSZ)
 
 
 def _os_error(number: int, filename: Any = None) -> OSError:
@@ -149,6 +155,27 @@ def _at_terminal() -> bool:
         os.close(terminal)
 
 
+def _refuse(preexec_fn: Callable[[], object] | None) -> None:
+    if preexec_fn is not None:
+        raise ValueError(
+            "preexec_fn is not supported: the child is no copy of this program, so there is "
+            "nothing in it that could be called; use cwd, umask, user, group, process_group, "
+            "start_new_session, pass_fds, or the options of cleanfork.client().spawn()")
+    refusal = _green.refusal()
+    if refusal is not None:
+        raise RuntimeError(refusal)
+
+
+def _passed(pass_fds: Any, close_fds: bool) -> list[int]:
+    """The descriptors above 2 that the child gets, each under its own number."""
+    fds = {int(fd) for fd in pass_fds}
+    if any(fd < 0 for fd in fds):
+        raise ValueError("bad value(s) in fds_to_keep")
+    if not close_fds:
+        fds |= _inheritable()
+    return [fd for fd in fds if fd > 2]
+
+
 class Popen(_Base[AnyStr]):
     __doc__ = _stdlib.Popen.__doc__
 
@@ -168,11 +195,7 @@ class Popen(_Base[AnyStr]):
                        errread: int, errwrite: int, restore_signals: bool,
                        gid: int | None, gids: list[int] | None, uid: int | None, umask: int,
                        start_new_session: bool, process_group: int) -> None:
-        if preexec_fn is not None:
-            raise ValueError(
-                "preexec_fn is not supported: the child is no copy of this program, so there is "
-                "nothing in it that could be called; use cwd, umask, user, group, process_group, "
-                "start_new_session, pass_fds, or the options of cleanfork.client().spawn()")
+        _refuse(preexec_fn)
         words = _words(args, shell)
         if shell and executable:
             words[0] = executable
@@ -194,6 +217,8 @@ class Popen(_Base[AnyStr]):
         self._add_group(options, start_new_session, process_group)
         if umask >= 0:
             options["umask"] = umask
+        if not restore_signals:
+            options["ignored_signals"] = [s for s in _RESTORED if getsignal(s) == SIG_IGN]
         if gid is not None:
             options["group"] = gid
         if uid is not None:
@@ -203,15 +228,11 @@ class Popen(_Base[AnyStr]):
         for name, fd, number in (("stdin", p2cread, 0), ("stdout", c2pwrite, 1),
                                  ("stderr", errwrite, 2)):
             options[name] = fd if fd != -1 else INHERIT if _is_open(number) else DEVNULL
-        fds = {int(fd) for fd in pass_fds}
-        if any(fd < 0 for fd in fds):
-            raise ValueError("bad value(s) in fds_to_keep")
-        if not close_fds:
-            fds |= _inheritable()
+        fds = _passed(pass_fds, close_fds)
         try:
             process = _server.client().spawn(
                 program, argv[1:], argv0=argv[0] if argv else b"", like_caller=True,
-                groups=gids, fds=[fd for fd in fds if fd > 2], lifetime=self.lifetime, **options)
+                groups=gids, fds=fds, lifetime=self.lifetime, **options)
         except SpawnError as e:
             error = _as_standard(e, executable, cwd)
             if error is e:

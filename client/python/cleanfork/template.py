@@ -1,19 +1,19 @@
-"""A Python interpreter as a template: ``python3 -m cleanfork.template CONFIG``.
+"""A Python interpreter as a template, begun by _run_template.py.
 
-Started by the forkserver, never by hand. It imports what its CONFIG (JSON) says, once,
-and from then on every child is forked from it with all of that in memory.
+It imports what its configuration says, once, and from then on every child is forked from
+it with all of that in memory. The configuration is a pickle in a descriptor.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
-import signal
+import pickle
 import sys
 from typing import Any
 
-from cleanfork._cleanfork import c_environment, serve_template
+from cleanfork import _imported as imported
+from cleanfork._cleanfork import serve_template
 
 _CONTROL = "CLEANFORK_TEMPLATE"
 
@@ -25,10 +25,7 @@ def _import_main(config: dict[str, Any]) -> None:
     current = process.current_process()
     current._inheriting = True  # type: ignore[attr-defined]
     try:
-        if config.get("main_name"):
-            spawn._fixup_main_from_name(config["main_name"])  # type: ignore[attr-defined]
-        elif config.get("main_path"):
-            spawn._fixup_main_from_path(config["main_path"])  # type: ignore[attr-defined]
+        spawn.prepare(config["main"])
     finally:
         del current._inheriting  # type: ignore[attr-defined]
 
@@ -65,30 +62,15 @@ class _Semaphores:
                 module.sem_unlink(name)
 
 
-def _reset_signals() -> None:
-    """The dispositions of a fresh interpreter: the child has the kernel's defaults."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-
-def _refresh_environment() -> None:
-    fresh = c_environment()
-    data = os.environ._data  # type: ignore[attr-defined]
-    zone = data.get(b"TZ")
-    data.clear()
-    data.update(fresh)
-    if data.get(b"TZ") != zone:
-        import time
-
-        time.tzset()
-
-
 class Host:
     """What the loop calls; see forkserver/template/host.hpp."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], control: int) -> None:
         self._config = config
+        self._control = control
+        self._signals = imported.Signals()
+        self._environment = imported.Environment()
+        self._files = imported.Files()
 
     def entries(self) -> list[str]:
         return ["process"]
@@ -107,9 +89,8 @@ class Host:
             raise
 
     def _load(self) -> None:
-        sys.path[:] = self._config["sys_path"]
-        sys.argv[:] = self._config["sys_argv"]
-        # What every child needs is imported here, and never again.
+        # What every child needs is imported here, and never again: before the program's own
+        # path is there, on which a file may have a name of the standard library.
         import multiprocessing.forkserver
         import multiprocessing.resource_tracker
         import multiprocessing.spawn  # noqa: F401
@@ -120,31 +101,39 @@ class Host:
         cleanfork.multiprocessing.register()
         if self._config.get("drop_in"):
             cleanfork.multiprocessing.install()
+        multiprocessing.spawn.prepare(self._config["preparation"])
         with _Semaphores():
             _import_main(self._config)
             for name in self._config["preload"]:
                 __import__(name)
-        # As the standard forkserver does: Python would raise KeyboardInterrupt at the next fork
-        # only, whenever that is, and it would end this template.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._signals.imported()
+        self._environment.imported()
+        self._files.imported({self._control})
         # Children do not touch, and so do not copy, what the collector would mark.
         gc.collect()
         gc.freeze()
 
     def may_rehearse(self) -> bool:
         # A template with threads is about to be refused; a fork of it could hang.
-        return len(os.listdir("/proc/self/task")) == 1
+        try:
+            return len(os.listdir("/proc/self/task")) == 1
+        except OSError:  # without /proc nobody knows
+            return False
 
     def rehearse(self) -> None:
         """Everything a child does for an empty target: see hot_pages.hpp."""
         from cleanfork._mp import child
 
         self.in_child()
+        self._environment.change()
         child.rehearse()
 
+    def kept_descriptors(self) -> list[int]:
+        return self._files.copies()
+
     def in_child(self) -> None:
-        _reset_signals()
-        _refresh_environment()
+        self._signals.in_child()
+        self._environment.in_child()
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
             numpy_random.seed()
@@ -157,6 +146,9 @@ class Host:
             descriptors: dict[str, int], result_fd: int) -> int:
         from cleanfork._mp import child
 
+        if not arguments:  # else it was given an environment of its own: exactly that
+            self._environment.change()
+        self._files.in_child(descriptors)
         return child.run(payload, descriptors)
 
     def flush(self) -> None:
@@ -167,18 +159,16 @@ class Host:
                 pass
 
 
+def _configuration(fd: int) -> dict[str, Any]:
+    # Read from its beginning: a template that is started again has the same open file.
+    with open(fd, "rb") as file:
+        return dict(pickle.loads(os.pread(fd, os.fstat(file.fileno()).st_size, 0)))
+
+
 def main() -> int:
     control = os.environ.pop(_CONTROL, None)
     if control is None or len(sys.argv) != 2:
-        print("cleanfork.template: only the forkserver starts this", file=sys.stderr)
+        print("cleanfork: only the forkserver starts a template", file=sys.stderr)
         return 2
-    serve_template(int(control), Host(json.loads(sys.argv[1])))
+    serve_template(int(control), Host(_configuration(int(sys.argv[1])), int(control)))
     return 0
-
-
-if __name__ == "__main__":
-    # Not as __main__: that name is for the program's own main module.
-    from cleanfork import template
-
-    sys.modules["__main__"] = type(sys)("__main__")
-    sys.exit(template.main())

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdint>
 #include <limits>
 
@@ -60,7 +61,7 @@ std::unique_ptr<py_client> connected(const Connect& connect,
     client c;
     std::optional<base_state> base(std::in_place);
     {
-        const py::gil_scoped_release others_run;
+        const without_gil others_run;
         c = connect();
     }
     // Another thread may have changed them before or after they were sent.
@@ -113,6 +114,15 @@ std::optional<process> process_of(detail::connection& c, pid_t pid) {
     return detail::adopt(c, k_untold, ipc::process_ref(pid, std::move(pidfd)), {});
 }
 
+// Python itself ignores SIGPIPE and SIGXFSZ, which is no decision of the program: as
+// restore_signals of the standard module has it.
+void take_inherited(spawn_options& o) {
+    ipc::inherited_state now = ipc::own_inherited_state();
+    o.umask = now.umask;
+    o.ignored_signals = std::move(now.ignored_signals);
+    std::erase_if(o.ignored_signals, [](int s) { return s == SIGPIPE || s == SIGXFSZ; });
+}
+
 py::bytes read_answer(int fd) { return py::bytes(read_result(fd)); }
 
 }  // namespace
@@ -147,11 +157,13 @@ child_attributes py_client::attributes(const py::kwargs& keywords, spawn_options
 }
 
 void py_client::make_like_caller(spawn_options& o) const {
-    o.umask = ipc::own_umask();
+    take_inherited(o);
     if (launched_) caller_state().add_changes(*launched_, o);
-    // A process can join a group of its own session only.
-    if (::getsid(client_.get()->server().pid) == ::getsid(0))
-        o.group = {.how = process_group::kind::join, .id = ::getpgrp()};
+    // A process can join a group of its own session only, and one that has a number here: that
+    // of a program in a new PID namespace may be outside.
+    const pid_t group = ::getpgrp();
+    if (group > 0 && ::getsid(client_.get()->server().pid) == ::getsid(0))
+        o.group = {.how = process_group::kind::join, .id = group};
 }
 
 bool py_client::connected() const {
@@ -207,11 +219,12 @@ py_process py_client::call(std::string_view template_name, std::string_view entr
 }
 
 py::dict py_client::add_template(std::string_view name, py::handle program, py::handle args,
-                                 const seconds& t, py::kwargs keywords) const {
+                                 bool like_caller, const seconds& t, py::kwargs keywords) const {
     const auto c = connection();
     template_options o;
     take_template_keywords(keywords, o);
     spawn_options start;
+    if (like_caller) take_inherited(start);
     if (!program.is_none()) start.program = program_of(program);
     start.args = list_of_bytes(args);
     child_attributes a = attributes(keywords, std::move(start));
@@ -275,7 +288,8 @@ void bind_client(py::module_& m) {
              py::arg("claim_name") = "", py::arg("result") = false, py::arg("like_caller") = false,
              no_timeout)
         .def("add_template", &py_client::add_template, py::arg("name"),
-             py::arg("program") = py::none(), no_args, py::kw_only(), no_timeout)
+             py::arg("program") = py::none(), no_args, py::kw_only(),
+             py::arg("like_caller") = false, no_timeout)
         .def("templates", &py_client::templates, no_timeout)
         .def("template_info", &py_client::template_info, py::arg("name"), no_timeout)
         .def("reload_template", &py_client::reload_template, py::arg("name"),

@@ -24,8 +24,8 @@ public:
     // The socket, borrowed.
     [[nodiscard]] int fileno() const;
 
-    // `like_caller`: with the umask, limits, priority, processors and process group of this
-    // program; with a group of its own when the forkserver is in another session.
+    // `like_caller`: with the umask, ignored signals, limits, priority, processors and process
+    // group of this program; with a group of its own when the forkserver is in another session.
     py_process spawn(py::handle program, py::handle args, bool like_caller,
                      const std::optional<double>& seconds, const py::kwargs& keywords) const;
     py_process call(std::string_view template_name, std::string_view entry, py::handle payload,
@@ -34,8 +34,10 @@ public:
                     bool like_caller, const std::optional<double>& seconds,
                     const py::kwargs& keywords) const;
 
+    // `like_caller`: with the umask and the ignored signals of this program.
     py::dict add_template(std::string_view name, py::handle program, py::handle args,
-                          const std::optional<double>& seconds, py::kwargs keywords) const;
+                          bool like_caller, const std::optional<double>& seconds,
+                          py::kwargs keywords) const;
     [[nodiscard]] py::list templates(const std::optional<double>& seconds) const;
     [[nodiscard]] py::dict template_info(std::string_view name,
                                          const std::optional<double>& seconds) const;

@@ -139,6 +139,11 @@ const std::unordered_map<std::string_view, setter>& setters() {
         {"groups", [](o& s, h v) { s.groups = v.cast<std::vector<gid_t>>(); }},
         {"no_new_privs", [](o& s, h v) { s.no_new_privs = v.cast<bool>(); }},
         {"parent_death_signal", [](o& s, h v) { s.parent_death_signal = v.cast<int>(); }},
+        {"ignored_signals",
+         [](o& s, h v) {
+             // Besides those of the caller, when the child is to be like that.
+             for (const int each : v.cast<std::vector<int>>()) s.ignored_signals.push_back(each);
+         }},
         {"cgroup", [](o& s, h v) { s.cgroup = path_or_fd_of(v); }},
         {"lifetime", [](o& s, h v) { s.lifetime = lifetime_of(v); }},
         {"queue_timeout", [](o& s, h v) { s.queue_timeout = to_timeout(v.cast<double>()); }},
@@ -202,6 +207,7 @@ void take_template_keywords(py::kwargs& keywords, template_options& o) {
         {"allowed_descriptors",
          [&](py::handle v) { o.allowed_descriptors = v.cast<std::vector<int>>(); }},
         {"tolerate_unclean", [&](py::handle v) { o.tolerate_unclean = v.cast<bool>(); }},
+        {"ends_with_session", [&](py::handle v) { o.ends_with_session = v.cast<bool>(); }},
         {"huge_pages", [&](py::handle v) { o.huge_pages = v.cast<bool>(); }},
         {"initializer_fds",
          [&](py::handle v) { o.initializer_fds = v.cast<std::map<std::string, int>>(); }},

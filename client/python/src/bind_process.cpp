@@ -91,7 +91,7 @@ std::optional<exit_status> py_process::wait(const std::optional<double>& timeout
     std::optional<exit_status> s;
     signal_check signals;
     {
-        const py::gil_scoped_release others_run;
+        const without_gil others_run;
         s = wait_interruptibly(*detail::connection::of(p), d, signals);
     }
     signals.rethrow();
@@ -100,7 +100,7 @@ std::optional<exit_status> py_process::wait(const std::optional<double>& timeout
 
 std::optional<exit_status> py_process::poll() const {
     const process& p = get();
-    const py::gil_scoped_release others_run;
+    const without_gil others_run;
     if (auto s = p.status()) return s;
     if (pidfd_ < 0 || !ipc::pidfd_wait(pidfd_, ipc::pidfd_event::ended, 0)) return std::nullopt;
     return p.wait_for(k_on_its_way);
@@ -110,7 +110,7 @@ void py_process::signal(int number) const { get().signal(number); }
 
 void py_process::signal_group(int number) const {
     const process& p = get();
-    const py::gil_scoped_release others_run;
+    const without_gil others_run;
     p.signal_group(number);
 }
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "client/python/src/bind_errors.hpp"
+#include "client/python/src/gil.hpp"
 
 namespace cleanfork::python {
 
@@ -22,7 +23,7 @@ std::optional<pid_t> claim::taker() const {
     std::uint64_t count = take();
     if (count == 1) return std::nullopt;
     constexpr int k_patience_ms = 1000;
-    const py::gil_scoped_release others_run;
+    const without_gil others_run;
     pollfd p{fd_.get(), POLLIN, 0};
     if (count == 0 && ::poll(&p, 1, k_patience_ms) == 1) count = take();
     return static_cast<pid_t>(count);

@@ -6,6 +6,7 @@
 
 #include "client/python/src/bind_convert.hpp"
 #include "client/python/src/bind_errors.hpp"
+#include "client/python/src/gil.hpp"
 #include "client/src/requests/blocking_call.hpp"
 
 namespace cleanfork::python {
@@ -16,8 +17,7 @@ public:
     // True when one raised. Without the GIL.
     bool is_due() override {
         if (raised_) return true;  // what it raised is set already
-        const py::gil_scoped_acquire gil;
-        raised_ = PyErr_CheckSignals() != 0;
+        raised_ = !handle_signals();
         return raised_;
     }
     // Throws what one raised. With the GIL.
@@ -41,7 +41,7 @@ result<typename R::value> try_ask(const std::shared_ptr<detail::connection>& c,
     signal_check signals;
     std::optional<result<typename R::value>> outcome;
     {
-        const py::gil_scoped_release others_run;
+        const without_gil others_run;
         outcome.emplace(
             detail::await_reply(*c, m, std::move(request), d, {.interrupted = &signals}));
     }

@@ -4,12 +4,14 @@
 #include <pybind11/stl.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstring>
 #include <stdexcept>
 
 #include "client/python/src/hot_pages.hpp"
 #include "forkserver/template/host.hpp"
 #include "forkserver/template/loop.hpp"
+#include "ipc/base/proc.hpp"
 
 namespace cleanfork::python {
 
@@ -31,7 +33,16 @@ public:
         PyOS_BeforeFork();
     }
     void after_fork() override { PyOS_AfterFork_Parent(); }
-    void after_fork_in_child() override { PyOS_AfterFork_Child(); }
+    void after_fork_in_child() override {
+        PyOS_AfterFork_Child();
+        // The template has these two for itself; in_child() gives them what the imports did.
+        std::signal(SIGINT, SIG_DFL);
+        std::signal(SIGCHLD, SIG_DFL);
+    }
+    [[nodiscard]] bool keeps_handlers() const override { return true; }
+    [[nodiscard]] std::vector<int> kept_descriptors() const override {
+        return object_.attr("kept_descriptors")().cast<std::vector<int>>();
+    }
     // A child whose request is there already takes its pages one by one, as it comes
     // to them: all together are no cheaper, and would keep its caller waiting.
     void before_parking() override { hot_.take(); }
@@ -90,6 +101,8 @@ py::dict current_environment() {
 
 void bind_template(py::module_& m) {
     m.def("c_environment", &current_environment);
+    m.def("ignored_signals", &ipc::own_ignored_signals);
+    m.def("current_umask", &ipc::own_umask);
     m.def("serve_template", &serve, py::arg("control"), py::arg("host"));
 }
 

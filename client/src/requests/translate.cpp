@@ -202,6 +202,7 @@ void translator::credentials() const {
     if (options.no_new_privs) request.set_no_new_privs(true);
     if (options.parent_death_signal != 0)
         request.set_parent_death_signal(options.parent_death_signal);
+    for (const int s : options.ignored_signals) request.add_ignored_signals(s);
 }
 
 void translator::life() const {

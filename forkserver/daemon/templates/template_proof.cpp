@@ -1,6 +1,7 @@
 #include "forkserver/daemon/templates/template_proof.hpp"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cassert>
 #include <csignal>
@@ -13,6 +14,17 @@ namespace cleanfork::daemon {
 result<void> template_proof::begin(pid_t pid, const v1::TemplateReady& told) {
     declared_ = spec_->allowed_descriptors;
     declared_.insert(declared_.end(), told.own_descriptors().begin(), told.own_descriptors().end());
+    auto unclean = judge(pid);
+    if (!unclean) return unclean.error();
+    unclean_ = std::move(*unclean);
+    if (unclean_.empty() || spec_->tolerate_unclean) return {};
+    return ipc::fail(step::clean, 0, spec_->name, unclean_);
+}
+
+result<std::string> template_proof::judge(pid_t pid) {
+    // In a chroot or a sandbox. What nobody can look at is not proved clean.
+    if (::access("/proc/self/status", F_OK) != 0)
+        return std::string("no /proc to see its threads and descriptors in");
     auto proof = ipc::clean_proof::open(pid);
     if (!proof) return proof.error();
     proof_.emplace(std::move(*proof));
@@ -20,10 +32,7 @@ result<void> template_proof::begin(pid_t pid, const v1::TemplateReady& told) {
     options.allowed_descriptors = declared_;
     auto report = ipc::audit(pid, options);
     if (!report) return report.error();
-    if (report->safe()) return {};
-    unclean_ = ipc::summary(*report);
-    if (spec_->tolerate_unclean) return {};
-    return ipc::fail(step::clean, 0, spec_->name, unclean_);
+    return report->safe() ? std::string() : ipc::summary(*report);
 }
 
 result<void> template_proof::check() const {

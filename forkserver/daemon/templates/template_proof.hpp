@@ -37,6 +37,9 @@ public:
     [[nodiscard]] const std::string& unclean() const noexcept { return unclean_; }
 
 private:
+    // What is unclean in it; empty: nothing.
+    result<std::string> judge(pid_t pid);
+
     shared_spec spec_;
     std::optional<ipc::clean_proof> proof_;
     std::vector<int> declared_;

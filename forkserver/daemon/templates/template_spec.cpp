@@ -38,7 +38,7 @@ result<void> check(const v1::AddTemplateRequest& r) {
 
 result<shared_spec> spec_of(v1::AddTemplateRequest& r, std::vector<int> purposes,
                             std::vector<unique_fd> descriptors,
-                            std::shared_ptr<const spawn::session_base> base) {
+                            std::shared_ptr<const spawn::session_base> base, session_id session) {
     if (auto checked = check(r); !checked) return checked.error();
     auto spec = std::make_shared<template_spec>();
     spec->name = r.name();
@@ -52,6 +52,7 @@ result<shared_spec> spec_of(v1::AddTemplateRequest& r, std::vector<int> purposes
     spec->allowed_descriptors.assign(r.allowed_descriptors().begin(),
                                      r.allowed_descriptors().end());
     spec->tolerate_unclean = r.tolerate_unclean();
+    if (r.ends_with_session()) spec->owner = session;
     spec->process.Swap(r.mutable_process());
     // A template's start has no reply to hold.
     spec->process.clear_reply_hold_us();

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/spawn/plan.hpp"
 
 namespace cleanfork::daemon {
@@ -26,15 +27,17 @@ struct template_spec {
     std::chrono::milliseconds call_timeout{};
     std::vector<int> allowed_descriptors;
     bool tolerate_unclean = false;
+    session_id owner{};  // none: it stays when the session that added it ends
     bool early = false;  // forked from a running program: it cannot be started again
 };
 
 using shared_spec = std::shared_ptr<const template_spec>;
 
-// From the request, whose process is moved out of it. Fails with what is wrong with it.
+// From the request of `session`, whose process is moved out of it. Fails with what is wrong
+// with it.
 result<shared_spec> spec_of(v1::AddTemplateRequest& r, std::vector<int> purposes,
                             std::vector<unique_fd> descriptors,
-                            std::shared_ptr<const spawn::session_base> base);
+                            std::shared_ptr<const spawn::session_base> base, session_id session);
 // Of a template that was forked early from the program that began this forkserver.
 shared_spec early_spec(std::string name);
 

@@ -34,7 +34,7 @@ result<void> template_table::add(v1::AddTemplateRequest& r, std::vector<int> pur
                                  std::vector<unique_fd> descriptors,
                                  std::shared_ptr<const spawn::session_base> base,
                                  session_id session, request_id request) {
-    auto spec = spec_of(r, std::move(purposes), std::move(descriptors), std::move(base));
+    auto spec = spec_of(r, std::move(purposes), std::move(descriptors), std::move(base), session);
     if (!spec) return spec.error();
     if (!templates_.contains(r.name()) && templates_.size() >= ipc::k_max_templates)
         return ipc::fail(step::quota, EDQUOT, "templates",
@@ -137,7 +137,11 @@ std::vector<queued_spawn> template_table::take_back(session_id session, request_
 }
 
 void template_table::session_is_over(session_id session) {
+    std::vector<std::string> owned;
+    for (const auto& [name, t] : templates_)
+        if (t->spec().owner == session) owned.push_back(name);
     for (named_template* t : all()) t->session_is_over(session);
+    for (const std::string& name : owned) (void)remove(name);
 }
 
 void template_table::on_settled(session_id session, v1::ServerMessage reply) {

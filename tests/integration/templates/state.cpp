@@ -223,6 +223,16 @@ TEST_CASE("to whom a call belongs is set as for a program") {
     }
 }
 
+TEST_CASE("the signals that are to be ignored are, and no others") {
+    const templates t;
+    for (const json& seen :
+         check_same(t, "ignored_signals",
+                    {.program = {}, .ignored_signals = {SIGINT, SIGHUP, SIGCHLD, SIGRTMAX}})) {
+        CHECK(seen["signals"]["ignored"] == json({SIGHUP, SIGINT, SIGCHLD, SIGRTMAX}));
+        CHECK(seen["signals"]["caught"].empty());
+    }
+}
+
 TEST_CASE("the signal for its parent's death is for that of the template") {
     const testing::subreaper mine;
     const templates t;

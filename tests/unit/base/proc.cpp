@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <barrier>
+#include <csignal>
 #include <thread>
 
 #include "ipc/base/fd.hpp"
@@ -87,17 +89,21 @@ TEST_CASE("threads that ask for the umask at once leave it as it is") {
     std::atomic<int> wrong = 0;
     rlimit limit{};
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    std::barrier all_are_there(4, [&]() noexcept {
+    // Without descriptors only while they ask: a sanitizer that looks at how a thread begins or
+    // ends wants some.
+    bool asking = false;
+    std::barrier together(4, [&]() noexcept {
+        asking = !asking;
         const rlimit none{0, limit.rlim_max};
-        ::setrlimit(RLIMIT_NOFILE, &none);
+        ::setrlimit(RLIMIT_NOFILE, asking ? &none : &limit);
     });
     for (int i = 0; i < 4; ++i)
         threads.emplace_back([&] {
-            all_are_there.arrive_and_wait();
+            together.arrive_and_wait();
             for (int n = 0; n < 1000; ++n) wrong += own_umask() != 022;
+            together.arrive_and_wait();
         });
     for (std::thread& t : threads) t.join();
-    ::setrlimit(RLIMIT_NOFILE, &limit);
     CHECK(wrong == 0);
     CHECK(::umask(before) == 022);
 }
@@ -107,4 +113,15 @@ TEST_CASE("what is resident of this process is more than nothing") { CHECK(resid
 TEST_CASE("each mount of cgroup v2 is a directory with processes in it") {
     for (const std::string& point : cgroup_mounts())
         CHECK(::access((point + "/cgroup.procs").c_str(), F_OK) == 0);
+}
+
+TEST_CASE("the signals that this process ignores are told, with /proc and without") {
+    const auto before = std::signal(SIGHUP, SIG_IGN);
+    const auto usual = std::signal(SIGTERM, SIG_DFL);
+    const std::vector<int> told = own_inherited_state().ignored_signals;
+    CHECK(told == own_ignored_signals());
+    CHECK(std::find(told.begin(), told.end(), SIGHUP) != told.end());
+    CHECK(std::find(told.begin(), told.end(), SIGTERM) == told.end());
+    std::signal(SIGHUP, before);
+    std::signal(SIGTERM, usual);
 }

@@ -158,6 +158,7 @@ TEST_CASE("every attribute is carried as the schema says") {
                         .groups = std::vector<gid_t>{},
                         .no_new_privs = true,
                         .parent_death_signal = SIGTERM,
+                        .ignored_signals = {SIGHUP, SIGINT},
                         .cgroup = "/c",
                         .lifetime = {.keep = true}});
     REQUIRE(t.outcome.has_value());
@@ -179,6 +180,7 @@ TEST_CASE("every attribute is carried as the schema says") {
     CHECK(r.has_groups());
     CHECK(r.no_new_privs());
     CHECK(r.parent_death_signal() == SIGTERM);
+    CHECK(r.ignored_signals(1) == SIGINT);
     CHECK(r.cgroup_path() == "/c");
     CHECK(r.lifetime().keep());
 }

@@ -213,6 +213,8 @@ TEST_CASE("attributes out of their range are refused, at their range's end they 
     for (const int s : {-1, SIGRTMAX + 1})
         check_refused("parent_death_signal",
                       [&](spawn_request& r) { r.body.set_parent_death_signal(s); });
+    for (const int s : {-1, 0, SIGKILL, SIGSTOP, SIGRTMAX + 1})
+        check_refused("ignored_signals", [&](spawn_request& r) { r.body.add_ignored_signals(s); });
     check_refused("groups", [](spawn_request& r) {
         for (std::size_t i = 0; i <= ipc::k_max_groups; ++i) r.body.mutable_groups()->add_gid(1);
     });
@@ -224,11 +226,13 @@ TEST_CASE("attributes out of their range are refused, at their range's end they 
     good.body.add_cpus(0);
     good.body.add_cpus(ipc::k_max_cpus - 1);
     good.body.set_parent_death_signal(SIGRTMAX);
+    for (const int s : {SIGHUP, SIGRTMAX, SIGHUP}) good.body.add_ignored_signals(s);
     const auto p = planned(std::move(good));
     CHECK(p->plan.umask == 0777);
     CHECK(p->plan.cpus_size == ipc::k_max_cpus / 8);
     CHECK(CPU_COUNT_S(p->plan.cpus_size, p->plan.cpus) == 2);
     CHECK(p->plan.parent_death_signal == SIGRTMAX);
+    CHECK(p->plan.ignored_signals == (std::uint64_t{1} << 63 | 1));
 }
 
 TEST_CASE("limits: each resource once, soft below hard, and what the forkserver raised goes back") {

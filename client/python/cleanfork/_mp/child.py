@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import sys
 import traceback
-from multiprocessing import forkserver, process, resource_tracker, spawn
+import weakref
+from multiprocessing import forkserver, process, resource_tracker, spawn, util
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,7 +35,32 @@ def _take_descriptors(descriptors: dict[str, int]) -> int:
     return descriptors[protocol.PARENT]
 
 
+def _forget_exits() -> None:
+    """What the imports registered to be done at an exit is for the template's, as from 3.14 on."""
+    exits: Any = atexit
+    exits._clear()
+    finalize: Any = weakref.finalize
+    for each in finalize._registry.values():
+        each.atexit = False
+    finalize._registered_with_atexit = False  # the first one of this process does it again
+    handlers = sys.modules.get("logging")
+    if handlers is not None:  # this process has buffers of its own
+        atexit.register(handlers.shutdown)
+    # Before 3.13 _bootstrap() has done this already, and it is done once.
+    atexit.register(util._exit_function)  # type: ignore[attr-defined]
+
+
 def run(payload: memoryview, descriptors: dict[str, int]) -> int:
+    _forget_exits()
+    try:
+        return _run(payload, descriptors)
+    finally:
+        exits: Any = atexit
+        exits._run_exitfuncs()
+        util._flush_std_streams()  # type: ignore[attr-defined]
+
+
+def _run(payload: memoryview, descriptors: dict[str, int]) -> int:
     try:
         if not protocol.claimed(descriptors[protocol.CLAIM]):
             return 0

@@ -84,8 +84,8 @@ class CleanforkContext(_context.BaseContext):
     Process: Any = CleanforkProcess
 
     def __init__(self, *, preload: list[str] | tuple[str, ...] = (), main: bool = True,
-                 warm: int = 1, unclean: str = "refuse", child_hook: Any = None,
-                 die_with_parent: bool = False, **attributes: Any) -> None:
+                 warm: int = 1, unclean: str = "refuse", shared: str | None = None,
+                 child_hook: Any = None, die_with_parent: bool = False, **attributes: Any) -> None:
         unknown = set(attributes) - _ATTRIBUTES
         if unknown:
             raise TypeError(f"get_context() has no option {', '.join(sorted(unknown))}")
@@ -95,6 +95,7 @@ class CleanforkContext(_context.BaseContext):
         self.main = main
         self.warm = warm
         self.unclean = unclean
+        self.shared = shared
         self.child_hook = child_hook
         self.die_with_parent = die_with_parent
         self.attributes = attributes
@@ -125,7 +126,7 @@ class CleanforkContext(_context.BaseContext):
 
 
 def _rebuild(state: dict[str, Any]) -> CleanforkContext:
-    options = ("preload", "main", "warm", "unclean", "child_hook", "die_with_parent")
+    options = ("preload", "main", "warm", "unclean", "shared", "child_hook", "die_with_parent")
     return get_context(**{k: state[k] for k in options}, **state["attributes"])
 
 
@@ -135,6 +136,8 @@ def get_context(**options: Any) -> CleanforkContext:
     ``preload``: modules the template imports, after the program's own unless ``main`` is
     False (each child imports that then). ``warm``: processes kept forked ahead (0: none). ``unclean``:
     "refuse" (default) a template that has threads or sockets after its imports, or "warn".
+    ``shared``: a name, by which programs of one forkserver share a template, if all is the same
+    that its imports could see; otherwise it is this program's, and ends with it.
     ``child_hook(process)`` runs in each child before its target. ``die_with_parent``: all
     processes end with the program, not only daemonic ones. And the attributes env, cwd, fds,
     stdin, stdout, stderr, rlimits, nice, affinity, cgroup, ...

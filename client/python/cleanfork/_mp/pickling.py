@@ -65,15 +65,8 @@ class Payload:
         if self._memfd is None:
             if self._bytes.tell() + len(data) <= _IN_MEMORY:
                 return self._bytes.write(data)
-            self._memfd = io.FileIO("cleanfork-payload", "wb", opener=_memfd)
-            self._write_all(self._bytes.getbuffer())
-        return self._write_all(memoryview(data))
-
-    def _write_all(self, view: memoryview) -> int:
-        left = view.cast("B")
-        while left:
-            left = left[self._memfd.write(left) :]  # type: ignore[union-attr]
-        return view.nbytes
+            self._memfd = in_memory(self._bytes.getbuffer())
+        return _write_all(self._memfd, data)
 
 
 def pickles_of(content: memoryview) -> Iterator[memoryview]:
@@ -84,8 +77,27 @@ def pickles_of(content: memoryview) -> Iterator[memoryview]:
         begin = end
 
 
+def in_memory(content: Any) -> io.FileIO:
+    """A memfd that has it, open at its end."""
+    file = io.FileIO("cleanfork", "wb", opener=_memfd)
+    try:
+        _write_all(file, content)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
 def _memfd(name: str, _: int) -> int:
     return os.memfd_create(name, os.MFD_CLOEXEC)
+
+
+def _write_all(file: io.FileIO, data: Any) -> int:
+    view = memoryview(data)
+    left = view.cast("B")
+    while left:
+        left = left[file.write(left) :]
+    return view.nbytes
 
 
 def dump(value: Any, file: Any, main_is_importable: bool) -> None:

@@ -7,7 +7,7 @@ import time
 from multiprocessing import context, forkserver, popen_fork, reduction, resource_tracker
 from typing import Any
 
-from cleanfork import _server
+from cleanfork import _green, _server
 from cleanfork._cleanfork import INHERIT
 from cleanfork._errors import SpawnError, StatusUnknown
 from cleanfork._lifetime import KEEP, Lifetime
@@ -16,6 +16,7 @@ from cleanfork._mp.protocol import Options
 
 # How often a wait looks whether the forkserver is still there.
 _LOOK_AGAIN = 1.0
+_ON_ITS_WAY = 0.01  # the status of one that has ended
 
 _own_pidfds: dict[int, int] = {}  # by pid: in the child of an os.fork() that is another
 
@@ -61,6 +62,7 @@ class Popen(popen_fork.Popen):
     def _dump(self, process_obj: Any, data: dict[str, Any], state: dict[str, Any],
               payload: pickling.Payload) -> None:
         preparation = {k: v for k, v in data.items() if k != "dir"}  # which the request has
+        interrupted = context.get_spawning_popen()  # by a signal handler that starts this one
         context.set_spawning_popen(self)
         try:
             for part in (_server.client().launched, preparation, state):
@@ -70,7 +72,7 @@ class Popen(popen_fork.Popen):
             payload.end_of_pickle()
             payload.end()
         finally:
-            context.set_spawning_popen(None)
+            context.set_spawning_popen(interrupted)
 
     def _launch(self, process_obj: Any) -> None:
         with pickling.Payload() as payload:
@@ -109,12 +111,14 @@ class Popen(popen_fork.Popen):
 
     def _call(self, data: dict[str, Any], payload: Any, named: dict[str, int],
               attributes: dict[str, Any]) -> None:
+        # Told beside the payload: the imports have a say in any other.
+        own_environment = () if attributes.get("env") is None else ("env",)
         patience = templates.Patience()
         while self._process is None:
             self._client, name = templates.ensure(self._options, data)
             try:
                 self._process = self._client.call(
-                    name, "process", payload, named_fds=named, session_name=protocol.SESSION,
+                    name, "process", payload, named_fds=named, args=own_environment, session_name=protocol.SESSION,
                     claim_name=protocol.CLAIM, like_caller=True, **attributes)
             except SpawnError as e:
                 templates.look_again(self._client, name)
@@ -141,6 +145,8 @@ class Popen(popen_fork.Popen):
             left = _LOOK_AGAIN
             if give_up is not None:
                 left = max(min(left, give_up - time.monotonic()), 0)
+            if _green.wait(self.sentinel, left):
+                left = min(left, _ON_ITS_WAY)
             if self._take(self._process.wait(left)) or self._reap_orphan():
                 break
             if give_up is not None and time.monotonic() >= give_up:

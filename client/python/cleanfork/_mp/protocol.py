@@ -64,6 +64,7 @@ class Options(Protocol):
     main: bool
     warm: int
     unclean: str
+    shared: str | None
     child_hook: Any
     die_with_parent: bool
     attributes: dict[str, Any]
@@ -74,6 +75,32 @@ class Options(Protocol):
 options_of_method: dict[str, Options] = {}
 
 
+# ---- the program
+
+# The processes of one program, its own and those they start: they have their templates
+# together, and share them with no other program. Made at the first need.
+_program = ""
+# What a template of a name was chosen by when the program first asked for it.
+shared_identities: dict[str, str] = {}
+
+
+def program() -> str:
+    global _program
+    if not _program:
+        _program = os.urandom(16).hex()
+    return _program
+
+
+def _forget() -> None:
+    """The child of an os.fork() is another program, which goes its own way."""
+    global _program
+    _program = ""
+    shared_identities.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 # ---- the state of the parent that its child takes over
 
 def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
@@ -82,8 +109,9 @@ def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
     state = {
         "child_hook": options.child_hook,
         "warnings": warnings.filters,
-        "options": {method: (o.preload, o.main, o.warm, o.unclean)
+        "options": {method: (o.preload, o.main, o.warm, o.unclean, o.shared)
                     for method, o in options_of_method.items()},
+        "program": (program(), shared_identities),
         "stdin": own_stdin,
         "faulthandler": handler is not None and handler.is_enabled(),
     }
@@ -97,7 +125,10 @@ def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
 def take_over(state: dict[str, Any]) -> None:
     for method, told in state["options"].items():
         options = options_of_method[method]
-        options.preload, options.main, options.warm, options.unclean = told
+        options.preload, options.main, options.warm, options.unclean, options.shared = told
+    global _program
+    _program, identities = state["program"]
+    shared_identities.update(identities)
     if state["stdin"]:  # which multiprocessing would replace by /dev/null
         from multiprocessing import util
 

@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import pickle
 import select
 import sys
 import time
 import warnings
-from _thread import allocate_lock
 from multiprocessing import spawn, util
+from threading import RLock
 from typing import Any
 
 from cleanfork import _server
+from cleanfork._cleanfork import current_umask, ignored_signals
 from cleanfork._errors import SpawnError
+from cleanfork._mp import pickling, protocol
+from cleanfork._server import HOME
 from cleanfork._mp.protocol import Options
 
 # Seconds that a template which died may take to come back, and from one look to the next.
 _PATIENCE = 10.0
 _PAUSE = 0.02
 
-_ready: set[tuple[str, str]] = set()  # forkserver's instance, template's name
-_lock = allocate_lock()
+_SCRIPT = os.path.join(HOME, "_run_template.py")
+_CONFIG_NUMBER = 3  # the descriptor that a template has its configuration in
+
+# The standard library and this package: nobody edits them, nor site-packages, under a program.
+_INSTALLED = (os.path.dirname(os.__file__) + "/", HOME + "/")
+
+# Of one session: those used least recently are removed when there are more.
+_MOST = 16
+
+_Key = tuple[str, str]  # forkserver's instance, template's name
+_Files = dict[str, tuple[int, int, int] | None]
+
+# Those that are ready or on their way, and the files they were made of.
+_ready: dict[_Key, _Files] = {}
+# Those that this process has added, the one used least recently first.
+_added: dict[_Key, None] = {}
+_lock = RLock()  # reentrant for signal handlers that start a process
 installed = False  # the start method "forkserver" is served by cleanfork
 
 
 def _forget() -> None:
     global _lock
-    _lock = allocate_lock()
+    _lock = RLock()
+    _ready.clear()
+    _added.clear()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -55,39 +75,74 @@ def _interpreter_flags() -> list[str]:
     return list(module._args_from_interpreter_flags())
 
 
-def _time_stamp(data: dict[str, Any]) -> list[int]:
-    if not has_main(data):
-        return []
-    path = data.get("init_main_from_path") or getattr(sys.modules["__main__"], "__file__", None)
+def _stamp(path: str) -> tuple[int, int, int] | None:
     try:
-        s = os.stat(path or "")
-    except OSError:
-        return []
-    return [s.st_mtime_ns, s.st_size, s.st_ino]
+        s = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return s.st_mtime_ns, s.st_size, s.st_ino
+
+
+def _files(options: Options, main: dict[str, Any]) -> _Files:
+    """The main module's, and those of the program's own modules, which it imports.
+
+    A preload stays as it is until reload(), as with the standard method.
+    """
+    if not main:
+        return {}
+    path = main.get("init_main_from_path") or getattr(sys.modules["__main__"], "__file__", None)
+    found = {path or ""}
+    kept = tuple(f"{name}." for name in options.preload)
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if (isinstance(file, str) and not file.startswith(_INSTALLED) and "-packages/" not in file
+                and not f"{name}.".startswith(kept)):
+            found.add(file)
+    return {file: _stamp(file) for file in found}
+
+
+def _edited(files: _Files) -> bool:
+    return any(_stamp(file) != stamp for file, stamp in files.items())
+
+
+# Of the preparation data, what is to be imported as the main module.
+_MAIN = ("init_main_from_name", "init_main_from_path")
+# What is of each process, or comes with the request.
+_OF_PROCESS = ("name", "authkey", "log_to_stderr", "log_level", "dir")
 
 
 def _config(options: Options, data: dict[str, Any]) -> dict[str, Any]:
-    config = {
-        "sys_path": data["sys_path"],
-        "sys_argv": data["sys_argv"],
+    return {
+        "preparation": {k: v for k, v in data.items() if k not in (*_MAIN, *_OF_PROCESS)},
+        "main": {k: data[k] for k in _MAIN if options.main and k in data},
         "preload": [name for name in options.preload if name != "__main__"],
         "drop_in": installed,
     }
-    if options.main:
-        config["main_name"] = data.get("init_main_from_name")
-        config["main_path"] = data.get("init_main_from_path")
-        config["main_stamp"] = _time_stamp(data)
-    return config
 
 
-def _identity(options: Options, config: dict[str, Any]) -> str:
-    """Another interpreter, an edited main file or other preloads never share a template."""
+def _identity(options: Options, data: dict[str, Any], config: dict[str, Any]) -> str:
+    """Of one program: another interpreter, another main module or other preloads are another.
+
+    What has changed since in its variables, arguments or path is for the children, which get
+    them as they are. Programs share what has a name, if its imports could see no difference.
+    """
     told = [
-        os.fsdecode(spawn.get_executable()), sys.version, _interpreter_flags(),
-        {k: v for k, v in config.items() if k != "sys_argv"}, options.warm, options.unclean,
+        os.fsdecode(spawn.get_executable()), sys.version, _interpreter_flags(), config["main"],
+        config["preload"], config["drop_in"], options.warm, options.unclean, options.shared,
     ]
-    digest = hashlib.sha256(json.dumps(told).encode(errors="surrogateescape")).hexdigest()
-    return f"python-{digest[:16]}"
+    if options.shared is None:
+        return _digest([protocol.program(), *told])
+    known = protocol.shared_identities
+    seen = [
+        [str(entry) for entry in data["sys_path"]], data["sys_argv"], data["dir"],
+        sorted(os.environb.items()), current_umask(), os.getresuid(), os.getresgid(),
+        os.getgroups(), sorted(ignored_signals()), sorted(_files(options, config["main"]).items()),
+    ]
+    return known.setdefault(_digest(told), _digest([*told, *seen]))
+
+
+def _digest(told: list[Any]) -> str:
+    return f"python-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"
 
 
 def _current(info: dict[str, Any]) -> dict[str, Any] | None:
@@ -97,15 +152,14 @@ def _current(info: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _add(client: Any, options: Options, name: str, config: dict[str, Any]) -> None:
-    env = dict(os.environ)
-    env["PYTHONPATH"] = os.pathsep.join(
-        p for p in (os.path.dirname(_server.HOME), env.get("PYTHONPATH", "")) if p)
-    args = [*_interpreter_flags(), "-m", "cleanfork.template", json.dumps(config)]
     executable = os.fsdecode(spawn.get_executable())
+    args = [*_interpreter_flags(), _SCRIPT, str(_CONFIG_NUMBER)]
     try:
-        info = client.add_template(name, executable, args, warm=options.warm, env=env,
-                                   tolerate_unclean=options.unclean == "warn",
-                                   start_timeout=300.0)
+        with pickling.in_memory(pickle.dumps(config)) as file:
+            info = client.add_template(name, executable, args, fds={_CONFIG_NUMBER: file},
+                                       like_caller=True, warm=options.warm, start_timeout=300.0,
+                                       tolerate_unclean=options.unclean == "warn",
+                                       ends_with_session=options.shared is None)
     except SpawnError as e:
         if not client.connected:  # that is no fault of the template
             raise
@@ -122,9 +176,12 @@ def _explained(client: Any, name: str, e: SpawnError) -> Exception:
     except SpawnError:
         tail = ""
     if e.step == "clean":
-        why = (f"the template of Python processes is not clean: {e.detail}; a preload or the "
-               "main module starts that when it is imported: start it under "
-               "if __name__ == '__main__', or say unclean='warn'")
+        way_out = ("a preload or the main module starts that when it is imported: start it under "
+                   "if __name__ == '__main__'")
+        if "no /proc" in e.detail:
+            way_out = "mount it"
+        why = (f"the template of Python processes is not clean: {e.detail}; {way_out}, "
+               "or say unclean='warn'")
     else:
         # The end of what it wrote is the traceback.
         why = f"the template of Python processes did not start:{'' if tail else f' {e}'}"
@@ -148,42 +205,78 @@ class Patience:
         return True
 
 
-def ensure(options: Options, data: dict[str, Any]) -> tuple[Any, str]:
+def ensure(options: Options, data: dict[str, Any], anew: bool = False) -> tuple[Any, str]:
     """The session, and the name of a template that is ready or on its way.
 
-    ``data``: the preparation data of now, which tell what it imports.
+    ``data``: the preparation data of now, which tell what it imports. ``anew``: also when
+    there is one, of which the new one takes the place.
     """
     config = _config(options, data)
-    name = _identity(options, config)
+    name = _identity(options, data, config)
     patience = Patience()
     while True:
         client = _server.client()
         key = (client.server["instance"], name)
         try:
-            if key not in _ready:
+            if anew or not _is_current(key):
                 with _lock:
-                    if key not in _ready:
-                        _ensure(client, options, name, config)
-                        _ready.add(key)
+                    if anew or not _is_current(key):
+                        _ensure(client, options, key, config, anew)
+            _use(key)
             return client, name
         except SpawnError:
             if client.connected or not patience.lasts():
                 raise
 
 
-def _ensure(client: Any, options: Options, name: str, config: dict[str, Any]) -> None:
+def _is_current(key: _Key) -> bool:
+    files = _ready.get(key)
+    return files is not None and not _edited(files)
+
+
+def _ensure(client: Any, options: Options, key: _Key, config: dict[str, Any], anew: bool) -> None:
+    name = key[1]
+    files = _files(options, config["main"])
+    if anew or key in _ready or not _is_there(client, name):
+        _add(client, options, name, config)
+        if options.shared is None:
+            _added[key] = None
+            _remove_least_used(client, key)
+    _ready[key] = files
+
+
+def _is_there(client: Any, name: str) -> bool:
     try:
-        if client.template_info(name)["state"] in ("ready", "starting"):
-            return
+        return client.template_info(name)["state"] in ("ready", "starting")
     except SpawnError as e:
         if e.step != "template_name":
             raise
-    _add(client, options, name, config)
+        return False
+
+
+def _use(key: _Key) -> None:
+    # Not worth waiting for one who starts a template.
+    if len(_added) > 1 and _lock.acquire(blocking=False):
+        if key in _added:
+            del _added[key]
+            _added[key] = None
+        _lock.release()
+
+
+def _remove_least_used(client: Any, newest: _Key) -> None:
+    mine = [key for key in _added if key[0] == newest[0]]
+    for key in mine[:-_MOST]:
+        _added.pop(key, None)
+        _ready.pop(key, None)  # before it is gone: whoever needs it adds it again
+        try:
+            client.remove_template(key[1])
+        except SpawnError:  # somebody else did
+            pass
 
 
 def look_again(client: Any, name: str) -> None:
     """The template may be gone: the next ensure() asks."""
-    _ready.discard((client.server["instance"], name))
+    _ready.pop((client.server["instance"], name), None)
 
 
 def ready_pid(options: Options) -> int:
@@ -223,8 +316,4 @@ def _has_ended(pid: int) -> bool:
 
 
 def reload(options: Options) -> None:
-    client, name = ensure(options, preparation_data("template"))
-    try:
-        client.reload_template(name)
-    except SpawnError as e:
-        raise _explained(client, name, e) from None
+    ensure(options, preparation_data("template"), anew=True)
