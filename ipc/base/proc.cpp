@@ -67,6 +67,10 @@ std::optional<std::uint64_t> number_after(std::string_view key, std::string_view
     return error == std::errc() && stop != end ? std::optional(number) : std::nullopt;
 }
 
+// Real-time signals that libc keeps to itself: its posix_spawn leaves them ignored, which is no
+// decision of a program. sigaction(3) does not tell of them.
+bool is_of_libc(int signal) noexcept { return signal >= 32 && signal < SIGRTMIN; }
+
 mode_t umask_without_proc() {
     // Two threads here at once would leave the mask of the first for that of the process.
     static std::mutex one_at_a_time;
@@ -116,7 +120,7 @@ inherited_state own_inherited_state() {
         return state;
     }
     for (int s = 1; s <= SIGRTMAX; ++s)
-        if ((*ignored >> (s - 1) & 1) != 0) state.ignored_signals.push_back(s);
+        if ((*ignored >> (s - 1) & 1) != 0 && !is_of_libc(s)) state.ignored_signals.push_back(s);
     return state;
 }
 
