@@ -117,10 +117,9 @@ int audit_command(const words& args, const closed_streams&) {
                     .usage_exit = k_exit_usage});
     server_arguments server;
     std::string text;
-    form.value(
-            "PID|TEMPLATE", "", as_is, [&text](std::string given) { text = std::move(given); },
-            "The process, by its number or as a template's")
-        ->required();
+    form.positional(
+        "PID|TEMPLATE", as_is, [&text](std::string given) { text = std::move(given); },
+        "The process, by its number or as a template's");
     server.add_to(form);
     form.parse(args);
 

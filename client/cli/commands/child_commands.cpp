@@ -24,12 +24,20 @@ parsed<std::uint64_t> parse_child(std::string_view text) {
     return static_cast<std::uint64_t>(*number);
 }
 
+// The first one has to be there.
 void add_children(arguments& form, std::vector<std::uint64_t>& children) {
-    form.values(
-            "ID", "", parse_child, [&children](std::uint64_t id) { children.push_back(id); },
-            "Of `cleanfork ps`")
-        ->allow_extra_args()
-        ->required();
+    form.positional(
+        "ID", parse_child, [&children](std::uint64_t id) { children.push_back(id); },
+        "Of `cleanfork ps`");
+    form.ends_with_words();
+}
+
+void add_other_children(const arguments& form, std::vector<std::uint64_t>& children) {
+    for (const std::string& text : form.words()) {
+        const auto child = parse_child(text);
+        if (!child) form.refuse("ID: " + child.error().why);
+        children.push_back(*child);
+    }
 }
 
 row describe(const child_info& child) {
@@ -126,6 +134,7 @@ int kill_command(const words& args, const closed_streams&) {
     server.add_to(form);
     add_children(form, children);
     form.parse(with_signal_option(args));
+    add_other_children(form, children);
     if (group && cgroup) form.refuse("--group and --cgroup exclude each other");
     const signal_target target = group    ? signal_target::group
                                  : cgroup ? signal_target::cgroup
@@ -174,6 +183,7 @@ int wait_command(const words& args, const closed_streams&) {
     server.add_to(form);
     add_children(form, request.children);
     form.parse(args);
+    add_other_children(form, request.children);
     request.json = server.json;
     error_manner manner = about_server(server.socket);
     manner.code = [](const failure& f) {

@@ -38,10 +38,10 @@ manual spawn_manual() {
 spawn_request parse_spawn(const words& args, const closed_streams& streams) {
     arguments form(spawn_manual());
     spawn_arguments a;
-    form.app().prefix_command();
+    form.ends_with_command();
     a.add_to(form, subject::program);
     form.parse(args);
-    const words command = form.command_words();
+    const words& command = form.words();
     if (command.empty() || command.front().empty()) form.refuse("COMMAND is missing");
     a.request.options.program = command.front();
     a.request.options.args.assign(command.begin() + 1, command.end());

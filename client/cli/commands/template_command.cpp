@@ -17,10 +17,9 @@ namespace cleanfork::cli {
 namespace {
 
 void add_name(arguments& form, std::string& name) {
-    form.value(
-            "NAME", "", as_is, [&name](std::string given) { name = std::move(given); },
-            "Of `cleanfork template list`")
-        ->required();
+    form.positional(
+        "NAME", as_is, [&name](std::string given) { name = std::move(given); },
+        "Of `cleanfork template list`");
 }
 
 int list(const words& args, const closed_streams&) {
