@@ -176,9 +176,19 @@ int no_new_privs(const plan& p) noexcept {
     return p.no_new_privs ? error_of(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) : 0;
 }
 
-// After the credentials: the child's user must be able to enter it.
+// True when `fd` is where this process is. It asks for no permission to search.
+bool is_working_directory(int fd) noexcept {
+    struct stat wanted {}, here {};
+    return ::fstat(fd, &wanted) == 0 && ::fstatat(AT_FDCWD, "", &here, AT_EMPTY_PATH) == 0 &&
+           wanted.st_dev == here.st_dev && wanted.st_ino == here.st_ino;
+}
+
+// After the credentials: the child's user must be able to enter it, unless it is there.
 int change_directory(const plan& p) noexcept {
-    if (p.cwd_fd >= 0 && ::fchdir(p.cwd_fd) != 0) return errno;
+    if (p.cwd_fd >= 0 && ::fchdir(p.cwd_fd) != 0) {
+        const int error = errno;
+        if (!is_working_directory(p.cwd_fd)) return error;
+    }
     return p.cwd_path != nullptr ? error_of(::chdir(p.cwd_path)) : 0;
 }
 
