@@ -97,7 +97,7 @@ int run(const call_line& line, const spawn_report& report) {
     boost::asio::io_context io(1);
     const auto begun = std::chrono::steady_clock::now();
     const std::string path = line.spawn.socket.value_or(default_socket_path());
-    const client server = connect(io.get_executor(), {.path = path});
+    const client server = connect(io.get_executor(), {.path = path, .timeout = k_patience});
     report.server(server, path, std::chrono::steady_clock::now() - begun);
     if (line.spawn.detach)
         leave_running(report, [&] {
