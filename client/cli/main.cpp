@@ -91,6 +91,7 @@ int main(int argc, char** argv) {
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     // A reader that has gone away is an error of write(2), not the end of us.
     std::signal(SIGPIPE, SIG_IGN);
+    cli::wait_for_room();
     // So is a file, or memfd, beyond RLIMIT_FSIZE.
     std::signal(SIGXFSZ, SIG_IGN);
     const int code =
