@@ -190,7 +190,7 @@ bool is_working_directory(int fd) noexcept {
 int change_directory(const plan& p) noexcept {
     if (p.cwd_fd >= 0 && ::fchdir(p.cwd_fd) != 0) {
         const int error = errno;
-        if (!is_working_directory(p.cwd_fd)) return error;
+        if (error != EACCES || !is_working_directory(p.cwd_fd)) return error;
     }
     return p.cwd_path != nullptr ? error_of(::chdir(p.cwd_path)) : 0;
 }
