@@ -85,11 +85,23 @@ int run(const words& args, const closed_streams& streams) {
 int main(int argc, char** argv) {
     namespace cli = cleanfork::cli;
     const cli::closed_streams streams = cli::occupy_standard_streams();
+    // Threads of runtimes block every signal; this command must still be told to end.
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
     // A reader that has gone away is an error of write(2), not the end of us.
     std::signal(SIGPIPE, SIG_IGN);
+    cli::wait_for_room();
+    // So is a file, or memfd, beyond RLIMIT_FSIZE.
+    std::signal(SIGXFSZ, SIG_IGN);
     const int code =
         cli::told({}, [&] { return cli::run(cli::words(argv + 1, argv + argc), streams); });
     // Output that did not arrive is an error, but never hides the child's code.
     const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+    if (code > cli::k_dies_of_signal) {
+        const int number = code - cli::k_dies_of_signal;
+        std::signal(number, SIG_DFL);
+        std::raise(number);
+    }
     return code == cli::k_exit_ok && lost ? cli::k_exit_error : code;
 }

@@ -5,17 +5,22 @@
 // a waitpid(-1) of its own could meet later, and the forkserver learns of the
 // caller's end by the end of the connection.
 #include <fcntl.h>
-#include <spawn.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cleanfork/client.hpp>
 #include <csignal>
+#include <cstring>
 
 #include "client/src/requests/handshake.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/find_daemon.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/limits.hpp"
 
 namespace cleanfork {
 
@@ -25,48 +30,95 @@ namespace {
 
 constexpr int k_private_fd = 3;
 
-// posix_spawn's two objects, destroyed on every way out.
-class spawn_setup {
-public:
-    spawn_setup() {
-        ::posix_spawn_file_actions_init(&actions);
-        ::posix_spawnattr_init(&attributes);
-    }
-    spawn_setup(const spawn_setup&) = delete;
-    spawn_setup& operator=(const spawn_setup&) = delete;
-    ~spawn_setup() {
-        ::posix_spawn_file_actions_destroy(&actions);
-        ::posix_spawnattr_destroy(&attributes);
-    }
-
-    // The forkserver has this socket as 3 and nothing else of ours. The log
-    // comes first: it may be a number that is replaced afterwards.
-    void descriptors(int socket, int log_fd) {
-        if (log_fd >= 0)
-            ::posix_spawn_file_actions_adddup2(&actions, log_fd, 2);
-        else
-            ::posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0);
-        ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-        ::posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-        ::posix_spawn_file_actions_adddup2(&actions, socket, k_private_fd);
-        ::posix_spawn_file_actions_addclosefrom_np(&actions, k_private_fd + 1);
-    }
-
-    // Signals as new, and a session or process group of its own: Ctrl-C is for the caller.
-    void fresh_state(bool share_session) {
-        sigset_t every, none;
-        sigfillset(&every);
-        sigemptyset(&none);
-        ::posix_spawnattr_setsigdefault(&attributes, &every);
-        ::posix_spawnattr_setsigmask(&attributes, &none);
-        const int own = share_session ? POSIX_SPAWN_SETPGROUP : POSIX_SPAWN_SETSID;
-        ::posix_spawnattr_setflags(
-            &attributes, static_cast<short>(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | own));
-    }
-
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
+// What the process that becomes the forkserver does before its exec. It shares the caller's
+// memory, and the caller sleeps meanwhile: nothing here allocates.
+struct start {
+    const char* daemon;
+    char* const* argv;
+    char* const* envp;
+    int socket;
+    int log_fd;
+    bool share_session;
+    const char* failed = nullptr;  // what could not be done, with its errno
+    int error_number = 0;
 };
+
+bool put_null(int as, int how) noexcept {
+    const int fd = ::open("/dev/null", how);
+    if (fd < 0 || fd == as) return fd == as;
+    const bool done = ::dup2(fd, as) == as;
+    ::close(fd);
+    return done;
+}
+
+// Signals as new, and a session or process group of its own: Ctrl-C is for the caller. The
+// forkserver has the socket as 3 and nothing else of ours. The log comes first: it may be a
+// number that is replaced afterwards.
+const char* prepare(const start& s) noexcept {
+    struct sigaction usual {};
+    usual.sa_handler = SIG_DFL;
+    for (int number = 1; number <= SIGRTMAX; ++number) ::sigaction(number, &usual, nullptr);
+    if ((s.share_session ? ::setpgid(0, 0) : ::setsid()) < 0) return "session";
+    if (s.log_fd >= 0 ? ::dup2(s.log_fd, 2) < 0 : !put_null(2, O_WRONLY))
+        return s.log_fd >= 0 ? "log_fd" : "/dev/null";
+    if (!put_null(0, O_RDONLY) || !put_null(1, O_WRONLY)) return "/dev/null";
+    if (::dup2(s.socket, k_private_fd) < 0) return "socketpair";
+    ::closefrom(k_private_fd + 1);
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    return nullptr;
+}
+
+// Not for ASan: it would look for the stack of the thread, and this is none.
+[[gnu::no_sanitize_address]] int become_daemon(void* what) noexcept {
+    start& s = *static_cast<start*>(what);
+    s.failed = prepare(s);
+    if (s.failed == nullptr) {
+        ::execve(s.daemon, s.argv, s.envp);
+        s.failed = s.daemon;
+    }
+    s.error_number = errno;
+    ::_exit(127);
+}
+
+// As posix_spawn(3), whose clone3 fails where a seccomp filter says EPERM to it. No handler of
+// the caller may run in the memory that the two share, and no cancellation of its thread.
+pid_t run(start& s) {
+    constexpr std::size_t k_stack = 64 * 1024;
+    void* const stack = ::mmap(nullptr, k_stack, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED) {
+        s.error_number = errno;
+        return -1;
+    }
+    int cancellable = 0;
+    ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
+    sigset_t every, before;
+    ::sigfillset(&every);
+    ::pthread_sigmask(SIG_SETMASK, &every, &before);
+    pid_t pid = ::clone(&become_daemon, static_cast<char*>(stack) + k_stack,
+                        CLONE_VM | CLONE_VFORK | SIGCHLD, &s);
+    if (pid < 0) s.error_number = errno;
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    ::pthread_setcancelstate(cancellable, nullptr);
+    ::munmap(stack, k_stack);
+    if (pid > 0 && s.failed != nullptr) {
+        ipc::retry([&] { return ::waitpid(pid, nullptr, 0); });
+        pid = -1;
+    }
+    return pid;
+}
+
+// The environment without what no exec takes (MAX_ARG_STRLEN): children have it from the
+// session's base, not from the forkserver.
+std::vector<char*> environment_for_exec() {
+    std::vector<char*> entries;
+    for (char** e = environ; e != nullptr && *e != nullptr; ++e)
+        if (std::strlen(*e) < ipc::k_max_string) entries.push_back(*e);
+    entries.push_back(nullptr);
+    return entries;
+}
 
 struct launched {
     unique_fd socket;
@@ -90,13 +142,12 @@ result<launched> start_daemon(const launch_options& options) {
     for (std::string& w : words) argv.push_back(w.data());
     argv.push_back(nullptr);
 
-    spawn_setup setup;
-    setup.descriptors(theirs.get(), options.log_fd);
-    setup.fresh_state(options.share_session);
-    launched l{std::move(pair->first), 0, *daemon};
-    const int error = ::posix_spawn(&l.first, daemon->c_str(), &setup.actions, &setup.attributes,
-                                    argv.data(), environ);
-    if (error != 0) return ipc::fail(step::launch, error, *daemon);
+    const std::vector<char*> environment = environment_for_exec();
+    start s{daemon->c_str(), argv.data(),    environment.data(),
+            theirs.get(),    options.log_fd, options.share_session};
+    launched l{std::move(pair->first), run(s), *daemon};
+    if (l.first < 0)
+        return ipc::fail(step::launch, s.error_number, s.failed != nullptr ? s.failed : *daemon);
     return l;
 }
 

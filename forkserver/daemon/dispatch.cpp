@@ -100,10 +100,10 @@ failure dispatch::set_base(session& s, v1::SessionBase& base, message& m) {
     std::vector<std::string> strings;
     strings.reserve(static_cast<std::size_t>(base.environment_size()));
     for (std::string& e : *base.mutable_environment()) {
-        // Some programs run with entries that are no assignments; children get them too.
-        if (e.find('\0') != std::string::npos || e.size() > ipc::k_max_string)
-            return ipc::fail(step::request, EINVAL, "environment",
-                             "an entry holds a NUL or is too long");
+        // Some programs run with entries that are no assignments; children get them too. One
+        // that is too long for an exec concerns the children alone that are to have it.
+        if (e.find('\0') != std::string::npos)
+            return ipc::fail(step::request, EINVAL, "environment", "an entry holds a NUL");
         strings.push_back(std::move(e));
     }
     fresh->environment.strings = std::move(strings);

@@ -64,6 +64,13 @@ result<unique_fd> take_lock(int directory, const std::string& name, const std::s
     return ipc::fail(step::launch, errno, path + ".lock");
 }
 
+bool is_in_place(const listening_socket& s) {
+    struct stat now {};
+    return !s.name.empty() &&
+           ::fstatat(s.directory.get(), s.name.c_str(), &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+           now.st_dev == s.device && now.st_ino == s.inode;
+}
+
 }  // namespace
 
 result<listening_socket> listen_at(const std::string& path) {
@@ -91,15 +98,18 @@ result<listening_socket> listen_at(const std::string& path) {
     ::umask(before);
     if (bound != 0)
         return ipc::fail(step::launch, bind_error, path, "the socket could not be bound");
-    if (::listen(socket.get(), k_backlog) != 0 ||
+    struct stat about {};
+    if (::fstatat(directory->get(), private_name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0 ||
+        ::listen(socket.get(), k_backlog) != 0 ||
         ::renameat(directory->get(), private_name.c_str(), directory->get(), parts->name.c_str()) !=
             0) {
         const int e = errno;
         ::unlinkat(directory->get(), private_name.c_str(), 0);
         return ipc::fail(step::launch, e, path);
     }
-    return listening_socket{std::move(socket), std::move(*directory), std::move(*lock), parts->name,
-                            path};
+    return listening_socket{
+        std::move(socket), std::move(*directory), std::move(*lock), parts->name, path,
+        about.st_dev,      about.st_ino};
 }
 
 result<unique_fd> activated_socket() {
@@ -159,7 +169,7 @@ void listener::close() {
     boost::system::error_code ignored;
     acceptor_.close(ignored);
     pause_.cancel();
-    if (!held_.name.empty()) ::unlinkat(held_.directory.get(), held_.name.c_str(), 0);
+    if (is_in_place(held_)) ::unlinkat(held_.directory.get(), held_.name.c_str(), 0);
     held_ = {};
 }
 

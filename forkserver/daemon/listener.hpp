@@ -1,6 +1,8 @@
 // The listening socket: safe path, lifetime lock, takeover of a stale socket, activation.
 #pragma once
 
+#include <sys/types.h>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -17,6 +19,8 @@ struct listening_socket {
     unique_fd lock;       // flock'ed while the socket is in place
     std::string name;     // in the directory; empty: activated, not ours to remove
     std::string path;     // for display
+    dev_t device = 0;     // of the file at `name` as it was made
+    ino_t inode = 0;
 };
 
 // Binds `path`: the directory is made (0700) if its parent exists, must belong
@@ -48,7 +52,8 @@ public:
     listener(const listener&) = delete;
     listener& operator=(const listener&) = delete;
 
-    // Stops accepting; removes the socket while the lock is still held.
+    // Stops accepting; removes the socket while the lock is still held, but not that of
+    // another forkserver, which may have been started after somebody removed both.
     void close();
 
 private:

@@ -28,7 +28,7 @@ result<void> planner::call() {
     if (c.entry().size() > ipc::k_max_name)
         return ipc::fail(step::request, E2BIG, "entry",
                          "its name is longer than " + std::to_string(ipc::k_max_name) + " bytes");
-    if (static_cast<std::size_t>(c.arguments_size()) > ipc::k_max_arguments)
+    if (static_cast<std::size_t>(c.arguments_size()) > ipc::k_max_call_arguments)
         return ipc::fail(step::request, E2BIG, "arguments", "too many arguments");
     for (const std::string& a : c.arguments())
         if (a.size() > ipc::k_max_string)
@@ -171,8 +171,12 @@ result<void> planner::program() {
 // In the *child's* PATH; an empty part of it is the working directory.
 void planner::search(const std::string& name) {
     std::string_view path = k_default_path;
+    // Of two, the first, as getenv(3) has it.
     for (char* const* e = plan_.envp; *e != nullptr; ++e)
-        if (name_of(*e) == "PATH") path = std::string_view(*e).substr(5);
+        if (name_of(*e) == "PATH") {
+            path = std::string_view(*e).substr(5);
+            break;
+        }
     if (name.empty()) return;
     for (;;) {
         const std::size_t end = path.find(':');

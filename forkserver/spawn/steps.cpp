@@ -14,6 +14,8 @@
 #include <climits>
 #include <csignal>
 
+#include "ipc/base/sys.hpp"
+
 // Raw system calls where libc's wrapper would do more than the call: setxid
 // broadcasts to threads, which must not happen in memory shared with the parent.
 
@@ -63,7 +65,7 @@ int close_descriptors(const child_context& c) noexcept {
     const unsigned flags = c.shares_table ? k_close_range_unshare : k_close_range_cloexec;
     const long r = ::syscall(SYS_close_range, static_cast<unsigned>(c.p->close_from), ~0U, flags);
     // Without close_range (before Linux 5.9) CLOEXEC at birth does it alone.
-    if (r < 0 && !c.shares_table && (errno == ENOSYS || errno == EINVAL)) return 0;
+    if (r < 0 && !c.shares_table && (ipc::is_missing(errno) || errno == EINVAL)) return 0;
     return error_of(r);
 }
 
@@ -176,9 +178,20 @@ int no_new_privs(const plan& p) noexcept {
     return p.no_new_privs ? error_of(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) : 0;
 }
 
-// After the credentials: the child's user must be able to enter it.
+// True when `fd` is where this process is. It asks for no permission to search.
+bool is_working_directory(int fd) noexcept {
+    struct stat wanted {
+    }, here{};
+    return ::fstat(fd, &wanted) == 0 && ::fstatat(AT_FDCWD, "", &here, AT_EMPTY_PATH) == 0 &&
+           wanted.st_dev == here.st_dev && wanted.st_ino == here.st_ino;
+}
+
+// After the credentials: the child's user must be able to enter it, unless it is there.
 int change_directory(const plan& p) noexcept {
-    if (p.cwd_fd >= 0 && ::fchdir(p.cwd_fd) != 0) return errno;
+    if (p.cwd_fd >= 0 && ::fchdir(p.cwd_fd) != 0) {
+        const int error = errno;
+        if (error != EACCES || !is_working_directory(p.cwd_fd)) return error;
+    }
     return p.cwd_path != nullptr ? error_of(::chdir(p.cwd_path)) : 0;
 }
 
@@ -279,7 +292,7 @@ namespace {
 
 int close_from_to(unsigned first, unsigned last) noexcept {
     if (first > last || ::syscall(SYS_close_range, first, last, 0U) == 0) return 0;
-    if (errno != ENOSYS) return errno;
+    if (!ipc::is_missing(errno)) return errno;
     // Before Linux 5.9. fs.nr_open is no higher there unless somebody raised it.
     constexpr rlim_t k_most = 1U << 20;
     rlimit limit{};

@@ -29,6 +29,7 @@ constexpr std::array k_hints = {
     hint{step::exec, ETXTBSY, "the program is open for writing"},
     hint{step::chdir, ENOENT, "no such working directory"},
     hint{step::chdir, ENOTDIR, "the working directory is not a directory"},
+    hint{step::chdir, EACCES, "this user may not enter the working directory"},
     hint{step::clone, EAGAIN, "too many processes: see ulimit -u, pids.max and kernel.pid_max"},
     hint{step::clone, ENOMEM, "the system is out of memory"},
     hint{step::cgroup, ENOENT, "no such cgroup: create it first, below a cgroup v2 mount"},

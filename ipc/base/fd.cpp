@@ -2,20 +2,52 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include <csignal>
 #include <memory>
 
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::ipc {
 
+namespace {
+
+// While this lives, a write beyond RLIMIT_FSIZE is EFBIG for this thread and not SIGXFSZ, which
+// would end the program: the limit counts for memfds too.
+class without_size_signal {
+public:
+    without_size_signal() {
+        ::sigemptyset(&it_);
+        ::sigaddset(&it_, SIGXFSZ);
+        sigset_t pending;
+        was_pending_ = ::sigpending(&pending) == 0 && ::sigismember(&pending, SIGXFSZ) == 1;
+        ::pthread_sigmask(SIG_BLOCK, &it_, &before_);
+    }
+    without_size_signal(const without_size_signal&) = delete;
+    without_size_signal& operator=(const without_size_signal&) = delete;
+    ~without_size_signal() {
+        const timespec none{};
+        if (!was_pending_) retry([&] { return ::sigtimedwait(&it_, nullptr, &none); });
+        ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    }
+
+private:
+    sigset_t it_{}, before_{};
+    bool was_pending_ = false;
+};
+
+}  // namespace
+
 result<unique_fd> sealed_memfd(const char* name, std::string_view contents) {
     unique_fd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (!fd)
         return fail(step::prepare, errno, "memfd", "could not create a memfd for a large message");
+    const without_size_signal quiet;
     for (std::size_t done = 0; done < contents.size();) {
         const ssize_t n = retry([&] {
             return ::pwrite(fd.get(), contents.data() + done, contents.size() - done,
@@ -28,6 +60,40 @@ result<unique_fd> sealed_memfd(const char* name, std::string_view contents) {
     if (::fcntl(fd.get(), F_ADD_SEALS, k_seals) != 0)
         return fail(step::prepare, errno, "memfd", "could not seal a large message");
     return fd;
+}
+
+result<unique_fd> filled_pipe(std::string_view contents) {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return fail(step::prepare, errno, "pipe");
+    unique_fd out(ends[0]);
+    const unique_fd in(ends[1]);
+    if (::fcntl(in.get(), F_SETPIPE_SZ, static_cast<int>(contents.size())) < 0)
+        return fail(step::prepare, errno, "pipe", "could not make room for a large message");
+    while (!contents.empty()) {
+        const ssize_t n =
+            retry([&] { return ::write(in.get(), contents.data(), contents.size()); });
+        if (n < 0) return fail(step::prepare, errno, "pipe", "could not write a large message");
+        contents.remove_prefix(static_cast<std::size_t>(n));
+    }
+    return out;
+}
+
+result<std::string> pipe_contents(int pipe, std::size_t size) {
+    // An open file of its own: another process may clear O_NONBLOCK of a shared one.
+    const std::string name = "/proc/self/fd/" + std::to_string(pipe);
+    const unique_fd own(::open(name.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    if (!own) return fail(step::prepare, errno, "pipe");
+    int held = 0;
+    if (::ioctl(own.get(), FIONREAD, &held) != 0) return fail(step::prepare, errno, "pipe");
+    if (static_cast<std::size_t>(held) != size)
+        return fail(step::prepare, EBADMSG, "pipe", "it holds another number of bytes");
+    std::string all(size, '\0');
+    for (std::size_t done = 0; done < size;) {
+        const ssize_t n = retry([&] { return ::read(own.get(), all.data() + done, size - done); });
+        if (n <= 0) return fail(step::prepare, EBADMSG, "pipe", "another process reads it");
+        done += static_cast<std::size_t>(n);
+    }
+    return all;
 }
 
 result<socket_pair> seqpacket_pair() {
@@ -83,7 +149,12 @@ int set_nonblocking(int fd) noexcept {
 int write_all(int fd, std::string_view bytes) noexcept {
     while (!bytes.empty()) {
         const ssize_t n = retry([&] { return ::write(fd, bytes.data(), bytes.size()); });
-        if (n < 0) return errno;
+        if (n < 0) {
+            if (errno != EAGAIN) return errno;
+            pollfd room{fd, POLLOUT, 0};
+            retry([&] { return ::poll(&room, 1, -1); });
+            continue;
+        }
         bytes.remove_prefix(static_cast<std::size_t>(n));
     }
     return 0;

@@ -5,12 +5,21 @@
 #include <cleanfork/failure.hpp>
 #include <cleanfork/unique_fd.hpp>
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 namespace cleanfork::ipc {
 
 // A memfd with `contents`, sealed against any change (F_SEAL_SEAL included), at offset 0.
+// EFBIG when RLIMIT_FSIZE, which counts for memfds too, is in the way: never SIGXFSZ.
 result<unique_fd> sealed_memfd(const char* name, std::string_view contents);
+
+// The reading end of a pipe that holds all of `contents`, its writing end closed. A pipe holds
+// up to /proc/sys/fs/pipe-max-size, 1 MiB by default.
+result<unique_fd> filled_pipe(std::string_view contents);
+// What such a pipe holds, when that is `size` bytes; never blocks, whatever is done to the pipe
+// meanwhile.
+result<std::string> pipe_contents(int pipe, std::size_t size);
 
 // A pair of connected AF_UNIX SOCK_SEQPACKET sockets, CLOEXEC, non-blocking.
 struct socket_pair {
@@ -38,7 +47,7 @@ unique_fd move_up(unique_fd fd, int minimum) noexcept;
 // Sets O_NONBLOCK, of the open file: everyone who shares it sees that. 0, or errno.
 int set_nonblocking(int fd) noexcept;
 
-// All of `bytes`, to a descriptor that blocks. 0, or errno.
+// All of `bytes`; waits for room, also where somebody has set O_NONBLOCK. 0, or errno.
 int write_all(int fd, std::string_view bytes) noexcept;
 
 }  // namespace cleanfork::ipc

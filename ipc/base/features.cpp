@@ -106,14 +106,14 @@ bool probe_cgroup_kill() {
 bool probe_signal_group() {
     const unique_fd self = own_pidfd();
     if (!self) return false;
-    // This process may not lead a group: ESRCH then, but never EINVAL.
+    // This process may not lead a group: ESRCH then, but never EINVAL; EPERM is a filter's.
     const int e = pidfd_signal_group(self.get(), 0);
-    return e == 0 || e == ESRCH || e == EPERM;
+    return e == 0 || e == ESRCH;
 }
 
 bool probe_execveat() {
     ::syscall(SYS_execveat, -1, "", nullptr, nullptr, AT_EMPTY_PATH);
-    return errno != ENOSYS;
+    return !is_missing(errno);
 }
 
 std::vector<std::string> disabled_names() {

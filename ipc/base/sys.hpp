@@ -24,6 +24,12 @@ inline failure fail(step s, int error_number, std::string object = {}, std::stri
     return failure{s, error_number, std::move(object), std::move(detail)};
 }
 
+// True when a probe's errno means that there is no such system call here: the kernel says
+// ENOSYS, seccomp filters of container engines say that or EPERM.
+inline bool is_missing(int error_number) noexcept {
+    return error_number == ENOSYS || error_number == EPERM;
+}
+
 // CLOCK_MONOTONIC in nanoseconds.
 std::uint64_t monotonic_ns() noexcept;
 

@@ -15,9 +15,10 @@ inline constexpr std::size_t k_max_body = 16 * 1024 * 1024;
 // The kernel's own limit is 253 (SCM_MAX_FD); 64 keeps a hostile packet cheap to close.
 inline constexpr std::size_t k_max_descriptors = 64;
 
-// One spawn.
-inline constexpr std::size_t k_max_arguments = 65'536;
-inline constexpr std::size_t k_max_environment = 65'536;
+// One spawn. The kernel has no number of words, but 6 MiB for all of them with nine bytes for
+// the shortest: so no bare program is given as many.
+inline constexpr std::size_t k_max_arguments = 1 << 20;
+inline constexpr std::size_t k_max_environment = 1 << 20;
 inline constexpr std::size_t k_max_string = 128 * 1024;  // MAX_ARG_STRLEN of the kernel
 inline constexpr std::size_t k_max_path = 4096;          // PATH_MAX
 inline constexpr int k_max_target = 65'535;              // highest descriptor number in a child
@@ -30,6 +31,7 @@ inline constexpr std::chrono::microseconds k_max_reply_hold{10'000};
 // One call: the forkserver adds the session's directory and, for a derived
 // template, a socket and a pipe.
 inline constexpr std::size_t k_max_call_descriptors = k_max_descriptors - 4;
+inline constexpr std::size_t k_max_call_arguments = 65'536;
 inline constexpr std::size_t k_max_inline_payload = 32 * 1024;  // above: in a memfd
 inline constexpr std::size_t k_max_name = 255;                  // of a template, entry, descriptor
 inline constexpr std::size_t k_max_templates = 1024;

@@ -39,6 +39,25 @@ result<void> parse_sealed(int fd, std::uint64_t stated, Message& out) {
     return {};
 }
 
+// From a process whose RLIMIT_FSIZE forbids it a memfd.
+template <class Message>
+result<void> parse_pipe(int fd, std::uint64_t stated, Message& out) {
+    if (stated == 0 || stated > k_max_body)
+        return fail(step::protocol, EMSGSIZE, "packet", "the body is over 16 MiB");
+    const auto body = pipe_contents(fd, static_cast<std::size_t>(stated));
+    if (!body) return malformed("the large body is not of the stated size");
+    if (!out.ParseFromString(*body)) return malformed("the large body is not a message");
+    if (out.has_large()) return malformed("a large body inside a large body");
+    return {};
+}
+
+template <class Message>
+result<void> parse_body(int fd, std::uint64_t stated, Message& out) {
+    struct stat st {};
+    if (::fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode)) return parse_pipe(fd, stated, out);
+    return parse_sealed(fd, stated, out);
+}
+
 template <class Message>
 result<decoded<Message>> decode(received&& packet) {
     decoded<Message> d;
@@ -54,7 +73,7 @@ result<decoded<Message>> decode(received&& packet) {
         const std::uint64_t stated = d.message.large().size();
         const auto total = static_cast<std::size_t>(d.message.descriptors_size());
         d.message.Clear();
-        if (auto r = parse_sealed(body.get(), stated, d.message); !r) return r.error();
+        if (auto r = parse_body(body.get(), stated, d.message); !r) return r.error();
         if (static_cast<std::size_t>(d.message.descriptors_size()) + 1 != total)
             return malformed("the large message states another number of descriptors");
     }
@@ -76,7 +95,9 @@ result<encoded> encode_message(const Message& m) {
         m.SerializeToString(&e.body);
         return e;
     }
-    auto fd = sealed_memfd("cleanfork-body", m.SerializeAsString());
+    const std::string body = m.SerializeAsString();
+    auto fd = sealed_memfd("cleanfork-body", body);
+    if (!fd && fd.error().error_number == EFBIG) fd = filled_pipe(body);
     if (!fd) return fd.error();
     e.body_fd = std::move(*fd);
     Message outer;

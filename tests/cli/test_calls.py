@@ -132,7 +132,7 @@ class Calls(TemplateTest):
         self.addCleanup(self.end, process)
         json.loads(read_line(process.stderr))
         process.send_signal(signal.SIGINT)
-        self.assertEqual(process.wait(DEADLINE), 128 + signal.SIGINT)
+        self.assertEqual(process.wait(DEADLINE), -signal.SIGINT)
 
     def test_on_a_terminal_of_its_own(self):
         self.assertEqual(self.answer("-t", "t", "write_stdout", "--payload", "p"),

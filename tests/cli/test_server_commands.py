@@ -214,6 +214,49 @@ class Wait(ServerTest):
         self.assertIn("no such child", done.stderr)
 
 
+    def test_one_timeout_counts_for_all_and_hides_nothing(self):
+        done_child, pidfd = self.detach_for_long("sleep", "1000")
+        running = [str(self.detach_for_long("sleep", "1000")[0]) for _ in range(2)]
+        self.succeed("kill", "-9", str(done_child))
+        wait_for_end(pidfd)
+        late = self.cleanfork("wait", "--timeout", "1s", running[0], str(done_child), "9999",
+                              running[1], *self.at)
+        self.assertEqual((late.returncode, late.stdout), (124, f"{done_child} killed by SIGKILL\n"))
+        for child in running:
+            self.assertIn(f"child {child}: ", late.stderr)
+        self.assertIn("child 9999: ", late.stderr)
+
+    def test_one_that_does_not_exist_does_not_hide_the_others(self):
+        child, _ = self.detach("sh", "-c", "exit 0")
+        done = self.cleanfork("wait", "--json", "9999", str(child), *self.at)
+        self.assertEqual(done.returncode, 125)
+        first, second = (json.loads(line) for line in done.stdout.splitlines())
+        self.assertEqual((first["child"], first["error"]["errno-name"]), (9999, "ESRCH"))
+        self.assertEqual((second["child"], second["exit-code"]), (child, 0))
+
+
+class Stopped(ServerTest):
+    def test_each_command_gives_up_and_names_the_socket(self):
+        self.server.process.send_signal(signal.SIGSTOP)
+        try:
+            commands = [subprocess.Popen([CLEANFORK, *args, *self.at], stdin=subprocess.DEVNULL,
+                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                        for args in (("ps",), ("stats",), ("kill", "1"), ("wait", "1"),
+                                     ("shutdown", "--no-wait"), ("template", "list"),
+                                     ("call", "t", "e"))]
+            spawn = subprocess.Popen([CLEANFORK, "spawn", *self.at, "true"], text=True,
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            for command in (*commands, spawn):
+                with self.subTest(command.args):
+                    out, err = command.communicate(timeout=DEADLINE)
+                    self.assertIn(command.returncode, (1, 125))
+                    self.assertEqual(out, "")
+                    self.assertIn(self.server.socket, err)
+                    self.assertIn("ETIMEDOUT", err)
+        finally:
+            self.server.process.send_signal(signal.SIGCONT)
+
+
 class Stats(ServerTest):
     def test_figures_are_those_of_what_happened(self):
         self.output(*self.at, "true")

@@ -1,12 +1,15 @@
 """`cleanfork spawn`: what runs, what it is given, and with what it exits."""
 
+import errno
 import os
 import re
 import signal
 import stat
+import subprocess
 import unittest
 
-from support import CommandTest, wait_for_end
+from support import CLEANFORK, DEADLINE, CommandTest, wait_for_end
+from template_support import HELPERS
 
 
 class ExitStatus(CommandTest):
@@ -61,6 +64,23 @@ class ExitStatus(CommandTest):
         self.assertEqual((done.returncode, done.stdout), (code, ""), done)
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         return done.stderr
+
+
+class Filtered(CommandTest):
+    """Under a seccomp filter that knows fewer system calls than the kernel."""
+
+    def test_eperm_of_a_filter_means_missing_as_enosys_does(self):
+        deny = os.path.join(HELPERS, "deny")
+        for call in ("clone3", "close_range", "execveat", "pidfd_open", "pidfd_send_signal"):
+            for number in (errno.EPERM, errno.ENOSYS):
+                with self.subTest(call=call, errno=number):
+                    done = subprocess.run(
+                        [deny, "spawn", "--private", "sh", "-c", "echo works",
+                         f"--deny={call}={number}", f"--program={CLEANFORK}"],
+                        env=self.environment, capture_output=True, text=True, timeout=DEADLINE,
+                        check=False)
+                    self.assertEqual((done.returncode, done.stdout, done.stderr),
+                                     (0, "works\n", ""))
 
 
 class Options(CommandTest):

@@ -5,9 +5,11 @@ import os
 import pwd
 import re
 import resource
+import shutil
+import subprocess
 import unittest
 
-from support import CommandTest, read_line
+from support import CLEANFORK, CommandTest, read_line
 
 STATUS = ("cat", "/proc/self/status")
 
@@ -27,6 +29,25 @@ class Attributes(CommandTest):
     def test_umask_is_that_of_the_command_or_the_one_given(self):
         self.assertEqual(self.status(preexec_fn=lambda: os.umask(0o077))["Umask"], "0077")
         self.assertEqual(self.status("--umask", "027")["Umask"], "0027")
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("setpriv"), "needs root and setpriv")
+    def test_a_directory_that_may_not_be_searched_is_not_replaced_by_another(self):
+        server = self.serve()
+        closed = os.path.realpath(os.path.join(self.home, "closed"))
+        os.mkdir(closed, 0)
+        no_dac = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", CLEANFORK, "spawn")
+
+        def run(*args):
+            return subprocess.run([*no_dac, *args], env=self.environment, capture_output=True,
+                                  preexec_fn=lambda: os.chdir(closed), text=True, check=False)
+
+        for where in (("--private",), ("--socket", server.socket)):
+            done = run(*where, "readlink", "/proc/self/cwd")
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, closed + "\n", ""))
+        refused = run("--socket", server.socket, "--user", "54321", "--group", "54321", "pwd")
+        self.assertEqual((refused.returncode, refused.stdout), (125, ""))
+        self.assertIn("chdir", refused.stderr)
+        self.assertIn("EACCES", refused.stderr)
 
     def test_the_child_leads_a_process_group_of_its_own(self):
         pid, _, group, session = self.ids()

@@ -2,9 +2,37 @@
 
 import json
 import os
+import subprocess
 import unittest
 
-from support import CommandTest
+from support import CLEANFORK, DEADLINE, CommandTest
+
+
+class SharedStreams(CommandTest):
+    def test_a_report_is_not_lost_on_a_full_pipe_that_the_child_made_non_blocking(self):
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        done, told = os.pipe()
+        self.addCleanup(os.close, done)
+        process = subprocess.Popen(
+            [CLEANFORK, "spawn", "--json", "--fd", str(told), "/usr/bin/python3", "-S", "-c", """
+import os, sys
+os.set_blocking(2, False)
+try:
+    while True:
+        os.write(2, b"x" * 4096)
+except BlockingIOError:
+    os.write(int(sys.argv[1]), b"full")
+""", str(told)], env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=writer, pass_fds=[told])
+        self.addCleanup(self.end, process)
+        os.close(writer)
+        os.close(told)
+        self.assertEqual(os.read(done, 4), b"full")
+        with open(os.dup(reader), "rb") as stream:
+            lines = stream.read().lstrip(b"x").splitlines()
+        self.assertEqual(json.loads(lines[-1])["exit-code"], 0)
+        self.assertEqual(process.wait(DEADLINE), 0)
 
 
 class Json(CommandTest):

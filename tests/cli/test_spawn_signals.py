@@ -2,10 +2,11 @@
 
 import os
 import signal
+import subprocess
 import time
 import unittest
 
-from support import DEADLINE, CommandTest, await_state, read_line, state_of, wait_for_end
+from support import CLEANFORK, DEADLINE, CommandTest, await_state, read_line, state_of, wait_for_end
 
 # Says "ready PID", then each signal it gets, until SIGTERM.
 LISTENER = ("/usr/bin/python3", "-S", "-c", """
@@ -50,7 +51,66 @@ class Forwarding(CommandTest):
         pidfd = os.pidfd_open(int(read_line(process.stdout)))
         process.send_signal(signal.SIGINT)
         wait_for_end(pidfd)
-        self.assertEqual(process.wait(DEADLINE), 128 + signal.SIGINT)
+        self.assertEqual(process.wait(DEADLINE), -signal.SIGINT)
+
+    def test_signals_for_a_process_go_to_the_child_alone_whatever_their_number(self):
+        process = self.start("/usr/bin/python3", "-S", "-c", """
+import os, signal
+which = set(range(1, 65)) - {9, 17, 19, 20, 32, 33}
+signal.pthread_sigmask(signal.SIG_BLOCK, which)
+other = os.fork()
+if not other:
+    os.write(1, b"other %d\\n" % signal.sigwait(which))
+    os._exit(0)
+os.write(1, b"ready\\n")
+while (number := signal.sigwait(which)) != signal.SIGTERM:
+    os.write(1, b"%d\\n" % number)
+os.waitpid(other, 0)
+""")
+        self.assertEqual(read_line(process.stdout), "ready")
+        for number in (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO,
+                       signal.SIGPWR, signal.SIGSTKFLT, signal.SIGUSR1,
+                       *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)):
+            process.send_signal(number)
+            self.assertEqual(read_line(process.stdout), str(int(number)))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(read_line(process.stdout), "other 15")
+        self.assertEqual(process.wait(DEADLINE), 0)
+
+    def test_a_caller_that_blocks_all_signals_can_still_end_it(self):
+        process, _ = self.listener(
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(read_line(process.stdout), "SIGTERM")
+        self.assertEqual(process.wait(DEADLINE), 7)
+
+    def test_a_stopped_child_is_ended_by_what_asks_it_to_end(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            process = self.start("sh", "-c", "echo $$; kill -STOP $$; exec sleep 1000")
+            await_state(int(read_line(process.stdout)), "T")
+            process.send_signal(number)
+            self.assertIn(process.wait(DEADLINE), (128 + number, -number))
+
+    def test_it_dies_of_the_sigint_that_its_child_died_of(self):
+        process = self.start("sh", "-c", "kill -INT $$")
+        self.assertEqual(process.wait(DEADLINE), -signal.SIGINT)
+        # One that handles it, or only says so, has an exit status.
+        handled = self.start("sh", "-c", "trap 'exit 5' INT; echo; while :; do sleep 0.01; done")
+        read_line(handled.stdout)
+        handled.send_signal(signal.SIGINT)
+        self.assertEqual(handled.wait(DEADLINE), 5)
+        self.assertEqual(self.spawn("sh", "-c", "exit 130").returncode, 130)
+
+    def test_ctrl_c_ends_the_loop_of_a_script_around_it(self):
+        loop = 'for i in 1 2; do "$@"; done; echo reached the end'
+        script = subprocess.Popen(["bash", "-c", loop, "bash", CLEANFORK, "spawn", "sh", "-c",
+                                   "echo round; exec sleep 1000"], env=self.environment, bufsize=0,
+                                  stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                                  start_new_session=True)
+        self.assertEqual(read_line(script.stdout), "round")
+        os.killpg(script.pid, signal.SIGINT)  # as a terminal does
+        self.assertEqual(script.communicate(timeout=DEADLINE)[0], b"")
+        self.assertEqual(script.returncode, -signal.SIGINT)
 
     def test_a_signal_that_was_ignored_at_the_start_is_not_forwarded(self):
         process, _ = self.listener(

@@ -36,6 +36,8 @@ const std::map<std::string_view, std::uint32_t> k_calls = {
     {"fchdir", SYS_fchdir},
     {"fcntl", SYS_fcntl},
     {"execveat", SYS_execveat},
+    {"pidfd_open", SYS_pidfd_open},
+    {"pidfd_send_signal", SYS_pidfd_send_signal},
     {"prctl", SYS_prctl},
     {"prlimit64", SYS_prlimit64},
     {"rt_sigprocmask", SYS_rt_sigprocmask},

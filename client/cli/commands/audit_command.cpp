@@ -37,11 +37,11 @@ struct audited {
 // Those of calls, those that are warm, and the templates derived from it.
 std::vector<pid_t> children_of(const client& joined, const template_info& t) {
     std::vector<pid_t> all;
-    for (const child_info& child : joined.list())
+    for (const child_info& child : joined.list(k_patience))
         if (child.template_name == t.name) all.push_back(child.pid);
     for (const generation_info& g : t.generations)
         all.insert(all.end(), g.warm_pids.begin(), g.warm_pids.end());
-    for (const template_info& other : joined.templates())
+    for (const template_info& other : joined.templates(k_patience))
         if (other.from == t.name)
             for (const generation_info& g : other.generations) all.push_back(g.pid);
     return all;
@@ -49,7 +49,7 @@ std::vector<pid_t> children_of(const client& joined, const template_info& t) {
 
 audited process_of_template(const std::string& name, const std::optional<std::string>& socket) {
     const client joined = join_server(socket);
-    const template_info t = joined.template_info(name);
+    const template_info t = joined.template_info(name, k_patience);
     const generation_info* const g = t.current();
     if (g != nullptr && g->pid > 0)
         return {g->pid, children_of(joined, t), g->declared_descriptors};
@@ -117,10 +117,9 @@ int audit_command(const words& args, const closed_streams&) {
                     .usage_exit = k_exit_usage});
     server_arguments server;
     std::string text;
-    form.value(
-            "PID|TEMPLATE", "", as_is, [&text](std::string given) { text = std::move(given); },
-            "The process, by its number or as a template's")
-        ->required();
+    form.positional(
+        "PID|TEMPLATE", as_is, [&text](std::string given) { text = std::move(given); },
+        "The process, by its number or as a template's");
     server.add_to(form);
     form.parse(args);
 

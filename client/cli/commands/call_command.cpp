@@ -62,19 +62,16 @@ call_line parse_call(const words& args, const closed_streams& streams) {
         return [&value](std::string given) { value = std::move(given); };
     };
     form.heading("Call");
-    form.value("TEMPLATE", "", as_is, into(line.template_name), "As in `cleanfork template list`")
-        ->required();
-    form.value("ENTRY", "", as_is, into(line.entry), "What to run in the child")->required();
-    form.values(
-            "ARG", "", as_is, [&line](std::string arg) { line.args.push_back(std::move(arg)); },
-            "Arguments of the entry")
-        ->allow_extra_args();
+    form.positional("TEMPLATE", as_is, into(line.template_name), "As in `cleanfork template list`");
+    form.positional("ENTRY", as_is, into(line.entry), "What to run in the child");
+    form.ends_with_words();
     form.text("--payload", "STRING", text, "What the entry works on");
     form.text("--payload-file", "FILE", file, "The same from a file (-: standard input)");
     form.text("--result-file", "FILE", result,
               "Where its result goes (default -: standard output)");
     a.add_to(form, subject::entry);
     form.parse(args);
+    line.args = form.words();
     form.refuse_if(check(a, text, file, result));
     form.refuse_if(a.settle(streams));
     auto source = payload_source::open(text, file);
@@ -100,7 +97,7 @@ int run(const call_line& line, const spawn_report& report) {
     boost::asio::io_context io(1);
     const auto begun = std::chrono::steady_clock::now();
     const std::string path = line.spawn.socket.value_or(default_socket_path());
-    const client server = connect(io.get_executor(), {.path = path});
+    const client server = connect(io.get_executor(), {.path = path, .timeout = k_patience});
     report.server(server, path, std::chrono::steady_clock::now() - begun);
     if (line.spawn.detach)
         leave_running(report, [&] {

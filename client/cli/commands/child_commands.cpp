@@ -1,4 +1,6 @@
 // ps, kill and wait: about children of any session of this user.
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <cleanfork/client.hpp>
 #include <cstdio>
 #include <limits>
@@ -24,12 +26,20 @@ parsed<std::uint64_t> parse_child(std::string_view text) {
     return static_cast<std::uint64_t>(*number);
 }
 
+// The first one has to be there.
 void add_children(arguments& form, std::vector<std::uint64_t>& children) {
-    form.values(
-            "ID", "", parse_child, [&children](std::uint64_t id) { children.push_back(id); },
-            "Of `cleanfork ps`")
-        ->allow_extra_args()
-        ->required();
+    form.positional(
+        "ID", parse_child, [&children](std::uint64_t id) { children.push_back(id); },
+        "Of `cleanfork ps`");
+    form.ends_with_words();
+}
+
+void add_other_children(const arguments& form, std::vector<std::uint64_t>& children) {
+    for (const std::string& text : form.words()) {
+        const auto child = parse_child(text);
+        if (!child) form.refuse("ID: " + child.error().why);
+        children.push_back(*child);
+    }
 }
 
 row describe(const child_info& child) {
@@ -59,25 +69,95 @@ words with_signal_option(const words& args) {
 struct wait_request {
     std::vector<std::uint64_t> children;
     std::optional<std::chrono::nanoseconds> timeout;
-    bool json = false;
 };
 
-// One status as a line; its exit code for the shell.
-int wait_for_one(const client& server, std::uint64_t child, const wait_request& request) {
-    const wait_result end = server.wait(child, request.timeout);
-    if (request.json) {
+// Waits for all at once, so that neither one that runs nor one that does not exist hides
+// another, and tells their ends in the order in which they were named.
+class many_waits {
+public:
+    many_waits(const wait_request& request, const server_arguments& server)
+        : request_(request), server_(server), ends_(request.children.size()) {}
+
+    // The exit code.
+    int run() {
+        const client joined = join_server(io_.get_executor(), server_.socket);
+        boost::asio::steady_timer timer(io_);
+        for (std::size_t i = 0; i < ends_.size(); ++i)
+            joined.async_wait(request_.children[i],
+                              [this, i](const std::exception_ptr& error, wait_result end) {
+                                  ends_[i].failed = error;
+                                  ends_[i].result = std::move(end);
+                                  ends_[i].known = true;
+                                  tell_known();
+                              });
+        if (request_.timeout) {
+            timer.expires_after(*request_.timeout);
+            timer.async_wait([this](const boost::system::error_code& ec) {
+                if (!ec) io_.stop();
+            });
+        }
+        io_.run();
+        return tell_rest();
+    }
+
+private:
+    struct end_of_one {
+        bool known = false;
+        std::exception_ptr failed;
+        wait_result result;
+    };
+
+    void tell_known() {
+        for (; told_ < ends_.size() && ends_[told_].known; ++told_) tell(told_);
+        if (told_ == ends_.size()) io_.stop();
+    }
+
+    int tell_rest() {
+        bool late = false;
+        for (; told_ < ends_.size(); ++told_) {
+            if (ends_[told_].known) {
+                tell(told_);
+                continue;
+            }
+            late = true;
+            failed(told_, {step::wait, ETIMEDOUT, {}, "the child still runs"});
+        }
+        if (late) return k_exit_timed_out;
+        if (failed_) return k_exit_failed;
+        if (ends_.size() == 1) return ends_.front().result.status.shell_code();
+        return all_good_ ? k_exit_ok : k_exit_error;
+    }
+
+    void tell(std::size_t i) {
+        if (ends_[i].failed) return failed(i, failure_of(ends_[i].failed));
+        const std::uint64_t child = request_.children[i];
+        const wait_result& end = ends_[i].result;
+        all_good_ = all_good_ && end.status.success();
+        if (!server_.json)
+            return print(std::to_string(child) + " " + end.status.to_string() +
+                         (end.error.empty() ? "" : ", by an exception: " + printable(end.error)));
         json j = {{"child", child}};
         j.update(status_json(end.status));
         j["wall-seconds"] = seconds(end.wall);
         j["usage"] = usage_json(end.usage);
         if (!end.error.empty()) j["exception"] = end.error;
         print(to_line(j));
-    } else {
-        print(std::to_string(child) + " " + end.status.to_string() +
-              (end.error.empty() ? "" : ", by an exception: " + printable(end.error)));
     }
-    return end.status.shell_code();
-}
+
+    void failed(std::size_t i, const failure& why) {
+        failed_ = true;
+        const std::uint64_t child = request_.children[i];
+        say("child " + std::to_string(child) + ": " + explain(why, server_.socket));
+        if (server_.json) print(to_line({{"child", child}, {"error", failure_json(why)}}));
+    }
+
+    const wait_request& request_;
+    const server_arguments& server_;
+    boost::asio::io_context io_{1};
+    std::vector<end_of_one> ends_;
+    std::size_t told_ = 0;  // how many of them, from the first
+    bool failed_ = false, all_good_ = true;
+};
 
 }  // namespace
 
@@ -92,7 +172,7 @@ int ps_command(const words& args, const closed_streams&) {
     server.add_to(form);
     form.parse(args);
     return told(about_server(server.socket), [&] {
-        const std::vector<child_info> children = join_server(server.socket).list();
+        const std::vector<child_info> children = join_server(server.socket).list(k_patience);
         if (server.json) {
             json all = json::array();
             for (const child_info& child : children) all.push_back(child_json(child));
@@ -126,6 +206,7 @@ int kill_command(const words& args, const closed_streams&) {
     server.add_to(form);
     add_children(form, children);
     form.parse(with_signal_option(args));
+    add_other_children(form, children);
     if (group && cgroup) form.refuse("--group and --cgroup exclude each other");
     const signal_target target = group    ? signal_target::group
                                  : cgroup ? signal_target::cgroup
@@ -143,7 +224,7 @@ int kill_command(const words& args, const closed_streams&) {
                 result["error"] = failure_json(f);
             };
             const int one = told(manner, [&] {
-                joined.signal(child, number, target);
+                joined.signal(child, number, target, k_patience);
                 return k_exit_ok;
             });
             if (one != k_exit_ok) code = one;
@@ -170,25 +251,12 @@ int wait_command(const words& args, const closed_streams&) {
         [&request](std::chrono::nanoseconds t) {
             request.timeout = t.count() != 0 ? std::optional(t) : std::nullopt;
         },
-        "Give up after this long, with exit status 124");
+        "Give up after this long for all, with exit status 124");
     server.add_to(form);
     add_children(form, request.children);
     form.parse(args);
-    request.json = server.json;
-    error_manner manner = about_server(server.socket);
-    manner.code = [](const failure& f) {
-        if (f.step == step::connect) return k_exit_error;
-        return f.error_number == ETIMEDOUT ? k_exit_timed_out : k_exit_failed;
-    };
-    return told(manner, [&] {
-        const client joined = join_server(server.socket);
-        if (request.children.size() == 1)
-            return wait_for_one(joined, request.children.front(), request);
-        bool all_good = true;
-        for (const std::uint64_t child : request.children)
-            all_good = wait_for_one(joined, child, request) == 0 && all_good;
-        return all_good ? k_exit_ok : k_exit_error;
-    });
+    add_other_children(form, request.children);
+    return told(about_server(server.socket), [&] { return many_waits(request, server).run(); });
 }
 
 }  // namespace cleanfork::cli

@@ -43,6 +43,7 @@ int serve_command(const words& args, const closed_streams&) {
     argv.push_back(nullptr);
     // Ignored signals survive an exec; the daemon is to start as from a shell.
     std::signal(SIGPIPE, SIG_DFL);
+    std::signal(SIGXFSZ, SIG_DFL);
     ::execv(daemon->c_str(), argv.data());
     throw command_error(*daemon + " cannot be run: " + std::strerror(errno), k_exit_error);
 }

@@ -65,7 +65,7 @@ int stats_command(const words& args, const closed_streams&) {
     server.add_to(form);
     form.parse(args);
     return told(about_server(server.socket), [&] {
-        const server_stats stats = join_server(server.socket).stats();
+        const server_stats stats = join_server(server.socket).stats(k_patience);
         if (server.json)
             print(to_line(stats_json(stats)));
         else
@@ -96,7 +96,7 @@ int shutdown_command(const words& args, const closed_streams&) {
             pid = joined.server().pid;
             // Before it is asked to end: afterwards the number may be another's.
             if (!no_wait) pidfd = watch_daemon(pid);
-            joined.shutdown();
+            joined.shutdown(k_patience);
         }
         if (pidfd) ipc::pidfd_wait(pidfd.get(), ipc::pidfd_event::ended, -1);
         if (server.json) print(to_line({{"pid", pid}, {"ended", static_cast<bool>(pidfd)}}));

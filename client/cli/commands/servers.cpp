@@ -1,6 +1,7 @@
 #include "client/cli/commands/servers.hpp"
 
 #include <cerrno>
+#include <utility>
 
 namespace cleanfork::cli {
 
@@ -16,7 +17,9 @@ bool is_absent(const failure& f) {
 }
 
 chosen_server choose_server(boost::asio::any_io_executor executor, const server_choice& choice) {
-    if (choice.socket) return {connect(executor, {.path = *choice.socket}), *choice.socket, {}};
+    if (choice.socket)
+        return {
+            connect(executor, {.path = *choice.socket, .timeout = k_patience}), *choice.socket, {}};
     std::string note;
     if (!choice.only_private) {
         const std::string path = default_socket_path();
@@ -31,7 +34,13 @@ chosen_server choose_server(boost::asio::any_io_executor executor, const server_
 }
 
 cleanfork::client join_server(const std::optional<std::string>& socket) {
-    return connect({.path = socket.value_or(default_socket_path())});
+    return join_server({}, socket);
+}
+
+cleanfork::client join_server(boost::asio::any_io_executor executor,
+                              const std::optional<std::string>& socket) {
+    return connect(std::move(executor),
+                   {.path = socket.value_or(default_socket_path()), .timeout = k_patience});
 }
 
 std::string explain(const failure& f, const std::optional<std::string>& socket) {
@@ -39,7 +48,10 @@ std::string explain(const failure& f, const std::optional<std::string>& socket) 
     if (is_absent(f))
         return "no forkserver answers at " + path + ": start one with `cleanfork serve" +
                (socket ? " --socket " + *socket : "") + "`";
-    if (f.step == step::connect || f.step == step::hello) return path + ": " + f.message();
+    const bool silent = f.error_number == ETIMEDOUT && f.step != step::wait;
+    if (f.step == step::connect || f.step == step::hello || silent)
+        return path + ": " + f.message() +
+               (silent ? ": the forkserver is stopped, hangs or is overloaded" : "");
     return f.message();
 }
 

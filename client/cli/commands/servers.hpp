@@ -2,11 +2,15 @@
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
+#include <chrono>
 #include <cleanfork/client.hpp>
 #include <optional>
 #include <string>
 
 namespace cleanfork::cli {
+
+// So long a forkserver may take to answer what it answers at once when it is well.
+inline constexpr std::chrono::seconds k_patience(5);
 
 struct server_choice {
     std::optional<std::string> socket;  // this one only
@@ -23,8 +27,11 @@ struct chosen_server {
 // there; else a private forkserver. Throws spawn_error.
 chosen_server choose_server(boost::asio::any_io_executor executor, const server_choice& choice);
 
-// For the commands about a running forkserver; blocking use only. Throws spawn_error.
+// For the commands about a running forkserver; without an executor for blocking use only.
+// Throws spawn_error.
 cleanfork::client join_server(const std::optional<std::string>& socket);
+cleanfork::client join_server(boost::asio::any_io_executor executor,
+                              const std::optional<std::string>& socket);
 
 // True when no forkserver serves the socket at all.
 bool is_absent(const failure& f);

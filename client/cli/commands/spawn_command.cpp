@@ -38,10 +38,10 @@ manual spawn_manual() {
 spawn_request parse_spawn(const words& args, const closed_streams& streams) {
     arguments form(spawn_manual());
     spawn_arguments a;
-    form.app().prefix_command();
+    form.ends_with_command();
     a.add_to(form, subject::program);
     form.parse(args);
-    const words command = form.command_words();
+    const words& command = form.words();
     if (command.empty() || command.front().empty()) form.refuse("COMMAND is missing");
     a.request.options.program = command.front();
     a.request.options.args.assign(command.begin() + 1, command.end());
@@ -75,7 +75,12 @@ int run(const spawn_request& request, const spawn_report& report) {
 int spawn_command(const words& args, const closed_streams& streams) {
     const spawn_request request = parse_spawn(args, streams);
     const spawn_report report(request);
-    return told({.tell = [&](const failure& f) { report.failed(f); },
+    const auto tell = [&](const failure& f) {
+        if (request.socket && f.step == step::hello)
+            return report.error(explain(f, request.socket));
+        report.failed(f);
+    };
+    return told({.tell = tell,
                  .tell_other = [&](const std::string& why) { report.error(why); },
                  .code = &exit_code_of},
                 [&] { return run(request, report); });

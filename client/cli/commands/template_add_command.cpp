@@ -87,17 +87,16 @@ spawn_options process_of(spawn_options&& o) {
 
 add_line parse_add(const words& args, const closed_streams& streams) {
     arguments form(add_manual());
-    form.app().prefix_command();
+    form.ends_with_command();
     spawn_arguments a;
     add_line line;
     template_options& o = line.options;
     std::optional<std::string> base, initializer, payload_file;
     bool no_wait = false;
     add_template_options(form, o);
-    form.value(
-            "NAME", "", as_is, [&line](std::string name) { line.name = std::move(name); },
-            "What calls know it by")
-        ->required();
+    form.positional(
+        "NAME", as_is, [&line](std::string name) { line.name = std::move(name); },
+        "What calls know it by");
     form.text("--from", "BASE", base, "Derive it from this template");
     form.text("--init", "ENTRY", initializer, "The initializer that runs in the child of BASE");
     form.text("--payload-file", "FILE", payload_file, "What that works on (-: standard input)");
@@ -106,7 +105,7 @@ add_line parse_add(const words& args, const closed_streams& streams) {
     form.heading("Forkserver");
     line.server.add_to(form);
     form.parse(args);
-    const words command = form.command_words();
+    const words& command = form.words();
     form.refuse_if(a.settle(streams));
 
     o.process = process_of(std::move(a.request.options));

@@ -17,10 +17,9 @@ namespace cleanfork::cli {
 namespace {
 
 void add_name(arguments& form, std::string& name) {
-    form.value(
-            "NAME", "", as_is, [&name](std::string given) { name = std::move(given); },
-            "Of `cleanfork template list`")
-        ->required();
+    form.positional(
+        "NAME", as_is, [&name](std::string given) { name = std::move(given); },
+        "Of `cleanfork template list`");
 }
 
 int list(const words& args, const closed_streams&) {
@@ -33,7 +32,7 @@ int list(const words& args, const closed_streams&) {
     server.add_to(form);
     form.parse(args);
     return with_server(server, [&](const client& joined) {
-        const std::vector<template_info> templates = joined.templates();
+        const std::vector<template_info> templates = joined.templates(k_patience);
         if (!server.json) {
             std::fputs(template_table(templates).c_str(), stdout);
             return k_exit_ok;
@@ -58,7 +57,7 @@ int show(const words& args, const closed_streams&) {
     add_name(form, name);
     form.parse(args);
     return with_server(server, [&](const client& joined) {
-        const template_info t = joined.template_info(name);
+        const template_info t = joined.template_info(name, k_patience);
         if (server.json)
             print(to_line(template_json(t)));
         else
@@ -100,7 +99,7 @@ int remove(const words& args, const closed_streams&) {
     add_name(form, name);
     form.parse(args);
     return with_server(server, [&](const client& joined) {
-        joined.remove_template(name);
+        joined.remove_template(name, k_patience);
         if (server.json) print(to_line({{"name", name}, {"removed", true}}));
         return k_exit_ok;
     });
@@ -147,7 +146,7 @@ namespace {
 std::string last_words(const client& joined, const std::string& name, const failure& why) {
     const bool began = why.step >= step::clone;  // all before that are of the request
     if (!began || why.step == step::template_name) return {};
-    const auto now = joined.try_template_info(name);
+    const auto now = joined.try_template_info(name, k_patience);
     return now ? now->stderr_tail : "";
 }
 

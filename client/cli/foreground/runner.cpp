@@ -59,7 +59,8 @@ void runner::spawned(const std::exception_ptr& error, process child) {
     if (error) {
         const failure why = failure_of(error);
         if (gave_up_ != 0 && why.error_number == ECANCELED)
-            return finish(k_exit_signal_base + gave_up_);
+            return finish(gave_up_ == SIGINT ? k_dies_of_signal + SIGINT
+                                             : k_exit_signal_base + gave_up_);
         report_.failed(why);
         return finish(exit_code_of(why));
     }
@@ -93,6 +94,9 @@ void runner::ended(const boost::system::error_code& error, const exit_status& st
 void runner::finish(int code) {
     if (modes_) modes_->restore();
     if (ended_) {
+        // A shell ends its loop at Ctrl-C only when what it runs dies of it.
+        if (end_.status.is_signaled() && end_.status.signal() == SIGINT)
+            code = k_dies_of_signal + SIGINT;
         if (end_.timed_out) code = killed_ ? k_exit_signal_base + SIGKILL : k_exit_timed_out;
         if (end_.status.is_unknown())
             report_.error("the status of the child is unknown: " + end_.status.why());

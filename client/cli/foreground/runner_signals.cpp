@@ -2,17 +2,37 @@
 //
 // The child is in a process group of its own, so nothing a terminal sends to this
 // command's group reaches it: each signal arrives once, through here.
+#include <fcntl.h>
+
 #include <csignal>
+#include <string>
 
 #include "client/cli/foreground/runner.hpp"
 #include "client/cli/options/exit_codes.hpp"
+#include "ipc/base/proc.hpp"
 
 namespace cleanfork::cli {
 
 namespace {
 
-constexpr std::array k_watched = {SIGTERM, SIGHUP,  SIGINT,   SIGQUIT, SIGUSR1,
-                                  SIGUSR2, SIGCONT, SIGWINCH, SIGTSTP};
+// All that somebody may send to a process, but those that tell of a fault or limit of this one.
+// The real-time signals come on top.
+constexpr std::array k_watched = {SIGTERM, SIGHUP,    SIGINT,  SIGQUIT,  SIGUSR1,
+                                  SIGUSR2, SIGALRM,   SIGIO,   SIGPWR,   SIGSTKFLT,
+                                  SIGPROF, SIGVTALRM, SIGCONT, SIGWINCH, SIGTSTP};
+
+std::vector<int> watched() {
+    std::vector<int> all(k_watched.begin(), k_watched.end());
+    for (int number = SIGRTMIN; number <= SIGRTMAX; ++number) all.push_back(number);
+    return all;
+}
+
+// A stopped process takes no signal but SIGKILL and SIGCONT. Where it cannot be known it may be.
+bool may_be_stopped(pid_t pid) {
+    const auto status =
+        ipc::read_file(AT_FDCWD, "/proc/" + std::to_string(pid) + "/status").value_or("State:\tT");
+    return ipc::field(status, "State:").find('T') != std::string_view::npos;
+}
 
 bool asks_to_end(int number) noexcept {
     return number == SIGTERM || number == SIGHUP || number == SIGINT || number == SIGQUIT;
@@ -21,7 +41,7 @@ bool asks_to_end(int number) noexcept {
 }  // namespace
 
 void runner::watch_signals() {
-    for (const int number : k_watched) {
+    for (const int number : watched()) {
         struct sigaction before {};
         ::sigaction(number, nullptr, &before);
         // nohup, or a background job of a shell without job control: whoever
@@ -49,14 +69,16 @@ void runner::on_signal(int number) {
     switch (number) {
         case SIGTSTP: return stop();
         case SIGCONT: return resume();
-        case SIGUSR1:
-        case SIGUSR2: return send(number, signal_target::process);
         case SIGWINCH:
             // The kernel tells the processes on the pty.
             if (relay_) return relay_->resize();
             return send(number, group_or_process());
-        default: return send(number, group_or_process());
+        default: break;
     }
+    if (!asks_to_end(number)) return send(number, signal_target::process);
+    send(number, group_or_process());
+    // As timeout(1): one that is stopped would never see it.
+    if (may_be_stopped(child_.id())) send(SIGCONT, group_or_process());
 }
 
 // The child may run by now, and only the news of it be on its way: it gets every

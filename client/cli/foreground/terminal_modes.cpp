@@ -11,8 +11,8 @@ namespace {
 
 // What would end this process without a destructor being run. The signals that
 // are forwarded to the child do not end it.
-constexpr std::array k_fatal_signals = {SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,    SIGABRT, SIGSYS,
-                                        SIGTRAP, SIGALRM, SIGXCPU, SIGVTALRM, SIGPROF, SIGIO};
+constexpr std::array k_fatal_signals = {SIGSEGV, SIGBUS, SIGFPE,  SIGILL,
+                                        SIGABRT, SIGSYS, SIGTRAP, SIGXCPU};
 
 // For the handler only, which can be given nothing else.
 volatile std::sig_atomic_t raw_tty = -1;

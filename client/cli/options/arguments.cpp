@@ -59,12 +59,13 @@ arguments::arguments(manual m) : manual_(std::move(m)) {
     app_.set_help_flag();
 }
 
-void arguments::parse(std::vector<std::string> args) {
+void arguments::parse(const std::vector<std::string>& args) {
     // Last, so that it is at the end of the help.
     heading("Help").app_.set_help_flag("-h,--help", "Show this help")->group(heading_);
-    std::reverse(args.begin(), args.end());
+    std::vector<std::string> shown = for_library(args);
+    std::reverse(shown.begin(), shown.end());
     try {
-        app_.parse(args);
+        app_.parse(shown);
     } catch (const CLI::CallForHelp&) {
         throw help_asked(app_.help());
     } catch (const CLI::ParseError& e) {
@@ -72,14 +73,86 @@ void arguments::parse(std::vector<std::string> args) {
     }
 }
 
-std::vector<std::string> arguments::command_words() const {
-    std::vector<std::string> words = app_.remaining();
-    if (words.empty()) return words;
-    if (words.front() == "--")
-        words.erase(words.begin());
-    else if (words.front().starts_with('-') && words.front() != "-")
-        refuse("unknown option " + words.front());
-    return words;
+std::vector<std::string> arguments::for_library(const std::vector<std::string>& args) {
+    std::vector<std::string> shown;
+    std::size_t missing = positionals_;
+    for (std::size_t at = 0; at < args.size();) {
+        const std::string& a = args[at];
+        if (a == "--") {
+            // Words only from here on. The first `--` is no word of a command.
+            for (++at; at < args.size() && missing > 0; --missing)
+                shown.push_back(keep(args[at++]));
+            words_.insert(words_.end(), args.begin() + static_cast<std::ptrdiff_t>(at), args.end());
+            break;
+        }
+        if (a.size() > 1 && a.front() == '-') {
+            at = a[1] == '-' ? long_option(args, at, shown) : short_options(args, at, shown);
+        } else if (missing > 0) {
+            shown.push_back(keep(a));
+            --missing;
+            ++at;
+        } else if (command_ends_options_) {
+            words_.assign(args.begin() + static_cast<std::ptrdiff_t>(at), args.end());
+            break;
+        } else {
+            words_.push_back(a);
+            ++at;
+        }
+    }
+    if (!takes_words_ && !command_ends_options_ && !words_.empty())
+        refuse("unexpected argument \"" + words_.front() + "\"");
+    return shown;
+}
+
+// `--name`, `--name VALUE` or `--name=VALUE`; the place of the next word.
+std::size_t arguments::long_option(const std::vector<std::string>& args, std::size_t at,
+                                   std::vector<std::string>& shown) {
+    const std::string& a = args[at];
+    const std::size_t equals = a.find('=');
+    const std::string name = a.substr(0, equals);
+    const bool with_value = equals != std::string::npos;
+    if (!takes_value(name)) {
+        if (with_value) refuse(name + " takes no value");
+        shown.push_back(name);
+        return at + 1;
+    }
+    if (with_value) {
+        shown.push_back(name + "=" + keep(a.substr(equals + 1)));
+        return at + 1;
+    }
+    if (at + 1 == args.size()) refuse(name + " needs a value");
+    shown.push_back(name + "=" + keep(args[at + 1]));
+    return at + 2;
+}
+
+// `-x`, `-xyz`, `-vVALUE` or `-v VALUE`; the place of the next word.
+std::size_t arguments::short_options(const std::vector<std::string>& args, std::size_t at,
+                                     std::vector<std::string>& shown) {
+    const std::string& a = args[at];
+    for (std::size_t i = 1; i < a.size(); ++i) {
+        const std::string name = std::string("-") + a[i];
+        shown.push_back(name);
+        if (!takes_value(name)) continue;
+        if (i + 1 < a.size()) {
+            shown.push_back(keep(a.substr(i + 1)));
+            return at + 1;
+        }
+        if (at + 1 == args.size()) refuse(name + " needs a value");
+        shown.push_back(keep(args[at + 1]));
+        return at + 2;
+    }
+    return at + 1;
+}
+
+bool arguments::takes_value(const std::string& name) const {
+    const CLI::Option* const option = app_.get_option_no_throw(name);
+    if (option == nullptr) refuse("unknown option " + name);
+    return option->get_items_expected_max() != 0;
+}
+
+std::string arguments::keep(std::string value) {
+    kept_.push_back(std::move(value));
+    return std::to_string(kept_.size() - 1);
 }
 
 void arguments::refuse(const std::string& why) const {
@@ -109,7 +182,9 @@ CLI::Option* arguments::add(const std::string& names, const std::string& type,
     return app_
         .add_option(
             names,
-            [take = std::move(take)](const results& texts) {
+            [this, take = std::move(take)](const results& numbers) {
+                results texts;
+                for (const std::string& n : numbers) texts.push_back(kept_.at(std::stoul(n)));
                 take(texts);
                 return true;
             },

@@ -1,4 +1,7 @@
 // One subcommand's options: CLI11 underneath, help and usage errors in one form.
+//
+// What people type is opaque: the library is shown the names of options and, for each value,
+// the number of the place where it is kept. It never sees a value or a word of a command.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -22,13 +25,21 @@ class arguments {
 public:
     explicit arguments(manual m);
 
-    CLI::App& app() noexcept { return app_; }
-
     // Parses; throws help_asked, or refuses.
-    void parse(std::vector<std::string> args);
+    void parse(const std::vector<std::string>& args);
 
-    // After parse() of an app with prefix_command(): the words that follow the options.
-    std::vector<std::string> command_words() const;
+    // A command follows the positional values: options end at its first word.
+    arguments& ends_with_command() {
+        command_ends_options_ = true;
+        return *this;
+    }
+    // Any words may follow the positional values, options between them.
+    arguments& ends_with_words() {
+        takes_words_ = true;
+        return *this;
+    }
+    // After parse(): the words that follow the positional values, as they were typed.
+    [[nodiscard]] const std::vector<std::string>& words() const noexcept { return words_; }
 
     // Throws command_error: what was typed is wrong, and why.
     [[noreturn]] void refuse(const std::string& why) const;
@@ -51,6 +62,13 @@ public:
         return add(names, type, checked(names, read, store), help)->take_last();
     }
 
+    // The next word that is no option has to be there.
+    template <class Read, class Store>
+    void positional(const std::string& name, Read read, Store store, const std::string& help) {
+        ++positionals_;
+        value(name, "", read, store, help)->required();
+    }
+
     // The same, for an option that may be given many times.
     template <class Read, class Store>
     CLI::Option* values(const std::string& names, const std::string& type, Read read, Store store,
@@ -66,6 +84,15 @@ private:
 
     CLI::Option* add(const std::string& names, const std::string& type,
                      std::function<void(const results&)> take, const std::string& help);
+
+    // What CLI11 is to parse in place of `args`.
+    std::vector<std::string> for_library(const std::vector<std::string>& args);
+    std::size_t long_option(const std::vector<std::string>& args, std::size_t at,
+                            std::vector<std::string>& shown);
+    std::size_t short_options(const std::vector<std::string>& args, std::size_t at,
+                              std::vector<std::string>& shown);
+    [[nodiscard]] bool takes_value(const std::string& name) const;  // refuses an unknown one
+    std::string keep(std::string value);
 
     template <class Read, class Store>
     static std::function<void(const results&)> checked(const std::string& names, Read read,
@@ -83,6 +110,10 @@ private:
     manual manual_;
     std::string heading_ = "Options";
     CLI::App app_;
+    std::size_t positionals_ = 0;
+    bool command_ends_options_ = false, takes_words_ = false;
+    std::vector<std::string> kept_;  // the values, by the number that CLI11 has for each
+    std::vector<std::string> words_;
 };
 
 // --socket PATH of every command that needs a running forkserver, and --json.

@@ -12,4 +12,7 @@ inline constexpr int k_exit_not_executable = 126;  // spawn: found, but it canno
 inline constexpr int k_exit_not_found = 127;       // spawn: no such program
 inline constexpr int k_exit_signal_base = 128;     // spawn, wait: plus the signal
 
+// Plus a signal, from a command to main(): it ends by that signal, as its child did.
+inline constexpr int k_dies_of_signal = 256;
+
 }  // namespace cleanfork::cli

@@ -1,8 +1,32 @@
 #include "client/cli/reports/output.hpp"
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
 
+#include "ipc/base/fd.hpp"
+
 namespace cleanfork::cli {
+
+namespace {
+
+template <int Fd>
+ssize_t write_patiently(void*, const char* bytes, std::size_t size) {
+    errno = ipc::write_all(Fd, {bytes, size});
+    return errno == 0 ? static_cast<ssize_t>(size) : 0;
+}
+
+}  // namespace
+
+void wait_for_room() {
+    if (std::FILE* const out = ::fopencookie(nullptr, "w", {.write = &write_patiently<1>}))
+        stdout = out;
+    if (std::FILE* const err = ::fopencookie(nullptr, "w", {.write = &write_patiently<2>})) {
+        std::setvbuf(err, nullptr, _IOLBF, BUFSIZ);
+        stderr = err;
+    }
+}
 
 void say(const std::string& line) { std::fprintf(stderr, "cleanfork: %s\n", line.c_str()); }
 

@@ -5,6 +5,10 @@
 
 namespace cleanfork::cli {
 
+// Has standard output and error wait for room where a child, which shares them, has set
+// O_NONBLOCK: else what this command says would be lost. Once, before anything is written.
+void wait_for_room();
+
 // "cleanfork: LINE" on standard error.
 void say(const std::string& line);
 // A line of output, flushed, so that it is out before a child writes.

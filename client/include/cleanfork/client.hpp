@@ -64,7 +64,7 @@ public:
     client& operator=(client&&) noexcept = default;
     // Ends the session: its children meet their lifetime. Process handles stay
     // usable; their status then comes through the pidfd. Pending operations
-    // fail with ECANCELED.
+    // fail with ECANCELED. In a forked copy of the program it ends nothing.
     ~client();
 
     [[nodiscard]] bool valid() const noexcept { return connection_ != nullptr; }

@@ -42,6 +42,15 @@ private:
     using stream_descriptor = boost::asio::posix::stream_descriptor;
 
     struct shared {
+        shared() = default;
+        shared(const shared&) = delete;
+        shared& operator=(const shared&) = delete;
+        // In a forked copy it stays in the original's reactor.
+        ~shared() {
+            if (!creator.is_this()) (void)watch.release();
+        }
+
+        const owning_process creator;
         std::optional<wait_result> end;
         std::vector<waiter*> waiters;   // blocked threads
         std::list<pending_wait> waits;  // handlers; these do not move

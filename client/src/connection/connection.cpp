@@ -42,6 +42,7 @@ process connection::make_process(std::shared_ptr<child_state> child, parent_ends
 bool connection::lost() { return lock()->loss.has_value(); }
 
 void connection::close() {
+    if (!owner_.is_this()) return;
     read_available();  // exits that have come already belong to their handles
     send_acknowledgements(1);
     lose(ipc::fail(step::connect, ECANCELED, "client", "the client was destroyed"));

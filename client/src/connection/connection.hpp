@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <cleanfork/client.hpp>
+#include <cleanfork/detail/owning_process.hpp>
 #include <memory>
 #include <span>
 
@@ -39,7 +40,8 @@ public:
     static const std::shared_ptr<connection>& of(const client& c) noexcept { return c.connection_; }
     static const std::shared_ptr<child_state>& of(const process& p) noexcept { return p.state_; }
 
-    // Ends the session; what is pending fails with ECANCELED.
+    // Ends the session; what is pending fails with ECANCELED. In a forked copy of the program
+    // it does nothing: the session is the original's.
     void close();
     [[nodiscard]] bool lost();
     // The socket, borrowed: for a forked child that must close it, and may touch nothing else.
@@ -112,6 +114,7 @@ private:
     bool flush();
 
     const unique_fd socket_;
+    const owning_process owner_;
     const any_io_executor executor_;
     greeting_facts facts_;
     writer writer_;

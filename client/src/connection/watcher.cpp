@@ -39,6 +39,17 @@ struct on_read {
 
 }  // namespace
 
+// A forked copy shares the reactor's epoll with the original: to take a descriptor out there
+// would make the original deaf. So it leaves all to the end of the process.
+watcher::~watcher() {
+    if (owner_.is_this()) {
+        release();
+        return;
+    }
+    if (reader_) new stream_descriptor(std::move(*reader_));
+    if (writer_) new stream_descriptor(std::move(*writer_));
+}
+
 void watcher::add_interest(const any_io_executor& io) {
     ++interest_;
     // An operation's own executor is kept busy by it; ours must not be.

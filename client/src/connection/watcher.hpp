@@ -8,6 +8,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <cleanfork/detail/owning_process.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -33,7 +34,7 @@ public:
     // `own`: where to watch; empty: where the operations of the moment are.
     watcher(int socket, boost::asio::any_io_executor own)
         : socket_(socket), own_(std::move(own)), io_(own_) {}
-    ~watcher() { release(); }
+    ~watcher();
     watcher(const watcher&) = delete;
     watcher& operator=(const watcher&) = delete;
 
@@ -64,6 +65,7 @@ private:
     void cancel_read() noexcept;
 
     const int socket_;
+    const owning_process owner_;
     const boost::asio::any_io_executor own_;
     boost::asio::any_io_executor io_;  // of the next watch
     std::size_t interest_ = 0;

@@ -29,7 +29,7 @@ result<hello_request> hello_request::fill(outgoing& m, const deadline&) {
     v1::Hello& hello = *m->mutable_hello();
     hello.set_protocol(ipc::k_protocol_version);
     hello.set_version(CLEANFORK_VERSION);
-    fill_base(*hello.mutable_base(), m.descriptors);
+    if (auto r = fill_base(*hello.mutable_base(), m.descriptors); !r) return r.error();
     return hello_request();
 }
 

@@ -37,7 +37,8 @@ result<void> shutdown_request::convert(connection&, reply&& r) {
 }
 
 result<update_base_request> update_base_request::fill(outgoing& m, const deadline&) {
-    fill_base(*m->mutable_update_base()->mutable_base(), m.descriptors);
+    if (auto r = fill_base(*m->mutable_update_base()->mutable_base(), m.descriptors); !r)
+        return r.error();
     return update_base_request();
 }
 

@@ -243,14 +243,32 @@ result<void> translate_attributes(const spawn_options& options, v1::SpawnRequest
     return descriptors.check();
 }
 
-void fill_base(v1::SessionBase& base, descriptor_list& descriptors) {
+namespace {
+
+// A directory that may not be searched (any more) cannot be opened as ".", which the program
+// stands in all the same.
+unique_fd open_working_directory() {
+    constexpr int k_how = O_PATH | O_DIRECTORY | O_CLOEXEC;
+    unique_fd here(::open(".", k_how));
+    if (!here && errno == EACCES) here.reset(::open("/proc/self/cwd", k_how));
+    return here;
+}
+
+}  // namespace
+
+result<void> fill_base(v1::SessionBase& base, descriptor_list& descriptors) {
     for (char** e = environ; e != nullptr && *e != nullptr; ++e) {
         // Entries without a name are no variables; the forkserver refuses them.
         if (const char* equals = std::strchr(*e, '='); equals != nullptr && equals != *e)
             base.add_environment(*e);
     }
-    if (unique_fd cwd(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)); cwd)
-        base.set_cwd_descriptor(descriptors.add_owned(std::move(cwd), v1::DESCRIPTOR_PURPOSE_CWD));
+    // Without it children would be where the forkserver is: elsewhere, and nobody would see it.
+    unique_fd cwd = open_working_directory();
+    if (!cwd)
+        return ipc::fail(step::request, errno, "working directory",
+                         "it could not be opened, so children could not be started in it");
+    base.set_cwd_descriptor(descriptors.add_owned(std::move(cwd), v1::DESCRIPTOR_PURPOSE_CWD));
+    return {};
 }
 
 }  // namespace cleanfork::detail

@@ -18,6 +18,6 @@ result<void> translate_attributes(const spawn_options& options, v1::SpawnRequest
                                   descriptor_list& descriptors, parent_ends& ends);
 
 // The caller's environment and working directory.
-void fill_base(v1::SessionBase& base, descriptor_list& descriptors);
+result<void> fill_base(v1::SessionBase& base, descriptor_list& descriptors);
 
 }  // namespace cleanfork::detail

@@ -219,10 +219,10 @@ std::vector<failing> clone_failures(bool unshares) {
                        false});
     all.push_back({"descriptors that cannot be closed",
                    step::close_descriptors,
-                   EPERM,
+                   ENOMEM,
                    "",
                    plain,
-                   {rule(close, EPERM)},
+                   {rule(close, ENOMEM)},
                    off,
                    false});
     return all;

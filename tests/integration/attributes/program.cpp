@@ -310,25 +310,29 @@ TEST_CASE("what an argument, a variable or a path cannot be is refused before a 
     });
 }
 
-TEST_CASE("as many arguments and variables as there may be are passed, and not one more") {
+TEST_CASE("as many arguments and variables as the kernel takes are passed; it refuses the rest") {
     const client c = launch_without("");
     spawn_options o = shell("echo $#");
     o.args.push_back("sh");
-    // argv[0], -c and the script are arguments too.
-    for (std::size_t i = o.args.size() + 1; i < ipc::k_max_arguments; ++i) o.args.push_back("x");
-    CHECK(c.run(o).out == std::to_string(ipc::k_max_arguments - 4) + "\n");
-    o.args.push_back("x");
-    const failure f = why(c, o);
+    constexpr std::size_t k_many = 150'000;  // of two bytes and a pointer each: below 2 MiB
+    o.args.resize(o.args.size() + k_many, "x");
+    CHECK(c.run(o).out == std::to_string(k_many) + "\n");
+    o.args.resize(900'000, "x");
+    failure f = why(c, o);
+    CHECK(f.step == step::exec);
+    CHECK(f.error_number == E2BIG);
+    o.args.resize(ipc::k_max_arguments, "");
+    f = why(c, o);
     CHECK(f.step == step::request);
     CHECK(f.error_number == E2BIG);
 
     spawn_options many{.program = "/usr/bin/env", .out = stdio::pipe{}};
     many.env.clear = true;
-    for (std::size_t i = 0; i < ipc::k_max_environment; ++i)
-        many.env.set.emplace("V" + std::to_string(i), "");
+    constexpr std::size_t k_variables = 65'537;
+    for (std::size_t i = 0; i < k_variables; ++i) many.env.set.emplace("V" + std::to_string(i), "");
     const std::string out = c.run(many).out;
-    CHECK(std::count(out.begin(), out.end(), '\n') == static_cast<long>(ipc::k_max_environment));
-    many.env.unset = {"ONE"};
+    CHECK(std::count(out.begin(), out.end(), '\n') == static_cast<long>(k_variables));
+    many.env.unset.assign(ipc::k_max_environment - k_variables + 1, "ONE");
     CHECK(why(c, many).error_number == E2BIG);
 }
 

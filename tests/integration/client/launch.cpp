@@ -220,6 +220,27 @@ TEST_CASE("a daemon that is not found is reported with the places looked at") {
         ::unsetenv("CLEANFORK_DAEMON");
 }
 
+TEST_CASE("a variable too long for an exec concerns only the children that are to have it") {
+    const client before = launch();
+    ::setenv("CLEANFORK_TEST_LONG", std::string(200'000, 'x').c_str(), 1);
+    const spawn_options small{.program = "true",
+                              .env = environment::exactly({{"PATH", "/bin:/usr/bin"}})};
+    const auto check = [&](const client& c) {
+        CHECK(c.run(small).status.success());
+        const auto r = c.try_run({.program = "true"});
+        REQUIRE(r.has_error());
+        CHECK(r.error().step == step::exec);
+        CHECK(r.error().error_number == E2BIG);
+        CHECK(
+            c.run({.program = "true", .env = {.unset = {"CLEANFORK_TEST_LONG"}}}).status.success());
+    };
+    check(launch());
+    check(attach(before.open_session()));
+    before.update_base();
+    check(before);
+    ::unsetenv("CLEANFORK_TEST_LONG");
+}
+
 TEST_CASE("clients of one forkserver see each other's children, and wait for them") {
     const server s;
     const client a = connect({.path = s.path}), b = connect({.path = s.path});

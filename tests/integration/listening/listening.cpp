@@ -43,6 +43,27 @@ TEST_CASE("the socket has mode 0600, its directory 0700, and both are ours") {
     CHECK_FALSE(exists(directory + "/socket"));
 }
 
+TEST_CASE("an old forkserver leaves the socket of its successor alone") {
+    const scratch_directory scratch;
+    const std::string path = scratch / "socket";
+    const notify_socket notify;
+    program_options options{.args = {"--socket", path}};
+    options.environment = {notify.variable()};
+    const started first = start_daemon(options);
+    REQUIRE(notify.receive(first.pidfd.get()) == "READY=1");
+    // As a cleaner of temporary files does.
+    REQUIRE(::unlink(path.c_str()) == 0);
+    REQUIRE(::unlink((path + ".lock").c_str()) == 0);
+    const started second = start_daemon(options);
+    REQUIRE(notify.receive(second.pidfd.get()) == "READY=1");
+    ipc::pidfd_signal(first.pidfd.get(), SIGTERM);
+    CHECK(reap(first) == 0);
+    CHECK(exists(path));
+    ipc::pidfd_signal(second.pidfd.get(), SIGTERM);
+    CHECK(reap(second) == 0);
+    CHECK_FALSE(exists(path));
+}
+
 TEST_CASE("without --socket it is where the user's runtime directory is") {
     const scratch_directory runtime;
     const notify_socket notify;

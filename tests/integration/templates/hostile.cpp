@@ -218,7 +218,7 @@ TEST_CASE("each number of a call and of a template has its limit, and not one mo
     CHECK(refused(call_of("nothing", {std::string(ipc::k_max_string, 'a')})) == failure{});
     CHECK(refused(call_of("nothing", {std::string(ipc::k_max_string + 1, 'a')})).error_number ==
           E2BIG);
-    std::vector<std::string> words(ipc::k_max_arguments, "x");
+    std::vector<std::string> words(ipc::k_max_call_arguments, "x");
     CHECK(refused(call_of("nothing", words)) == failure{});
     words.emplace_back("x");
     CHECK(refused(call_of("nothing", words)).error_number == E2BIG);

@@ -115,6 +115,8 @@ TEST_CASE("a search gives one candidate for each directory of the child's PATH, 
     CHECK(found("sh", {"PATH=:/a:"}) == list{"sh", "/a/sh", "sh"});
     CHECK(found("sh", {"PATHS=/a"}) == list{"/bin/sh", "/usr/bin/sh"});
     CHECK(found("", {"PATH=/a"}).empty());
+    // As getenv(3) in a program that has two.
+    CHECK(found("sh", {"PATH=/a", "PATH=/b"}) == list{"/a/sh"});
     // A directory that makes the name too long is passed over.
     CHECK(found("sh", {"PATH=/" + std::string(PATH_MAX, 'x') + ":/a"}) == list{"/a/sh"});
 }

@@ -3,9 +3,12 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <random>
 
 #include "ipc/base/fd.hpp"
@@ -51,6 +54,41 @@ TEST_CASE("a small message travels in its packet") {
     REQUIRE(d.has_value());
     CHECK(d->message.request_id() == 5);
     CHECK(d->message.spawn().exec().argv(0) == std::string(10, 'x'));
+}
+
+TEST_CASE("under a limit of the file size a large message goes into a pipe, and nobody dies") {
+    const v1::ClientMessage large = spawn_of(100'000);
+    const pid_t limited = ::fork();  // single-threaded here: the limit is this process's
+    if (limited == 0) {
+        const rlimit few{4096, 4096};
+        ::setrlimit(RLIMIT_FSIZE, &few);
+        const auto e = encode(large);
+        const auto d = e ? decode_client_message(packet_of(*e)) : e.error();
+        sigset_t pending;
+        ::sigpending(&pending);
+        ::_exit(d && d->message.spawn().exec().argv(0).size() == 100'000 &&
+                        ::sigismember(&pending, SIGXFSZ) == 0
+                    ? 0
+                    : 1);
+    }
+    int status = 1;
+    REQUIRE(::waitpid(limited, &status, 0) == limited);
+    CHECK(status == 0);
+}
+
+TEST_CASE("a pipe as the body holds what was stated, and is never waited for") {
+    encoded e = std::move(*encode(spawn_of(100'000)));
+    const auto with = [&](unique_fd body) {
+        e.body_fd = std::move(body);
+        return decode_client_message(packet_of(e));
+    };
+    int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);  // blocking, and its writer stays
+    const unique_fd writer(ends[1]);
+    CHECK(with(unique_fd(ends[0])).has_error());
+    CHECK(with(std::move(*filled_pipe("short"))).has_error());
+    const std::string nonsense(static_cast<std::size_t>(spawn_of(100'000).ByteSizeLong()), '\xff');
+    CHECK(with(std::move(*filled_pipe(nonsense))).has_error());
 }
 
 TEST_CASE("64 KiB are the most that travel inline; more goes into a sealed memfd") {

@@ -13,6 +13,7 @@
 #include <boost/asio/post.hpp>
 #include <chrono>
 #include <cleanfork/detail/boost_process_names.hpp>
+#include <cleanfork/detail/owning_process.hpp>
 #include <memory>
 
 namespace cleanfork::boost_process {
@@ -28,6 +29,7 @@ struct child {
     explicit child(cleanfork::process p) : process(std::move(p)) {}
 
     const cleanfork::process process;
+    const cleanfork::detail::owning_process owner;
     std::atomic<native_exit_code_type> native{k_still_active};
 
     // As wait(2) would tell it. `unknown` is an error: no number may stand for it.
@@ -77,6 +79,7 @@ template <class Executor>
 struct child_watch {
     explicit child_watch(const Executor& e) : descriptor(e) {}
 
+    const cleanfork::detail::owning_process owner;
     asio::posix::basic_stream_descriptor<Executor> descriptor;
 
     void open(int pidfd, error_code& ec) {
@@ -297,6 +300,11 @@ private:
     }
     void cancel() noexcept {
         if (!watch_) return;
+        if (!watch_->owner.is_this()) {
+            // A forked copy shares the reactor's epoll: it must take nothing out of it.
+            new std::shared_ptr(std::move(watch_));
+            return;
+        }
         error_code ignored;
         watch_->descriptor.close(ignored);
         watch_.reset();

@@ -21,7 +21,8 @@ concept wide_string = std::is_convertible_v<T, wstring_view>;
 
 }  // namespace detail
 
-// Owns a child: its destructor kills it if it still runs, and waits for its end.
+// Owns a child: its destructor kills it if it still runs, and waits for its end. A forked copy
+// of the program owns nothing.
 template <class Executor = boost::asio::any_io_executor>
 class basic_process {
 public:
@@ -73,7 +74,9 @@ public:
     template <class Executor1>
     basic_process(basic_process<Executor1>&& other)
         : handle_(std::move(other.handle_)), detached_(other.detached_) {}
-    ~basic_process() { handle_.terminate_if_running(); }
+    ~basic_process() {
+        if (handle_.child_ && handle_.child_->owner.is_this()) handle_.terminate_if_running();
+    }
 
     executor_type get_executor() const { return handle_.get_executor(); }
     handle_type& handle() { return handle_; }
