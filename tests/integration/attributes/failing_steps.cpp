@@ -280,10 +280,14 @@ TEST_CASE("arguments that are too large together fail at exec, as E2BIG") {
 }
 
 TEST_CASE("without close_range a child still gets nothing that it was not given") {
-    const client c =
-        launch_denying({"close_range:arg2=4=" + std::to_string(ENOSYS)}, "close_range_unshare");
-    const json seen = inspect(c);
-    CHECK(seen["fds"].size() == 3);
+    // An old kernel says ENOSYS, the filter of a container engine EPERM.
+    for (const int missing : {ENOSYS, EPERM}) {
+        CAPTURE(missing);
+        const client c = launch_denying({"close_range:arg2=4=" + std::to_string(missing)},
+                                        "close_range_unshare");
+        const json seen = inspect(c);
+        CHECK(seen["fds"].size() == 3);
+    }
 }
 
 TEST_CASE("a child that cannot be watched is not left running") {
