@@ -85,9 +85,17 @@ def ask_where_it_is(child):
 def run(command, env, limit):
     """The exit code of the command, and whether it came to it by itself."""
     # Python ignores these, and a child would inherit that.
-    child = os.posix_spawnp(command[0], command, env,
+    # In a group of its own, of which this is a parent outside: the group of whatever this runs in
+    # may be orphaned, and would get SIGHUP whenever a test stops a process in it.
+    child = os.posix_spawnp(command[0], command, env, setpgroup=0,
                             setsigdef=(signal.SIGPIPE, signal.SIGXFSZ))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command gets it too, and decides
+
+    def pass_on(number, _):  # it decides
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, number)
+
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, pass_on)
     begin = time.monotonic()
     try:
         return wait_for(child, limit), True

@@ -90,5 +90,43 @@ class Wrapper(unittest.TestCase):
         self.assertEqual(self.run_to_end("--limit", "100", "sh", "-c", "exit 7"), (7, ""))
 
 
+# One that is stopped, in the group of this; and one that ends as the last with a parent outside.
+STOPPED = """
+import os, signal
+group, stopped = os.getpgrp(), os.fork()
+if stopped == 0:
+    signal.pause()
+os.kill(stopped, signal.SIGSTOP)
+os.waitpid(stopped, os.WUNTRACED)
+stranger = os.fork()
+if stranger == 0:
+    os.setpgid(0, 0)
+    if (child := os.fork()) == 0:
+        os.setpgid(0, group)
+        os._exit(0)
+    os.waitpid(child, 0)
+    os._exit(0)
+os.waitpid(stranger, 0)
+os.kill(stopped, signal.SIGKILL)
+os.waitpid(stopped, 0)
+print("survived")
+"""
+
+
+class Groups(Wrapper):
+    def test_a_stopped_process_of_a_test_ends_nobody_where_the_group_is_orphaned(self):
+        p = subprocess.run([sys.executable, LEFTOVERS, sys.executable, "-c", STOPPED], env=self.env,
+                           text=True, stdout=subprocess.PIPE, start_new_session=True)
+        self.assertEqual((p.returncode, p.stdout), (0, "survived\n"))
+
+    def test_a_ctrl_c_reaches_the_command(self):
+        p = self.start(sys.executable, "-c", "import signal\n"
+                       "signal.signal(signal.SIGINT, lambda *_: exit(7))\n"
+                       "print('ready', flush=True)\nsignal.pause()")
+        self.assertEqual(p.stdout.readline(), "ready\n")
+        p.send_signal(signal.SIGINT)
+        self.assertEqual(p.wait(PATIENCE), 7)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -162,7 +162,7 @@ void py_client::make_like_caller(spawn_options& o) const {
     // A process can join a group of its own session only, and one that has a number here: that
     // of a program in a new PID namespace may be outside.
     const pid_t group = ::getpgrp();
-    if (group > 0 && ::getsid(client_.get()->server().pid) == ::getsid(0))
+    if (group > 0 && ::getsid(client_.get()->server().pid) == ::getsid(0) && group_is_a_job())
         o.group = {.how = process_group::kind::join, .id = group};
 }
 

@@ -47,4 +47,13 @@ private:
     ino_t inode_ = 0;
 };
 
+// Whether a process that others fork may come into this program's process group without harm.
+//
+// Its parent is outside of the group and in its session. When it ends as the last one of which
+// that is true, the group has become orphaned, and if one of it is stopped the kernel sends
+// SIGHUP to all (setpgid(2), kill_orphaned_pgrp() of kernel/exit.c): to this program, which
+// nobody's job control has to do with. So an ancestor must be such a one already, as below a
+// shell's job; or the group has a terminal, whose Ctrl-C is for its processes as well.
+bool group_is_a_job();
+
 }  // namespace cleanfork::python
