@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <array>
 #include <cleanfork/unique_fd.hpp>
@@ -67,10 +69,6 @@ std::optional<std::uint64_t> number_after(std::string_view key, std::string_view
     return error == std::errc() && stop != end ? std::optional(number) : std::nullopt;
 }
 
-// Real-time signals that libc keeps to itself: its posix_spawn leaves them ignored, which is no
-// decision of a program. sigaction(3) does not tell of them.
-bool is_of_libc(int signal) noexcept { return signal >= 32 && signal < SIGRTMIN; }
-
 mode_t umask_without_proc() {
     // Two threads here at once would leave the mask of the first for that of the process.
     static std::mutex one_at_a_time;
@@ -102,10 +100,19 @@ mode_t own_umask() {
 }
 
 std::vector<int> own_ignored_signals() {
+    // The raw call: sigaction(3) does not tell of the two that libc keeps to itself, which a
+    // posix_spawn(3) leaves ignored. A child of fork and exec has that too.
+    struct kernel_action {
+        void* handler;
+        std::uint64_t rest[3];  // room for each machine's order
+    };
+    constexpr std::size_t k_set_size = 8;
     std::vector<int> all;
     for (int s = 1; s <= SIGRTMAX; ++s) {
-        struct sigaction now {};
-        if (::sigaction(s, nullptr, &now) == 0 && now.sa_handler == SIG_IGN) all.push_back(s);
+        kernel_action now{};
+        if (::syscall(SYS_rt_sigaction, s, nullptr, &now, k_set_size) == 0 &&
+            now.handler == reinterpret_cast<void*>(SIG_IGN))
+            all.push_back(s);
     }
     return all;
 }
@@ -120,7 +127,7 @@ inherited_state own_inherited_state() {
         return state;
     }
     for (int s = 1; s <= SIGRTMAX; ++s)
-        if ((*ignored >> (s - 1) & 1) != 0 && !is_of_libc(s)) state.ignored_signals.push_back(s);
+        if ((*ignored >> (s - 1) & 1) != 0) state.ignored_signals.push_back(s);
     return state;
 }
 

@@ -61,7 +61,7 @@ struct inherited_state {
     // Exact always: where /proc does not tell, umask(2) is set to 077 for the moment it takes to
     // read it, so that a file that another thread creates then is narrower, never wider.
     mode_t umask = 0;
-    std::vector<int> ignored_signals;  // but those that libc keeps to itself
+    std::vector<int> ignored_signals;
 };
 // Of this process, as the kernel has it: one read of /proc, where there is one.
 inherited_state own_inherited_state();
