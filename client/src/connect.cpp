@@ -100,20 +100,22 @@ client connect_with(any_io_executor executor, const connect_options& options) {
     const deadline d = deadline_after(options.timeout);
     auto socket = connected_socket(path_of(options), d);
     if (!socket) throw spawn_error(socket.error());
-    return greet(std::move(*socket), std::move(executor), d).value();
+    return greet(std::move(*socket), std::move(executor), d, rights_of(options.lends_rights))
+        .value();
 }
 
 namespace {
 
 void start(unique_fd socket, const any_io_executor& executor, const deadline& d,
-           completion<client_handler>&& done) {
+           completion<client_handler>&& done, session_rights lent = session_rights::own) {
     auto shared = std::make_shared<completion<client_handler>>(std::move(done));
-    start_greeting(std::move(socket), executor, d, [shared](result<client>&& r) {
+    const auto greeted = [shared](result<client>&& r) {
         if (r)
             std::move (*shared)(std::exception_ptr(), std::move(*r));
         else
             std::move (*shared)(exception_of(r.error()), client());
-    });
+    };
+    start_greeting(std::move(socket), executor, d, greeted, lent);
 }
 
 }  // namespace
@@ -124,7 +126,7 @@ void start_connect(any_io_executor executor, const connect_options& options,
     completion<client_handler> done(executor, std::move(handler));
     auto socket = connected_socket(path_of(options), d);
     if (!socket) return std::move(done)(exception_of(socket.error()), client());
-    start(std::move(*socket), executor, d, std::move(done));
+    start(std::move(*socket), executor, d, std::move(done), rights_of(options.lends_rights));
 }
 
 void start_attach(any_io_executor executor, unique_fd socket, timeout t, client_handler handler) {

@@ -188,7 +188,7 @@ client launch(boost::asio::any_io_executor executor, const launch_options& optio
     const deadline d = deadline_after(options.timeout);
     auto l = start_daemon(options);
     if (!l) throw spawn_error(l.error());
-    auto c = greet(std::move(l->socket), std::move(executor), d);
+    auto c = greet(std::move(l->socket), std::move(executor), d, rights_of(options.lends_rights));
     if (!c) throw spawn_error(explain(*l, c.error()));
     reap(*l);
     return std::move(*c);
@@ -203,11 +203,12 @@ void start_launch(any_io_executor executor, const launch_options& options, clien
     if (!l) return std::move(*done)(exception_of(l.error()), client());
     unique_fd socket = std::move(l->socket);
     auto first = std::make_shared<launched>(std::move(*l));
-    start_greeting(std::move(socket), executor, d, [done, first](result<client>&& r) {
+    const auto greeted = [done, first](result<client>&& r) {
         if (!r) return std::move(*done)(exception_of(explain(*first, r.error())), client());
         reap(*first);
         std::move (*done)(std::exception_ptr(), std::move(*r));
-    });
+    };
+    start_greeting(std::move(socket), executor, d, greeted, rights_of(options.lends_rights));
 }
 
 }  // namespace detail

@@ -1,13 +1,16 @@
 #include "forkserver/daemon/dispatch.hpp"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <csignal>
 
+#include "forkserver/daemon/sessions/sender.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/proc.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/identity_message.hpp"
 
 namespace cleanfork::daemon {
 
@@ -24,6 +27,15 @@ v1::ServerMessage reply_to(request_id request) {
     return reply;
 }
 
+// Asked for at each greeting: an administrator may have changed it from outside.
+void add_identity(const spawn::parent_facts& self, v1::HelloReply& out) {
+    ipc::identity now = ipc::own_identity();
+    now.conduct.limits[RLIMIT_NOFILE] = self.descriptor_limit;  // what children get
+    ipc::to_wire(now.rights, *out.mutable_rights());
+    ipc::to_wire(now.place, *out.mutable_place());
+    ipc::to_wire(now.conduct, *out.mutable_conduct());
+}
+
 failure bad_packet(const char* why) { return ipc::fail(step::protocol, EBADMSG, "packet", why); }
 
 }  // namespace
@@ -32,6 +44,14 @@ void dispatch::on_message(session& s, message m) {
     const request_id request(m.message.request_id());
     if (!request) return s.end(bad_packet("a request without an id"));
     if (!s.greeted && !m.message.has_hello()) return s.end(bad_packet("hello comes first"));
+    s.sender_is_another = s.greeted && !s.lends_rights && m.sender && is_another_user(*m.sender);
+    if (s.sender_is_another)
+        if (const failure f = beyond_sender(*m.sender, m.message); f.step != step::none) {
+            core_.log.warning("request_refused", {{"session", s.id().value()},
+                                                  {"uid", std::uint64_t{m.sender->uid}},
+                                                  {"pid", std::int64_t{m.sender->pid}}});
+            return s.send_failure(request, f);
+        }
     for (const std::uint64_t id : m.message.acknowledged())
         parts_.ended.acknowledge(s, child_id(id));
     if (on_message_with_descriptors(s, request, m)) return;
@@ -81,6 +101,7 @@ void dispatch::hello(session& s, request_id request, message& m) {
                                    ": use client and forkserver of one version"));
     if (const failure f = set_base(s, *h.mutable_base(), m); f.step != step::none) return s.end(f);
     s.greeted = true;
+    s.lends_rights = h.lends_rights();
     v1::ServerMessage reply = reply_to(request);
     v1::HelloReply& r = *reply.mutable_hello();
     r.set_protocol(ipc::k_protocol_version);
@@ -89,6 +110,7 @@ void dispatch::hello(session& s, request_id request, message& m) {
     r.set_instance(core_.instance);
     r.set_pid(::getpid());
     r.set_session(s.id().value());
+    add_identity(core_.launcher.self(), r);
     s.send(reply);
 }
 
@@ -165,6 +187,8 @@ void dispatch::signal(session& s, request_id request, const v1::SignalRequest& r
         return refuse(EINVAL, "no such signal or target");
     const child* c = parts_.children.find(child_id(r.child()));
     if (c == nullptr) return refuse(ESRCH, "");
+    if (s.sender_is_another && c->origin.session != s.id())
+        return refuse(EPERM, "it is no child of this session, and the sender is another user");
     const signal_target target = target_of(r.target());
     if (target == signal_target::group && !c->origin.leads_group)
         return refuse(EINVAL, "it leads no process group");

@@ -31,11 +31,13 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
 
 void server::add_session(unique_fd socket) {
     const auto peer = ipc::peer_of(socket.get());
+    const int untold = ipc::tell_senders(socket.get());
     const auto s = std::make_shared<session>(
         core_.io, core_.launcher.own_descriptor(std::move(socket)),
         session_id(++core_.total.sessions), static_cast<session_owner&>(*this));
     core_.sessions.add(s);
     if (!peer) return s->end(peer.error());
+    if (untold != 0) return s->end(ipc::fail(step::hello, untold, "SO_PASSCRED"));
     if (peer->uid != ::geteuid()) {
         core_.log.warning("session_refused",
                           {{"uid", std::uint64_t{peer->uid}}, {"pid", std::int64_t{peer->pid}}});

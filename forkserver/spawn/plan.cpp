@@ -51,8 +51,9 @@ bool is_assignment(const std::string& s) noexcept {
 result<void> planner::run() {
     for (const auto part :
          {&planner::target, &planner::environment, &planner::program, &planner::directory,
-          &planner::map, &planner::groups_and_terminal, &planner::scheduling, &planner::limits,
-          &planner::credentials, &planner::ignored_signals, &planner::cgroup, &planner::life})
+          &planner::map, &planner::groups_and_terminal, &planner::caller, &planner::scheduling,
+          &planner::limits, &planner::credentials, &planner::capabilities,
+          &planner::ignored_signals, &planner::cgroup, &planner::life})
         if (auto r = (this->*part)(); !r) return r;
     bound();
     return {};
@@ -104,9 +105,30 @@ std::string prepared::object_of(step s, int index) const {
             return "descriptor " + std::to_string(plan.controlling_terminal);
         case step::nice: return std::to_string(plan.nice);
         case step::oom_score_adj: return std::to_string(plan.oom_score_adj);
-        case step::uid: return std::to_string(plan.uid);
-        case step::gid: return std::to_string(plan.gid);
+        case step::uid: return std::to_string(plan.uid.effective);
+        case step::gid: return std::to_string(plan.gid.effective);
+        case step::identity: return part_of_caller(static_cast<step>(index));
         default: return {};
+    }
+}
+
+std::string prepared::part_of_caller(step s) const {
+    const auto ids = [](const ipc::id_triple& i) {
+        std::string text = std::to_string(i.effective);
+        if (i.real != i.effective) text += " (real " + std::to_string(i.real) + ")";
+        return text;
+    };
+    switch (s) {
+        case step::uid: return "user " + ids(plan.caller.uid);
+        case step::gid: return "group " + ids(plan.caller.gid);
+        case step::groups: return "supplementary groups";
+        case step::nice: return "nice " + std::to_string(plan.caller_conduct.nice);
+        case step::scheduler: return "scheduling policy";
+        case step::affinity: return "processors";
+        case step::rlimit: return "resource limits";
+        case step::oom_score_adj:
+            return "oom_score_adj " + std::to_string(plan.caller_conduct.oom_score_adj);
+        default: return std::string(to_string(s));
     }
 }
 

@@ -17,6 +17,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "ipc/base/identity.hpp"
+
 namespace cleanfork::spawn {
 
 // NAME=VALUE strings as execve(2) wants them. Not copied: `pointers` point into `strings`.
@@ -52,8 +54,55 @@ struct resource_limit {
     rlimit value;
 };
 
+// How the child is scheduled and limited; what is not set stays as it is.
+struct conduct_plan {
+    bool set_nice = false;
+    int nice = 0;
+    bool set_oom_score_adj = false;
+    int oom_score_adj = 0;
+    bool set_scheduler = false;
+    int scheduler_policy = 0;
+    int scheduler_priority = 0;
+    const cpu_set_t* cpus = nullptr;
+    std::size_t cpus_size = 0;
+    const resource_limit* limits = nullptr;
+    std::size_t limit_count = 0;
+};
+
+// What the child may do; what is not set stays as it is. Sets of capabilities have bit n for
+// capability n.
+struct credential_plan {
+    bool set_groups = false;
+    const gid_t* groups = nullptr;
+    std::size_t group_count = 0;
+    bool set_gid = false;
+    ipc::id_triple gid;
+    bool set_uid = false;
+    ipc::id_triple uid;
+    bool set_bounding = false;
+    std::uint64_t bounding = 0;
+    bool set_inheritable = false;
+    std::uint64_t inheritable = 0;
+    bool set_ambient = false;
+    std::uint64_t ambient = 0;
+    bool set_permitted = false;  // with `effective`: at most these
+    std::uint64_t permitted = 0;
+    std::uint64_t effective = 0;
+    bool set_securebits = false;
+    unsigned securebits = 0;
+    bool no_new_privs = false;
+};
+
 // Read by the child. Pointers reach into the `prepared` that owns this.
-struct plan {
+//
+// When the caller is something else than the forkserver, the child becomes that first: it is
+// scheduled and limited as the caller with the rights of the forkserver, then it takes on the
+// caller's credentials. All that was asked for comes after that, and so with the caller's rights.
+struct plan : conduct_plan, credential_plan {
+    conduct_plan caller_conduct;
+    bool becomes_caller = false;
+    credential_plan caller;
+
     // Program: by descriptor when program_fd >= 0, else the first of `candidates` that runs.
     const char* const* candidates = nullptr;  // null-terminated
     int program_fd = -1;
@@ -67,6 +116,7 @@ struct plan {
     int close_from = 3;  // no descriptor the plan needs is at or above this number
 
     int cwd_fd = -1;                 // first this
+    bool cwd_is_callers = false;     // it is where the caller stands himself
     const char* cwd_path = nullptr;  // then this, relative to it
 
     bool new_session = false;
@@ -75,30 +125,10 @@ struct plan {
     int controlling_terminal = -1;
 
     int cgroup_fd = -1;
-    bool join_cgroup = false;  // by cgroup.procs, where clone cannot
+    bool join_cgroup = false;  // by cgroup.procs, where clone cannot, or must not
 
     bool set_umask = false;
     mode_t umask = 022;
-    bool set_nice = false;
-    int nice = 0;
-    bool set_oom_score_adj = false;
-    int oom_score_adj = 0;
-    bool set_scheduler = false;
-    int scheduler_policy = 0;
-    int scheduler_priority = 0;
-    const cpu_set_t* cpus = nullptr;
-    std::size_t cpus_size = 0;
-    const resource_limit* limits = nullptr;
-    std::size_t limit_count = 0;
-
-    bool set_groups = false;
-    const gid_t* groups = nullptr;
-    std::size_t group_count = 0;
-    bool set_gid = false;
-    gid_t gid = 0;
-    bool set_uid = false;
-    uid_t uid = 0;
-    bool no_new_privs = false;
     int parent_death_signal = 0;
     pid_t parent = 0;                   // for the check after PR_SET_PDEATHSIG
     std::uint64_t ignored_signals = 0;  // bit n - 1: signal n
@@ -137,6 +167,8 @@ public:
 
 private:
     friend class planner;
+    // What of the caller the child could not become, at the step that failed.
+    [[nodiscard]] std::string part_of_caller(step s) const;
 
     // The strings of the plan live in the request.
     std::unique_ptr<v1::SpawnRequest> request_;
@@ -156,6 +188,10 @@ private:
     std::vector<resource_limit> limits_;
     std::vector<cpu_set_t> cpus_;
     std::vector<gid_t> groups_;
+    // Of the caller.
+    std::vector<resource_limit> caller_limits_;
+    std::vector<cpu_set_t> caller_cpus_;
+    std::vector<gid_t> caller_groups_;
 };
 
 // Validates `request` against the descriptors that came with it (all of the

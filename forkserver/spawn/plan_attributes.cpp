@@ -50,6 +50,7 @@ result<void> planner::directory() {
         return {};
     }
     plan_.cwd_fd = out_.base_->cwd.get();
+    plan_.cwd_is_callers = true;
     return {};
 }
 
@@ -165,6 +166,8 @@ result<void> planner::limits() {
         descriptors_limited |= resource == RLIMIT_NOFILE;
         out_.limits_.push_back({resource, {l.soft(), l.hard()}});
     }
+    for (const resource_limit& l : out_.caller_limits_)
+        descriptors_limited |= l.resource == RLIMIT_NOFILE;
     if (self_.restore_descriptor_limit && !descriptors_limited)
         out_.limits_.push_back({RLIMIT_NOFILE, self_.descriptor_limit});
     plan_.limits = out_.limits_.data();
@@ -174,12 +177,12 @@ result<void> planner::limits() {
 
 result<void> planner::credentials() {
     plan_.set_uid = request_.has_uid();
-    plan_.uid = request_.uid();
+    plan_.uid = {request_.uid(), request_.uid(), request_.uid()};
     plan_.set_gid = request_.has_gid();
-    plan_.gid = request_.gid();
+    plan_.gid = {request_.gid(), request_.gid(), request_.gid()};
     // -1 means "leave alone" to setresuid(2): it would not fail, and change nothing.
-    if ((plan_.set_uid && plan_.uid == static_cast<uid_t>(-1)) ||
-        (plan_.set_gid && plan_.gid == static_cast<gid_t>(-1)))
+    if ((plan_.set_uid && request_.uid() == static_cast<uid_t>(-1)) ||
+        (plan_.set_gid && request_.gid() == static_cast<gid_t>(-1)))
         return invalid("uid", "4294967295 is no user or group");
     if (request_.has_groups()) {
         const auto& g = request_.groups().gid();
@@ -188,7 +191,9 @@ result<void> planner::credentials() {
         out_.groups_.assign(g.begin(), g.end());
     }
     // Another user's child must not keep root's supplementary groups.
-    plan_.set_groups = request_.has_groups() || (plan_.set_uid && self_.privileged);
+    const bool privileged =
+        plan_.becomes_caller ? plan_.caller.uid.effective == 0 : self_.privileged;
+    plan_.set_groups = request_.has_groups() || (plan_.set_uid && privileged);
     plan_.groups = out_.groups_.data();
     plan_.group_count = out_.groups_.size();
     plan_.no_new_privs = request_.no_new_privs();
@@ -227,7 +232,8 @@ result<void> planner::cgroup() {
     if (plan_.cgroup_fd >= 0 && is_frozen(plan_.cgroup_fd))
         return ipc::fail(step::cgroup, EBUSY, out_.object_of(step::cgroup, -1),
                          "the cgroup is frozen: no process can begin there");
-    plan_.join_cgroup = plan_.cgroup_fd >= 0 && !self_.clone_into_cgroup;
+    // Another caller's child joins it with the rights of that caller.
+    plan_.join_cgroup = plan_.cgroup_fd >= 0 && (!self_.clone_into_cgroup || plan_.becomes_caller);
     return {};
 }
 

@@ -36,6 +36,12 @@ private:
     result<void> program();
     void search(const std::string& name);
 
+    // plan_caller.cpp
+    result<void> caller();
+    result<void> caller_conduct();
+    result<void> caller_rights();
+    result<void> capabilities();
+
     // plan_attributes.cpp
     result<int> descriptor(std::uint32_t reference, v1::DescriptorPurpose purpose,
                            const char* what);

@@ -14,10 +14,8 @@
 #include <climits>
 #include <csignal>
 
+#include "forkserver/spawn/credentials.hpp"
 #include "ipc/base/sys.hpp"
-
-// Raw system calls where libc's wrapper would do more than the call: setxid
-// broadcasts to threads, which must not happen in memory shared with the parent.
 
 namespace cleanfork::spawn {
 
@@ -97,12 +95,14 @@ int place_descriptors(plan& p, int& index) noexcept {
 
 // The descriptors the later steps use are no one's target after this.
 int keep_tools(plan& p) noexcept {
-    for (int* fd : {&p.cwd_fd, &p.program_fd})
+    int joined_later = p.becomes_caller && p.join_cgroup ? p.cgroup_fd : -1;
+    for (int* fd : {&p.cwd_fd, &p.program_fd, &joined_later})
         for (std::size_t i = 0; *fd >= 0 && i < p.move_count; ++i)
             if (p.moves[i].target == *fd) {
                 if (const int e = move_away(*fd, p.highest_target)) return e;
                 break;
             }
+    if (joined_later >= 0) p.cgroup_fd = joined_later;
     return 0;
 }
 
@@ -125,7 +125,7 @@ int controlling_terminal(const plan& p) noexcept {
 
 // The forkserver is not dumpable, which makes /proc/self root's: for one that
 // is not root the flag of the shared memory is lifted for this one write.
-int oom_score_adj(const plan& p) noexcept {
+int oom_score_adj(const conduct_plan& p) noexcept {
     if (!p.set_oom_score_adj) return 0;
     char text[12];
     const std::size_t size = write_decimal(text, p.oom_score_adj);
@@ -138,22 +138,22 @@ int oom_score_adj(const plan& p) noexcept {
     return e;
 }
 
-int nice_value(const plan& p) noexcept {
+int nice_value(const conduct_plan& p) noexcept {
     return p.set_nice ? error_of(::setpriority(PRIO_PROCESS, 0, p.nice)) : 0;
 }
 
-int scheduler(const plan& p) noexcept {
+int scheduler(const conduct_plan& p) noexcept {
     if (!p.set_scheduler) return 0;
     sched_param parameter{};
     parameter.sched_priority = p.scheduler_priority;
     return error_of(::sched_setscheduler(0, p.scheduler_policy, &parameter));
 }
 
-int affinity(const plan& p) noexcept {
+int affinity(const conduct_plan& p) noexcept {
     return p.cpus != nullptr ? error_of(::sched_setaffinity(0, p.cpus_size, p.cpus)) : 0;
 }
 
-int limits(const plan& p, int& index) noexcept {
+int limits(const conduct_plan& p, int& index) noexcept {
     for (std::size_t i = 0; i < p.limit_count; ++i) {
         index = static_cast<int>(i);
         const resource_limit& l = p.limits[i];
@@ -162,20 +162,24 @@ int limits(const plan& p, int& index) noexcept {
     return 0;
 }
 
-int groups(const plan& p) noexcept {
-    return p.set_groups ? error_of(::syscall(SYS_setgroups, p.group_count, p.groups)) : 0;
+// Everything of a conduct_plan. `index`: which limit.
+failed_change change_conduct(const conduct_plan& p, int& index) noexcept {
+    if (const int e = oom_score_adj(p)) return {step::oom_score_adj, e};
+    if (const int e = nice_value(p)) return {step::nice, e};
+    if (const int e = scheduler(p)) return {step::scheduler, e};
+    if (const int e = affinity(p)) return {step::affinity, e};
+    if (const int e = limits(p, index)) return {step::rlimit, e};
+    index = -1;
+    return {};
 }
 
-int gid(const plan& p) noexcept {
-    return p.set_gid ? error_of(::syscall(SYS_setresgid, p.gid, p.gid, p.gid)) : 0;
-}
-
-int uid(const plan& p) noexcept {
-    return p.set_uid ? error_of(::syscall(SYS_setresuid, p.uid, p.uid, p.uid)) : 0;
-}
-
-int no_new_privs(const plan& p) noexcept {
-    return p.no_new_privs ? error_of(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) : 0;
+// The caller may stand in a directory that it could not enter now, and so may its child.
+failed_change become_caller(const plan& p) noexcept {
+    if (p.becomes_caller && p.cwd_is_callers && !p.set_uid && p.cwd_fd >= 0)
+        (void)::fchdir(p.cwd_fd);
+    int which_limit = -1;
+    if (const auto f = change_conduct(p.caller_conduct, which_limit); f.error_number != 0) return f;
+    return p.becomes_caller ? change_credentials(p.caller) : failed_change{};
 }
 
 // True when `fd` is where this process is. It asks for no permission to search.
@@ -266,22 +270,22 @@ bool apply_steps(const child_context& c) noexcept {
         *c.report = {static_cast<std::uint32_t>(s), e, index};
         return true;
     };
-    if (failed(step::cgroup, join_cgroup(p))) return false;
+    const auto failed_change_of = [&](const failed_change& f) noexcept {
+        return failed(f.at, f.error_number);
+    };
+    if (!p.becomes_caller && failed(step::cgroup, join_cgroup(p))) return false;
     if (c.execs && failed(step::close_descriptors, close_descriptors(c))) return false;
     if (failed(step::descriptors, descriptors(p, index))) return false;
     if (failed(step::session, session(p))) return false;
     if (failed(step::process_group, process_group(p))) return false;
     if (failed(step::controlling_terminal, controlling_terminal(p))) return false;
-    if (failed(step::oom_score_adj, oom_score_adj(p))) return false;
-    if (failed(step::nice, nice_value(p))) return false;
-    if (failed(step::scheduler, scheduler(p))) return false;
-    if (failed(step::affinity, affinity(p))) return false;
-    if (failed(step::rlimit, limits(p, index))) return false;
+    const failed_change other = become_caller(p);
+    index = static_cast<int>(other.at);
+    if (failed(step::identity, other.error_number)) return false;
+    if (p.becomes_caller && failed(step::cgroup, join_cgroup(p))) return false;
+    if (failed_change_of(change_conduct(p, index))) return false;
     if (p.set_umask) ::umask(p.umask);  // cannot fail
-    if (failed(step::groups, groups(p))) return false;
-    if (failed(step::gid, gid(p))) return false;
-    if (failed(step::uid, uid(p))) return false;
-    if (failed(step::no_new_privs, no_new_privs(p))) return false;
+    if (failed_change_of(change_credentials(p))) return false;
     if (failed(step::chdir, change_directory(p))) return false;
     if (failed(step::parent_death_signal, parent_death_signal(p))) return false;
     ignore_signals(p);

@@ -19,6 +19,10 @@ constexpr const char* k_not_delegated = "the cgroup must be delegated to this us
 constexpr const char* k_no_such_group = "no such process group in the forkserver's session";
 constexpr const char* k_nobody_serves =
     "no forkserver is running there: start one with `cleanfork serve`";
+constexpr const char* k_other_identity =
+    "this program is that and its forkserver is not, and its children would be what the "
+    "forkserver is: start a forkserver from here (launch(), cleanfork.start() after stop()), or "
+    "ask for children like the forkserver (identity)";
 constexpr const char* k_no_such_child = "no such child, or it has ended";
 
 // Where the errno's text does not make it plain what a person can do.
@@ -49,6 +53,10 @@ constexpr std::array k_hints = {
     hint{step::groups, EPERM, k_needs_root},
     hint{step::gid, EPERM, k_needs_root},
     hint{step::uid, EPERM, k_needs_root},
+    hint{step::identity, EPERM, k_other_identity},
+    hint{step::identity, EACCES, k_other_identity},
+    hint{step::identity, EINVAL, k_other_identity},
+    hint{step::capabilities, EPERM, "no process gains capabilities that its parent lacks"},
     hint{step::process_group, EPERM, k_no_such_group},
     hint{step::process_group, ESRCH, k_no_such_group},
     hint{step::controlling_terminal, ENOTTY, "that descriptor is no terminal"},

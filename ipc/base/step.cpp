@@ -14,6 +14,7 @@ std::string_view to_string(step s) noexcept {
         case step::queue: return "queue";
         case step::prepare: return "prepare";
         case step::shutdown: return "shutdown";
+        case step::identity: return "identity";
         case step::clone: return "clone";
         case step::cgroup: return "cgroup";
         case step::close_descriptors: return "close_descriptors";
@@ -29,6 +30,7 @@ std::string_view to_string(step s) noexcept {
         case step::groups: return "groups";
         case step::gid: return "gid";
         case step::uid: return "uid";
+        case step::capabilities: return "capabilities";
         case step::no_new_privs: return "no_new_privs";
         case step::chdir: return "chdir";
         case step::parent_death_signal: return "parent_death_signal";

@@ -7,7 +7,7 @@
 
 namespace cleanfork::ipc {
 
-inline constexpr std::uint32_t k_protocol_version = 1;
+inline constexpr std::uint32_t k_protocol_version = 2;
 
 // Packets. A body that does not fit travels in a sealed memfd.
 inline constexpr std::size_t k_max_inline_body = 64 * 1024;

@@ -62,6 +62,7 @@ template <class Message>
 result<decoded<Message>> decode(received&& packet) {
     decoded<Message> d;
     d.descriptors = std::move(packet.descriptors);
+    d.sender = packet.sender;
     if (!d.message.ParseFromArray(packet.body.data(), static_cast<int>(packet.body.size())))
         return malformed("not a message");
     if (d.message.has_large()) {

@@ -35,6 +35,7 @@ template <class Message>
 struct decoded {
     Message message;
     std::vector<unique_fd> descriptors;
+    std::optional<packet_sender> sender{};
 };
 
 // Checks that the packet is a message, that it carries as many descriptors as

@@ -13,7 +13,18 @@ namespace {
 
 // One more than allowed, so that a packet with too many is seen as such and
 // not as cut by our own buffer.
-constexpr std::size_t k_control_space = CMSG_SPACE((k_max_descriptors + 1) * sizeof(int));
+constexpr std::size_t k_control_space =
+    CMSG_SPACE((k_max_descriptors + 1) * sizeof(int)) + CMSG_SPACE(sizeof(ucred));
+
+std::optional<packet_sender> sender_of(msghdr& message) {
+    for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS) continue;
+        ucred told;
+        std::memcpy(&told, CMSG_DATA(c), sizeof told);
+        return packet_sender{told.pid, told.uid, told.gid};
+    }
+    return std::nullopt;
+}
 
 std::vector<unique_fd> take_descriptors(msghdr& message) {
     std::vector<unique_fd> fds;
@@ -79,7 +90,13 @@ received receiver::receive(int socket) {
     r.status = receive_status::packet;
     r.body = {buffer_.get(), size};
     r.descriptors = std::move(fds);
+    r.sender = sender_of(message);
     return r;
+}
+
+int tell_senders(int socket) noexcept {
+    const int on = 1;
+    return ::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0 ? 0 : errno;
 }
 
 send_status send_packet(int socket, std::string_view body,

@@ -5,6 +5,7 @@
 
 #include <cleanfork/unique_fd.hpp>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -19,13 +20,25 @@ enum class receive_status {
     failed,       // error_number says why
 };
 
+// Who sent a packet, as the kernel has it: the process and its real ids at that moment.
+struct packet_sender {
+    int pid = 0;  // 0: it is not of this PID namespace
+    unsigned uid = 0;
+    unsigned gid = 0;
+};
+
 struct received {
     receive_status status = receive_status::would_block;
     int error_number = 0;
     std::string_view
         body;  // the receiver's, until its next receive(); also when only descriptors were cut
     std::vector<unique_fd> descriptors;
+    std::optional<packet_sender> sender{};  // of a socket of tell_senders()
 };
+
+// From now on each packet that is received here names its sender (SO_PASSCRED); no packet that
+// was sent before does. Returns errno, or 0.
+int tell_senders(int socket) noexcept;
 
 // Not thread-safe: one buffer, one reader at a time.
 class receiver {

@@ -61,7 +61,7 @@ def read_line(stream):
 class Server:
     """A forkserver of `cleanfork serve`, at a socket in a directory of its own."""
 
-    def __init__(self, *options):
+    def __init__(self, *options, under=()):
         self.process = None
         self.directory = tempfile.mkdtemp(prefix="cleanfork-test-")
         self.socket = os.path.join(self.directory, "socket")
@@ -71,7 +71,7 @@ class Server:
             notify.settimeout(DEADLINE)
             try:
                 self.process = subprocess.Popen(
-                    [CLEANFORK, "serve", "--socket", self.socket, "--log-level", "error", *options],
+                    [*under, CLEANFORK, "serve", "--socket", self.socket, "--log-level", "error", *options],
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                     env={**os.environ, "NOTIFY_SOCKET": notify_path})
                 while b"READY=1" not in notify.recv(4096):

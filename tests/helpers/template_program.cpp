@@ -18,6 +18,7 @@
 #include <cstring>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <mutex>
 #include <random>
 #include <stdexcept>
@@ -185,6 +186,12 @@ const cleanfork::entry entries[] = {
     {"state",
      [](call& c) {
          c.respond(state());
+         return 0;
+     }},
+    {"status",  // proc_pid_status(5)
+     [](call& c) {
+         std::ifstream in("/proc/self/status");
+         c.respond(std::string(std::istreambuf_iterator<char>(in), {}));
          return 0;
      }},
     {"cwd",

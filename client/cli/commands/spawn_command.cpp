@@ -49,19 +49,35 @@ spawn_request parse_spawn(const words& args, const closed_streams& streams) {
     return std::move(a.request);
 }
 
-int run(const spawn_request& request, const spawn_report& report) {
-    boost::asio::io_context io(1);
-    const auto begun = std::chrono::steady_clock::now();
-    const chosen_server server =
-        choose_server(io.get_executor(), {request.socket, request.only_private});
-    if (!server.note.empty()) report.note(server.note);
-    report.server(server.client, server.socket, std::chrono::steady_clock::now() - begun);
-    if (!request.detach)
-        return runner(io, server.client, request, report,
+// In the foreground. Of a forkserver that happens to serve the default socket a child is wanted
+// only if it becomes what it would be without one: else `why` is set, and nothing was begun.
+int run_with(const chosen_server& server, boost::asio::io_context& io, const spawn_request& request,
+             const spawn_report& report, std::optional<failure>* why) {
+    runner foreground(io, server.client, request, report,
                       [&server](const spawn_options& options, runner::handler started) {
                           server.client.async_spawn(options, std::move(started));
-                      })
-            .run();
+                      });
+    if (why != nullptr) foreground.keep_other_identity();
+    const int code = foreground.run();
+    if (why != nullptr) *why = foreground.other_identity();
+    return code;
+}
+
+int run(const spawn_request& request, const spawn_report& report, bool only_private) {
+    boost::asio::io_context io(1);
+    const auto begun = std::chrono::steady_clock::now();
+    const chosen_server server = choose_server(io.get_executor(), {request.socket, only_private});
+    if (!server.note.empty()) report.note(server.note);
+    report.server(server.client, server.socket, std::chrono::steady_clock::now() - begun);
+    if (!request.detach) {
+        const bool by_chance = !request.socket && !server.socket.empty();
+        std::optional<failure> why;
+        const int code = run_with(server, io, request, report, by_chance ? &why : nullptr);
+        if (!why) return code;
+        report.note("not the forkserver at " + server.socket + ": " + why->object +
+                    "; using a private one");
+        return run(request, report, true);
+    }
     if (!server.socket.empty())
         leave_running(report, [&] { return server.client.spawn(request.options); });
     report.error("no forkserver answers at " + default_socket_path() +
@@ -83,7 +99,7 @@ int spawn_command(const words& args, const closed_streams& streams) {
     return told({.tell = tell,
                  .tell_other = [&](const std::string& why) { report.error(why); },
                  .code = &exit_code_of},
-                [&] { return run(request, report); });
+                [&] { return run(request, report, request.only_private); });
 }
 
 }  // namespace cleanfork::cli

@@ -61,7 +61,10 @@ void runner::spawned(const std::exception_ptr& error, process child) {
         if (gave_up_ != 0 && why.error_number == ECANCELED)
             return finish(gave_up_ == SIGINT ? k_dies_of_signal + SIGINT
                                              : k_exit_signal_base + gave_up_);
-        report_.failed(why);
+        if (keeps_other_identity_ && why.step == step::identity)
+            other_identity_ = why;
+        else
+            report_.failed(why);
         return finish(exit_code_of(why));
     }
     child_ = std::move(child);

@@ -33,6 +33,13 @@ public:
     // The code for this command to exit with.
     int run();
 
+    // Before run(): a forkserver that cannot make the child what this process is tells nobody;
+    // the failure is here afterwards, and another forkserver can be asked.
+    void keep_other_identity() noexcept { keeps_other_identity_ = true; }
+    [[nodiscard]] const std::optional<failure>& other_identity() const noexcept {
+        return other_identity_;
+    }
+
     // Of a call with a result, once it has ended.
     unique_fd take_answer() noexcept { return std::move(end_.answer); }
 
@@ -79,6 +86,8 @@ private:
 
     boost::asio::steady_timer timer_;
     bool killed_ = false;  // by --kill-after
+    bool keeps_other_identity_ = false;
+    std::optional<failure> other_identity_;
 
     std::optional<terminal_modes> modes_;
     std::optional<pty_relay> relay_;

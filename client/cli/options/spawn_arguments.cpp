@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <limits>
 
+#include "ipc/base/identity.hpp"
+
 namespace cleanfork::cli {
 
 bool spawn_arguments::targets_standard_stream() const {
@@ -118,6 +120,27 @@ void spawn_arguments::add_identity(arguments& form) {
     form.text("--groups", "LIST", identity.groups, "Supplementary groups, like audio,44");
     form.flag("--no-new-privs", request.options.no_new_privs,
               "Set-user-ID programs give it nothing");
+    const auto capabilities = [&form](const char* option, const char* text,
+                                      std::uint64_t ipc::capability_sets::*now,
+                                      std::optional<std::uint64_t>& set) {
+        form.value(
+            option, "LIST",
+            [now](const std::string& list) {
+                return parse_capabilities(list, ipc::own_identity().rights.capabilities.*now);
+            },
+            [&set](std::uint64_t bits) { set = bits; }, text);
+    };
+    using sets = ipc::capability_sets;
+    spawn_options& o = request.options;
+    capabilities("--ambient-caps", "Like +net_raw,-all: those it keeps as another user",
+                 &sets::ambient, o.ambient_caps);
+    capabilities("--inh-caps", "Those that files may give it", &sets::inheritable,
+                 o.inheritable_caps);
+    capabilities("--bounding-set", "Those it can ever have", &sets::bounding, o.bounding_caps);
+    form.value(
+        "--identity", "caller|forkserver", parse_identity,
+        [&o](cleanfork::identity i) { o.identity = i; },
+        "Whose rights and limits it has otherwise (default: caller)");
 }
 
 void spawn_arguments::add_end(arguments& form) {

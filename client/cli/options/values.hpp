@@ -10,6 +10,7 @@
 #include <boost/system/result.hpp>
 #include <chrono>
 #include <cleanfork/spawn_options.hpp>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -62,6 +63,13 @@ parsed<std::vector<unsigned>> parse_cpus(std::string_view text);
 
 // "other", "batch", "idle", "fifo:10", "rr:1"
 parsed<scheduling> parse_scheduling(std::string_view text);
+
+// "caller" or "forkserver".
+parsed<cleanfork::identity> parse_identity(std::string_view text);
+
+// "+net_raw,-chown", "-all,+kill": `now` with what is named added and removed, as setpriv(1)
+// has it. Bit n: capability n.
+parsed<std::uint64_t> parse_capabilities(std::string_view text, std::uint64_t now);
 
 // "keep", "TERM", "TERM:5", "INT:500ms". Without a grace: the library's.
 parsed<lifetime> parse_lifetime(std::string_view text);

@@ -9,7 +9,8 @@
 //
 // What is not mentioned is fresh, never inherited: signal dispositions default,
 // no signal blocked, umask 022, a process group of its own, no descriptor but
-// 0, 1, 2 on /dev/null. Environment and working directory come from the
+// 0, 1, 2 on /dev/null. What it may do, its limits and how it is scheduled are the
+// caller's (see `identity`). Environment and working directory come from the
 // session's base, which client takes when it connects (see client::update_base()).
 #pragma once
 
@@ -109,6 +110,18 @@ struct lifetime {
     static lifetime kept() { return {.keep = true}; }
 };
 
+// Whose rights, limits and scheduling the child has.
+enum class identity {
+    // Those of the thread that asks, at that moment, as a child of fork and exec has them: user and
+    // groups, capabilities, no_new_privs, resource limits, niceness, policy, processors,
+    // oom_score_adj. step::identity where the forkserver cannot give them, or is elsewhere: in
+    // another root directory or namespace, or without a filter of seccomp that the caller has.
+    of_caller,
+    // Those of the forkserver, which may have more rights than the caller: a program that has
+    // given up root may want children as root, of a forkserver that lends_rights.
+    of_forkserver,
+};
+
 // A directory, executable or cgroup, by path or by borrowed descriptor.
 using path_or_fd = std::variant<std::string, int>;
 
@@ -137,7 +150,7 @@ struct spawn_options {
 
     std::vector<rlimit_option> rlimits{};
     std::optional<int> nice{};
-    std::vector<unsigned> cpus{};  // CPU affinity; empty: as the forkserver's
+    std::vector<unsigned> cpus{};  // CPU affinity; empty: as `identity` says
     std::optional<scheduling> sched{};
     std::optional<int> oom_score_adj{};
 
@@ -146,6 +159,14 @@ struct spawn_options {
     // With `uid` and no `groups`, the supplementary groups are dropped.
     std::optional<std::vector<gid_t>> groups{};
     bool no_new_privs = false;
+    // Sets of capabilities (bit n: CAP_* number n of linux/capability.h), as setpriv(1) has them;
+    // nullopt: as `identity` says. What is ambient becomes inheritable as well, and the child of
+    // another user keeps it. step::capabilities for one that the forkserver does not have.
+    std::optional<std::uint64_t> ambient_caps{};
+    std::optional<std::uint64_t> inheritable_caps{};
+    std::optional<std::uint64_t> bounding_caps{};
+    // All that is not said here.
+    cleanfork::identity identity = identity::of_caller;
 
     // A signal the kernel sends the child when the *forkserver* dies (PR_SET_PDEATHSIG); 0: none.
     // `lifetime` covers the death of the client.

@@ -7,7 +7,7 @@ child cannot use what its parent made.
 
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import Final, NoReturn, Protocol, TypedDict, final
+from typing import Final, Literal, NoReturn, Protocol, TypedDict, final
 
 class _HasFileno(Protocol):
     def fileno(self) -> int: ...
@@ -145,9 +145,6 @@ class Client:
     def connected(self) -> bool: ...
     @property
     def server(self) -> ServerInfo: ...
-    @property
-    def launched(self) -> bytes:
-        """For attach() in a child: the limits and the like that the forkserver took over."""
     def close(self) -> None: ...
     def fileno(self) -> int:
         """The socket, borrowed."""
@@ -175,6 +172,12 @@ class Client:
         oom_score_adj: int | None = None,
         user: int | None = None, group: int | None = None, groups: Sequence[int] | None = None,
         no_new_privs: bool = False,
+        # Capabilities by name or number: exactly these. Ambient ones are inheritable as well.
+        ambient_caps: Iterable[str | int] | None = None,
+        inheritable_caps: Iterable[str | int] | None = None,
+        bounding_caps: Iterable[str | int] | None = None,
+        # Whose rights, limits and scheduling it has otherwise; None: "caller".
+        identity: Literal["caller", "forkserver"] | None = None,
         parent_death_signal: int | None = None,
         ignored_signals: Iterable[int] | None = None,  # besides the caller's, with like_caller
         cgroup: _Descriptor | _Text | None = None,
@@ -203,7 +206,11 @@ class Client:
         affinity: Iterable[int] | None = None, scheduling: tuple[int, int] | None = None,
         oom_score_adj: int | None = None,
         user: int | None = None, group: int | None = None, groups: Sequence[int] | None = None,
-        no_new_privs: bool = False, parent_death_signal: int | None = None,
+        no_new_privs: bool = False, ambient_caps: Iterable[str | int] | None = None,
+        inheritable_caps: Iterable[str | int] | None = None,
+        bounding_caps: Iterable[str | int] | None = None,
+        identity: Literal["caller", "forkserver"] | None = None,
+        parent_death_signal: int | None = None,
         ignored_signals: Iterable[int] | None = None,
         cgroup: _Descriptor | _Text | None = None, lifetime: _Lifetime | None = None,
         queue_timeout: float | None = None,
@@ -230,6 +237,7 @@ class Client:
         umask: int | None = None, rlimits: Mapping[int, tuple[int, int]] | None = None,
         nice: int | None = None, affinity: Iterable[int] | None = None,
         oom_score_adj: int | None = None, no_new_privs: bool = False,
+        identity: Literal["caller", "forkserver"] | None = None,
         cgroup: _Descriptor | _Text | None = None,
     ) -> TemplateInfo: ...
     def templates(self, timeout: float | None = None) -> list[TemplateInfo]: ...
@@ -244,13 +252,18 @@ class Client:
     def list(self, timeout: float | None = None) -> list[ChildInfo]: ...
 
 def launch(daemon: _Text | None = None, *, daemon_args: Sequence[str] = (), log_fd: int = -1,
-           timeout: float = 10.0) -> Client:
-    """Starts a private forkserver. It ends with the client, or with this process."""
+           timeout: float = 10.0, lends_rights: bool = False) -> Client:
+    """Starts a private forkserver. It ends with the client, or with this process.
 
-def connect(path: _Text | None = None, *, timeout: float = 10.0) -> Client:
+    ``lends_rights``: once this process has given up its user, it may still ask for children
+    with the rights of the forkserver (``identity="forkserver"``).
+    """
+
+def connect(path: _Text | None = None, *, timeout: float = 10.0,
+            lends_rights: bool = False) -> Client:
     """Joins a running one; None: at CLEANFORK_SOCKET, or the usual place."""
 
-def attach(fd: int, *, timeout: float = 10.0, launched: bytes = b"") -> Client:
+def attach(fd: int, *, timeout: float = 10.0) -> Client:
     """Takes over a socket (AF_UNIX, SOCK_SEQPACKET) that is connected to one."""
 
 def read_result(fd: int) -> bytes:

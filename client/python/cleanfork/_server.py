@@ -15,14 +15,14 @@ HOME = os.path.dirname(os.path.abspath(__file__))  # of this package
 # client itself.
 _lock = RLock()
 _client: Client | None = None
-# A socket to the forkserver of the program's parent, and what Client.launched is there.
-_inherited: tuple[int, bytes] | None = None
+_inherited: int | None = None  # a socket to the forkserver of the program's parent
+_lends_rights = False  # as start() was told
 
 
-def inherit(fd: int, launched: bytes) -> None:
+def inherit(fd: int) -> None:
     """This process uses its parent's forkserver, from its first need on."""
     global _inherited
-    _inherited = fd, launched
+    _inherited = fd
 
 
 def _forget() -> None:
@@ -48,9 +48,9 @@ def _join_inherited(timeout: float) -> Client | None:
     global _inherited
     if _inherited is None:
         return None
-    (fd, launched), _inherited = _inherited, None
+    fd, _inherited = _inherited, None
     try:
-        return attach(fd, timeout=timeout, launched=launched)
+        return attach(fd, timeout=timeout)
     except OSError:  # it has ended, with the program that began it
         return None
 
@@ -60,18 +60,25 @@ def _begin(log_fd: int, timeout: float) -> Client:
     if joined is not None:
         return joined
     if os.environ.get("CLEANFORK_SOCKET"):
-        return connect(timeout=timeout)
-    return launch(_packaged_daemon(), log_fd=log_fd, timeout=timeout)
+        return connect(timeout=timeout, lends_rights=_lends_rights)
+    return launch(_packaged_daemon(), log_fd=log_fd, timeout=timeout, lends_rights=_lends_rights)
 
 
-def start(*, log_fd: int = -1, timeout: float = 10.0) -> Client:
+def start(*, log_fd: int = -1, timeout: float = 10.0, lends_rights: bool = False) -> Client:
     """Starts the forkserver unless it runs: best early, while the program is small.
 
     With CLEANFORK_SOCKET in the environment, joins the one at that path instead.
     ``log_fd``: where a private one logs; it holds none of the program's descriptors otherwise.
+    ``lends_rights``: once the program has given up its user, it may still ask for processes with
+    the rights of the forkserver (``identity="forkserver"``); else nobody can get them through it.
     """
-    global _client
+    global _client, _lends_rights
     with _lock:
+        if lends_rights and not _lends_rights:
+            if _client is not None and _client.connected:
+                raise RuntimeError("the forkserver runs already, and lends no rights: say "
+                                   "lends_rights before its first use")
+            _lends_rights = True
         if _client is None or not _client.connected:
             begun = _begin(log_fd, timeout)
             # A signal handler was here meanwhile, and has processes of its client.

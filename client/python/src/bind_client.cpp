@@ -56,8 +56,7 @@ path_or_fd program_of(py::handle h) {
 }
 
 template <class Connect>
-std::unique_ptr<py_client> connected(const Connect& connect,
-                                     const std::optional<caller_state>& launched = {}) {
+std::unique_ptr<py_client> connected(const Connect& connect) {
     client c;
     std::optional<base_state> base(std::in_place);
     {
@@ -66,7 +65,7 @@ std::unique_ptr<py_client> connected(const Connect& connect,
     }
     // Another thread may have changed them before or after they were sent.
     if (*base != base_state()) base.reset();
-    return std::make_unique<py_client>(std::move(c), launched, std::move(base));
+    return std::make_unique<py_client>(std::move(c), std::move(base));
 }
 
 std::chrono::nanoseconds nanoseconds_of(double t) {
@@ -74,24 +73,25 @@ std::chrono::nanoseconds nanoseconds_of(double t) {
 }
 
 std::unique_ptr<py_client> launch_client(py::handle daemon, const std::vector<std::string>& args,
-                                         int log_fd, double t) {
+                                         int log_fd, double t, bool lends_rights) {
     launch_options o{.daemon = daemon.is_none() ? "" : bytes_of(daemon),
                      .daemon_args = args,
                      .log_fd = log_fd,
                      .share_session = true,
-                     .timeout = nanoseconds_of(t)};
-    return connected([&] { return launch(o); }, caller_state());
+                     .timeout = nanoseconds_of(t),
+                     .lends_rights = lends_rights};
+    return connected([&] { return launch(o); });
 }
 
-std::unique_ptr<py_client> connect_client(py::handle path, double t) {
+std::unique_ptr<py_client> connect_client(py::handle path, double t, bool lends_rights) {
     const connect_options o{.path = path.is_none() ? "" : bytes_of(path),
-                            .timeout = nanoseconds_of(t)};
+                            .timeout = nanoseconds_of(t),
+                            .lends_rights = lends_rights};
     return connected([&] { return connect(o); });
 }
 
-std::unique_ptr<py_client> attach_client(int fd, double t, const py::bytes& launched) {
-    return connected([&] { return attach(unique_fd(fd), nanoseconds_of(t)); },
-                     caller_state::unpacked(std::string_view(launched)));
+std::unique_ptr<py_client> attach_client(int fd, double t) {
+    return connected([&] { return attach(unique_fd(fd), nanoseconds_of(t)); });
 }
 
 // It has ended and was reaped, and its status went with the forkserver. Like a pidfd it is
@@ -127,12 +127,10 @@ py::bytes read_answer(int fd) { return py::bytes(read_result(fd)); }
 
 }  // namespace
 
-py_client::py_client(client c, const std::optional<caller_state>& launched,
-                     std::optional<base_state> base)
+py_client::py_client(client c, std::optional<base_state> base)
     : client_(std::move(c)),
       socket_(std::make_unique<parent_only_socket>(
           detail::connection::of(*client_.get())->native_handle())),
-      launched_(launched),
       base_(std::move(base)) {}
 
 void py_client::close() noexcept {
@@ -158,7 +156,6 @@ child_attributes py_client::attributes(const py::kwargs& keywords, spawn_options
 
 void py_client::make_like_caller(spawn_options& o) const {
     take_inherited(o);
-    if (launched_) caller_state().add_changes(*launched_, o);
     // A process can join a group of its own session only, and one that has a number here: that
     // of a program in a new PID namespace may be outside.
     const pid_t group = ::getpgrp();
@@ -255,8 +252,6 @@ void py_client::remove_template(std::string_view name, const seconds& t) const {
 
 py::dict py_client::server() const { return dict_of(connection()->facts().server); }
 
-py::bytes py_client::launched() const { return launched_ ? launched_->packed() : std::string(); }
-
 py::dict py_client::stats(const seconds& t) const {
     return dict_of(ask<detail::stats_request>(connection(), t));
 }
@@ -279,7 +274,6 @@ void bind_client(py::module_& m) {
         .def("fileno", &py_client::fileno)
         .def_property_readonly("connected", &py_client::connected)
         .def_property_readonly("server", &py_client::server)
-        .def_property_readonly("launched", &py_client::launched)
         .def("spawn", &py_client::spawn, py::arg("program"), no_args, py::kw_only(),
              py::arg("like_caller") = false, no_timeout)
         .def("call", &py_client::call, py::arg("template_name"), py::arg("entry"),
@@ -302,11 +296,10 @@ void bind_client(py::module_& m) {
     constexpr double k_usual = 10;
     m.def("launch", &launch_client, py::arg("daemon") = py::none(), py::kw_only(),
           py::arg("daemon_args") = py::tuple(), py::arg("log_fd") = -1,
-          py::arg("timeout") = k_usual);
+          py::arg("timeout") = k_usual, py::arg("lends_rights") = false);
     m.def("connect", &connect_client, py::arg("path") = py::none(), py::kw_only(),
-          py::arg("timeout") = k_usual);
-    m.def("attach", &attach_client, py::arg("fd"), py::kw_only(), py::arg("timeout") = k_usual,
-          py::arg("launched") = py::bytes());
+          py::arg("timeout") = k_usual, py::arg("lends_rights") = false);
+    m.def("attach", &attach_client, py::arg("fd"), py::kw_only(), py::arg("timeout") = k_usual);
     m.def("read_result", &read_answer, py::arg("fd"));
 }
 

@@ -13,9 +13,8 @@ namespace cleanfork::python {
 
 class py_client {
 public:
-    // `launched`: what the forkserver has of this program. `base`: what the session has.
-    py_client(client c, const std::optional<caller_state>& launched,
-              std::optional<base_state> base);
+    // `base`: what the session has.
+    py_client(client c, std::optional<base_state> base);
 
     // Ends the session. Python's handles of children stay usable.
     void close() noexcept;
@@ -24,8 +23,8 @@ public:
     // The socket, borrowed.
     [[nodiscard]] int fileno() const;
 
-    // `like_caller`: with the umask, ignored signals, limits, priority, processors and process
-    // group of this program; with a group of its own when the forkserver is in another session.
+    // `like_caller`: with the umask, ignored signals and process group of this program; with a
+    // group of its own when the forkserver is in another session.
     py_process spawn(py::handle program, py::handle args, bool like_caller,
                      const std::optional<double>& seconds, const py::kwargs& keywords) const;
     py_process call(std::string_view template_name, std::string_view entry, py::handle payload,
@@ -46,7 +45,6 @@ public:
     void remove_template(std::string_view name, const std::optional<double>& seconds) const;
 
     [[nodiscard]] py::dict server() const;
-    [[nodiscard]] py::bytes launched() const;  // empty: nothing is known
     [[nodiscard]] py::dict stats(const std::optional<double>& seconds) const;
     [[nodiscard]] py::list list(const std::optional<double>& seconds) const;
     [[nodiscard]] int open_session() const;
@@ -61,7 +59,6 @@ private:
     not_for_children<client> client_;
     // Destroyed before the client: a socket that is about to be closed is not registered any more.
     std::unique_ptr<parent_only_socket> socket_;
-    std::optional<caller_state> launched_;
     std::optional<base_state> base_;
 };
 

@@ -2,9 +2,13 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
+#include <cctype>
 #include <functional>
 #include <string_view>
 #include <unordered_map>
+
+#include "ipc/base/identity.hpp"
 
 namespace cleanfork::python {
 
@@ -89,6 +93,41 @@ lifetime lifetime_of(py::handle h) {
             .target = target->second};
 }
 
+std::vector<listen_fd> listen_fds_of(py::handle h) {
+    std::vector<listen_fd> all;
+    for (const py::handle each : py::reinterpret_borrow<py::object>(h)) {
+        const auto pair = each.cast<py::tuple>();
+        all.push_back({descriptor_of(pair[0]), bytes_of(pair[1])});
+    }
+    return all;
+}
+
+// Names ("net_raw", "CAP_NET_RAW") or numbers.
+std::uint64_t capabilities_of(py::handle h) {
+    std::uint64_t set = 0;
+    for (const py::handle each : py::reinterpret_borrow<py::object>(h)) {
+        std::optional<unsigned> number;
+        if (PyLong_Check(each.ptr())) {
+            number = each.cast<unsigned>();
+        } else {
+            auto name = each.cast<std::string>();
+            std::transform(name.begin(), name.end(), name.begin(), ::tolower);
+            number = ipc::capability_of(name);
+        }
+        if (!number || *number >= ipc::capability_count())
+            throw py::value_error("there is no capability " + py::repr(each).cast<std::string>());
+        set |= std::uint64_t{1} << *number;
+    }
+    return set;
+}
+
+identity identity_of(py::handle h) {
+    const auto name = h.cast<std::string>();
+    if (name == "caller") return identity::of_caller;
+    if (name == "forkserver") return identity::of_forkserver;
+    throw py::value_error("an identity is 'caller' or 'forkserver'");
+}
+
 using setter = void (*)(spawn_options&, py::handle);
 
 const std::unordered_map<std::string_view, setter>& setters() {
@@ -100,13 +139,7 @@ const std::unordered_map<std::string_view, setter>& setters() {
         {"stdout", [](o& s, h v) { s.out = stdio_of(v); }},
         {"stderr", [](o& s, h v) { s.err = stdio_of(v); }},
         {"fds", [](o& s, h v) { s.fds = descriptors_of(v); }},
-        {"listen_fds",
-         [](o& s, h v) {
-             for (const h each : py::reinterpret_borrow<py::object>(v)) {
-                 const auto pair = each.cast<py::tuple>();
-                 s.listen_fds.push_back({descriptor_of(pair[0]), bytes_of(pair[1])});
-             }
-         }},
+        {"listen_fds", [](o& s, h v) { s.listen_fds = listen_fds_of(v); }},
         {"env", [](o& s, h v) { s.env.set = variables_of(v); }},
         {"cwd", [](o& s, h v) { s.cwd = path_or_fd_of(v); }},
         {"umask", [](o& s, h v) { s.umask = v.cast<mode_t>(); }},
@@ -138,6 +171,10 @@ const std::unordered_map<std::string_view, setter>& setters() {
         {"group", [](o& s, h v) { s.gid = v.cast<gid_t>(); }},
         {"groups", [](o& s, h v) { s.groups = v.cast<std::vector<gid_t>>(); }},
         {"no_new_privs", [](o& s, h v) { s.no_new_privs = v.cast<bool>(); }},
+        {"ambient_caps", [](o& s, h v) { s.ambient_caps = capabilities_of(v); }},
+        {"inheritable_caps", [](o& s, h v) { s.inheritable_caps = capabilities_of(v); }},
+        {"bounding_caps", [](o& s, h v) { s.bounding_caps = capabilities_of(v); }},
+        {"identity", [](o& s, h v) { s.identity = identity_of(v); }},
         {"parent_death_signal", [](o& s, h v) { s.parent_death_signal = v.cast<int>(); }},
         {"ignored_signals",
          [](o& s, h v) {

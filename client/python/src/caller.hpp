@@ -1,37 +1,11 @@
 // What a child of fork(2) would have of its parent, and a fresh one has not.
 #pragma once
 
-#include <sched.h>
-#include <sys/resource.h>
+#include <sys/types.h>
 
-#include <array>
-#include <cleanfork/spawn_options.hpp>
-#include <optional>
 #include <string>
-#include <string_view>
-#include <vector>
 
 namespace cleanfork::python {
-
-// Limits, priority and processors of the calling thread. A private forkserver
-// took these from the program when it was launched; what has changed since is
-// what a child has to be given.
-class caller_state {
-public:
-    caller_state();  // of now
-
-    // As bytes for another process of this machine: opaque, and nothing if they are no state.
-    [[nodiscard]] std::string packed() const;
-    static std::optional<caller_state> unpacked(std::string_view bytes);
-
-    // Sets in `o` what differs from `launched`.
-    void add_changes(const caller_state& launched, spawn_options& o) const;
-
-private:
-    std::array<rlimit, RLIMIT_NLIMITS> limits_{};
-    int nice_ = 0;
-    cpu_set_t processors_{};
-};
 
 // Environment and working directory of the program, as a session's base was made
 // of them. While they are the same, a request need not carry them.

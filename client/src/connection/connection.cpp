@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include "client/src/connection/follow_caller.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::detail {
@@ -54,6 +55,7 @@ void connection::close() {
 
 result<void> connection::submit(ipc::request_id id, outgoing& m,
                                 const std::shared_ptr<operation>& op) {
+    if (auto r = follow_caller(facts_.identity, *m); !r) return r;
     std::vector<ipc::child_id> acknowledged;
     {
         const auto held = lock();

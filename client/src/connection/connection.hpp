@@ -21,6 +21,7 @@
 #include "client/src/connection/outgoing.hpp"
 #include "client/src/connection/tables.hpp"
 #include "client/src/connection/writer.hpp"
+#include "ipc/base/identity.hpp"
 #include "ipc/wire/packet.hpp"
 
 namespace cleanfork::detail {
@@ -53,6 +54,7 @@ public:
     struct greeting_facts {
         server_info server;
         bool pidfd_tells_exit = false;  // a pidfd has the status once the child was reaped
+        ipc::identity identity{};       // of the forkserver
     };
     void set_facts(greeting_facts facts) { facts_ = std::move(facts); }
     [[nodiscard]] const greeting_facts& facts() const noexcept { return facts_; }

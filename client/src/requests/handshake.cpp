@@ -10,6 +10,7 @@
 #include "client/src/requests/blocking_call.hpp"
 #include "client/src/requests/translate.hpp"
 #include "ipc/base/features.hpp"
+#include "ipc/wire/identity_message.hpp"
 #include "ipc/wire/limits.hpp"
 
 namespace cleanfork::detail {
@@ -17,7 +18,7 @@ namespace cleanfork::detail {
 namespace {
 
 struct hello_request : plain_request<void> {
-    static result<hello_request> fill(outgoing& m, const deadline& d);
+    static result<hello_request> fill(outgoing& m, const deadline& d, const session_rights& r);
     // Puts into the connection what was told, before the reader goes on.
     static result<void> convert(connection& c, reply&& r);
     static failure expired() {
@@ -25,10 +26,11 @@ struct hello_request : plain_request<void> {
     }
 };
 
-result<hello_request> hello_request::fill(outgoing& m, const deadline&) {
+result<hello_request> hello_request::fill(outgoing& m, const deadline&, const session_rights& r) {
     v1::Hello& hello = *m->mutable_hello();
     hello.set_protocol(ipc::k_protocol_version);
     hello.set_version(CLEANFORK_VERSION);
+    hello.set_lends_rights(r == session_rights::lent);
     if (auto r = fill_base(*hello.mutable_base(), m.descriptors); !r) return r.error();
     return hello_request();
 }
@@ -46,15 +48,19 @@ result<void> hello_request::convert(connection& c, reply&& r) {
                                      v1::FEATURE_PIDFD_EXIT_INFO) != hello.features().end();
     c.set_facts({.server = server_of(hello),
                  .pidfd_tells_exit =
-                     exit_info && !ipc::disabled_by_environment(ipc::feature::pidfd_exit_info)});
+                     exit_info && !ipc::disabled_by_environment(ipc::feature::pidfd_exit_info),
+                 .identity = {.rights = ipc::from_wire(hello.rights()),
+                              .place = ipc::from_wire(hello.place()),
+                              .conduct = ipc::from_wire(hello.conduct())}});
     return {};
 }
 
 // A greeting in progress on an executor: the reply or the timer, whichever is first.
 class greeting : public std::enable_shared_from_this<greeting> {
 public:
-    greeting(std::shared_ptr<connection> c, greeted done)
+    greeting(std::shared_ptr<connection> c, greeted done, session_rights r)
         : connection_(std::move(c)),
+          rights_(r),
           strand_(boost::asio::make_strand(connection_->executor())),
           timer_(strand_),
           done_(std::move(done)) {}
@@ -66,8 +72,9 @@ public:
             else
                 self->complete(connection::make_client(self->connection_));
         };
-        start<hello_request>(
-            connection_, void_handler(boost::asio::bind_executor(strand_, std::move(on_reply))));
+        start<hello_request>(connection_,
+                             void_handler(boost::asio::bind_executor(strand_, std::move(on_reply))),
+                             rights_);
         boost::asio::post(strand_, [self = shared_from_this(), d] { self->watch_the_clock(d); });
     }
 
@@ -87,6 +94,7 @@ private:
     }
 
     std::shared_ptr<connection> connection_;
+    session_rights rights_;
     boost::asio::strand<any_io_executor> strand_;
     boost::asio::steady_timer timer_;
     greeted done_;
@@ -94,10 +102,11 @@ private:
 
 }  // namespace
 
-result<client> greet(unique_fd socket, any_io_executor executor, const deadline& d) {
+result<client> greet(unique_fd socket, any_io_executor executor, const deadline& d,
+                     session_rights r) {
     auto c = std::make_shared<connection>(std::move(socket), std::move(executor));
     outgoing m;
-    auto hello = hello_request::fill(m, d);
+    auto hello = hello_request::fill(m, d, r);
     if (auto answer = await_reply(*c, m, std::move(*hello), d); !answer) {
         c->close();
         return answer.error();
@@ -106,9 +115,9 @@ result<client> greet(unique_fd socket, any_io_executor executor, const deadline&
 }
 
 void start_greeting(unique_fd socket, const any_io_executor& executor, const deadline& d,
-                    greeted done) {
+                    greeted done, session_rights r) {
     auto c = std::make_shared<connection>(std::move(socket), executor);
-    std::make_shared<greeting>(std::move(c), std::move(done))->begin(d);
+    std::make_shared<greeting>(std::move(c), std::move(done), r)->begin(d);
 }
 
 }  // namespace cleanfork::detail

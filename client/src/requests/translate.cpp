@@ -200,6 +200,10 @@ void translator::credentials() const {
         for (const gid_t g : *options.groups) groups.add_gid(g);
     }
     if (options.no_new_privs) request.set_no_new_privs(true);
+    if (options.ambient_caps) request.set_ambient_capabilities(*options.ambient_caps);
+    if (options.inheritable_caps) request.set_inheritable_capabilities(*options.inheritable_caps);
+    if (options.bounding_caps) request.set_bounding_capabilities(*options.bounding_caps);
+    request.set_as_forkserver(options.identity == identity::of_forkserver);
     if (options.parent_death_signal != 0)
         request.set_parent_death_signal(options.parent_death_signal);
     for (const int s : options.ignored_signals) request.add_ignored_signals(s);

@@ -60,6 +60,9 @@ public:
 
     // Set by hello.
     bool greeted = false;
+    bool lends_rights = false;
+    // Of the request at hand: see sender.hpp.
+    bool sender_is_another = false;
     std::shared_ptr<const spawn::session_base> base;
     // What it uses of its quotas; the objects that use it count it.
     const std::shared_ptr<amounts> account = std::make_shared<amounts>();

@@ -14,6 +14,19 @@ namespace cleanfork::daemon {
 
 namespace {
 
+// A template whose caller was something else than the forkserver is that too, and its children
+// cannot become what another caller is. Of one that is as the forkserver they can.
+bool is_of_other_rights(const template_spec& t, const v1::Caller& caller, bool as_forkserver) {
+    return t.process.caller().has_rights() && !as_forkserver &&
+           t.process.caller().rights().SerializeAsString() != caller.rights().SerializeAsString();
+}
+
+failure other_rights(const std::string& name) {
+    return ipc::fail(step::identity, EPERM, name,
+                     "the template was added by a caller with other rights than this one: add it "
+                     "again");
+}
+
 using std::chrono::milliseconds;
 
 constexpr milliseconds k_sweep{100};
@@ -60,6 +73,9 @@ result<void> template_table::reload(const v1::ReloadTemplateRequest& r, session_
     if (t.spec().early)
         return ipc::fail(step::template_name, ENOTSUP, r.name(),
                          "it was forked from a running program and cannot be started again");
+    if (!r.as_forkserver() && t.spec().process.caller().rights().SerializeAsString() !=
+                                  r.caller().rights().SerializeAsString())
+        return other_rights(r.name());
     v1::ServerMessage reply;
     reply.set_request_id(request.value());
     reply.mutable_reload_template();
@@ -117,14 +133,20 @@ generation* template_table::find(generation_id id) const {
 
 void template_table::call(queued_spawn q) {
     const auto at = templates_.find(q.request->call().template_name());
-    if (at != templates_.end()) return at->second->call(std::move(q));
-    const failure why = unknown(q.request->call().template_name());
-    owner_.on_call_failed(std::move(q), why);
+    if (at == templates_.end()) {
+        const failure why = unknown(q.request->call().template_name());
+        return owner_.on_call_failed(std::move(q), why);
+    }
+    if (is_of_other_rights(at->second->spec(), q.request->caller(), q.request->as_forkserver()))
+        return owner_.on_call_failed(std::move(q), other_rights(at->first));
+    at->second->call(std::move(q));
 }
 
 result<void> template_table::on_derive(const std::string& base, queued_spawn q) {
     const auto at = templates_.find(base);
     if (at == templates_.end()) return unknown(base);
+    if (is_of_other_rights(at->second->spec(), q.request->caller(), q.request->as_forkserver()))
+        return other_rights(base);
     at->second->call(std::move(q));
     return {};
 }

@@ -14,8 +14,10 @@
 
 #include "client/src/requests/handshake.hpp"
 #include "ipc/base/fd.hpp"
+#include "ipc/base/identity.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/identity_message.hpp"
 #include "ipc/wire/limits.hpp"
 #include "ipc/wire/message.hpp"
 #include "tests/helpers/patience.hpp"
@@ -62,6 +64,10 @@ public:
         m.mutable_hello()->set_protocol(protocol);
         m.mutable_hello()->set_instance("0123456789abcdef0123456789abcdef");
         m.mutable_hello()->set_pid(4711);
+        const ipc::identity& self = ipc::own_identity();
+        ipc::to_wire(self.rights, *m.mutable_hello()->mutable_rights());
+        ipc::to_wire(self.place, *m.mutable_hello()->mutable_place());
+        ipc::to_wire(self.conduct, *m.mutable_hello()->mutable_conduct());
         if (exit_info) m.mutable_hello()->add_features(v1::FEATURE_PIDFD_EXIT_INFO);
         send(m);
     }

@@ -28,11 +28,16 @@ struct launch_options {
     // and its children can join the caller's process group, which has the terminal's signals.
     bool share_session = false;
     std::chrono::nanoseconds timeout = std::chrono::seconds(10);
+    // Once this process has given up its user, it may still ask for children with the rights of
+    // the forkserver (identity::of_forkserver). Else the forkserver refuses a request for more
+    // than its sender has.
+    bool lends_rights = false;
 };
 
 struct connect_options {
     std::string path{};  // empty: default_socket_path()
     std::chrono::nanoseconds timeout = std::chrono::seconds(10);
+    bool lends_rights = false;  // as for launch_options
 };
 
 // $CLEANFORK_SOCKET, else $XDG_RUNTIME_DIR/cleanfork/socket, else /run/cleanfork/socket (root)

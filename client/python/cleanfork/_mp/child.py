@@ -66,10 +66,10 @@ def _run(payload: memoryview, descriptors: dict[str, int]) -> int:
             return 0
         sentinel = _take_descriptors(descriptors)
         current: Any = process.current_process()
-        launched, preparation, parents, process_object = pickling.pickles_of(payload)
+        preparation, parents, process_object = pickling.pickles_of(payload)
         current._inheriting = True
         try:
-            _server.inherit(descriptors[protocol.SESSION], pickle.loads(launched))
+            _server.inherit(descriptors[protocol.SESSION])
             spawn.prepare(pickle.loads(preparation))
             state = pickle.loads(parents)
             protocol.take_over(state)
@@ -98,7 +98,7 @@ def rehearse() -> None:
     """In a child that nobody asked for: what run() does, with a process that does nothing."""
     # No forkserver for this one.
     server: Any = _server
-    server._client = SimpleNamespace(connected=True, launched=b"")
+    server._client = SimpleNamespace(connected=True)
     popen = Popen.__new__(Popen)
     popen._fds = []
     made = CleanforkProcess(target=_nothing)

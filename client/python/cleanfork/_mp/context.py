@@ -12,7 +12,8 @@ from cleanfork._mp.protocol import options_of_method
 # Attributes of a process that can be given for a context or for one process.
 _ATTRIBUTES = frozenset(
     ("env", "cwd", "fds", "stdin", "stdout", "stderr", "rlimits", "nice", "affinity", "cgroup",
-     "umask", "oom_score_adj", "scheduling", "lifetime", "process_group", "start_new_session"))
+     "umask", "oom_score_adj", "scheduling", "lifetime", "process_group", "start_new_session",
+     "identity", "ambient_caps", "inheritable_caps", "bounding_caps"))
 
 
 class CleanforkProcess(_process.BaseProcess):

@@ -65,7 +65,7 @@ class Popen(popen_fork.Popen):
         interrupted = context.get_spawning_popen()  # by a signal handler that starts this one
         context.set_spawning_popen(self)
         try:
-            for part in (_server.client().launched, preparation, state):
+            for part in (preparation, state):
                 reduction.dump(part, payload)
                 payload.end_of_pickle()
             pickling.dump(process_obj, payload, templates.has_main(data))
@@ -114,14 +114,18 @@ class Popen(popen_fork.Popen):
         # Told beside the payload: the imports have a say in any other.
         own_environment = () if attributes.get("env") is None else ("env",)
         patience = templates.Patience()
+        other_rights = False
         while self._process is None:
-            self._client, name = templates.ensure(self._options, data)
+            self._client, name = templates.ensure(self._options, data, anew=other_rights)
             try:
                 self._process = self._client.call(
                     name, "process", payload, named_fds=named, args=own_environment, session_name=protocol.SESSION,
                     claim_name=protocol.CLAIM, like_caller=True, **attributes)
             except SpawnError as e:
                 templates.look_again(self._client, name)
+                if e.step == "identity" and e.object == name and not other_rights:
+                    other_rights = True  # the template has those of an earlier moment
+                    continue
                 if e.step not in ("fork", "template_name", "connect"):
                     raise
                 if getattr(e, "began", False):

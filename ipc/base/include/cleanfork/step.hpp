@@ -25,6 +25,7 @@ enum class step : std::uint32_t {
     queue = 12,     // the deadline passed, or it was cancelled, while queued
     prepare = 13,   // allocation or descriptors ran out while preparing
     shutdown = 14,  // the forkserver is ending and takes no new spawns
+    identity = 15,  // the caller is something that the forkserver cannot make of its child
 
     // The process is created, then these run in the child in this order.
     clone = 20,
@@ -47,6 +48,7 @@ enum class step : std::uint32_t {
     parent_death_signal = 37,
     signal_mask = 38,
     exec = 39,
+    capabilities = 40,  // after uid
 
     // Operations on children that exist.
     signal = 50,
@@ -66,6 +68,8 @@ enum class step : std::uint32_t {
 CLEANFORK_EXPORT std::string_view to_string(step s) noexcept;
 
 // True for the steps that run in the child between clone and exec.
-constexpr bool is_child_step(step s) noexcept { return s >= step::cgroup && s <= step::exec; }
+constexpr bool is_child_step(step s) noexcept {
+    return (s >= step::cgroup && s <= step::exec) || s == step::capabilities;
+}
 
 }  // namespace cleanfork
