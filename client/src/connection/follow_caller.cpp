@@ -19,11 +19,10 @@ result<void> check_place(const ipc::place& here, const ipc::place& there) {
         return differs("another mount namespace");
     for (std::size_t i = 0; i < here.namespaces.size(); ++i) {
         if (here.namespaces[i] == there.namespaces[i]) continue;
-        const std::string name(ipc::k_namespaces[i]);
-        if (here.namespaces[i] != 0 && there.namespaces[i] != 0)
-            return differs("another namespace (" + name + ")");
-        // A kernel without one kind of them has it nowhere; without /proc nothing is known.
-        return differs("a namespace (" + name + ") that /proc does not tell");
+        // The user namespace is everywhere. One of processes is not told before it has one.
+        if (here.namespaces[0] == 0 || there.namespaces[0] == 0)
+            return differs("namespaces that /proc does not tell");
+        return differs("another namespace (" + std::string(ipc::k_namespaces[i]) + ")");
     }
     if (here.seccomp_mode != 0 && there.seccomp_mode == 0) return differs("a filter of seccomp");
     if (here.seccomp_filters > there.seccomp_filters) return differs("one more filter of seccomp");

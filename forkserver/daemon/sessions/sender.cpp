@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cleanfork/unique_fd.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -22,12 +23,20 @@ failure refused(const ipc::packet_sender& s, const char* why) {
     return ipc::fail(step::identity, EPERM, "sender of uid " + std::to_string(s.uid), why);
 }
 
-// What /proc tells of a process that is not ours.
+// What /proc tells of the sender: of the first of its threads, which may differ, that is that user.
 class sender_state {
 public:
-    explicit sender_state(const ipc::packet_sender& s)
-        : pid_(s.pid),
-          status_(s.pid > 0 ? ipc::read_file(AT_FDCWD, path("status")).value_or("") : "") {}
+    explicit sender_state(const ipc::packet_sender& s) {
+        if (s.pid <= 0) return;
+        look_at("/proc/" + std::to_string(s.pid), s.pid);
+        if (is(s)) return;
+        const std::string threads = "/proc/" + std::to_string(s.pid) + "/task";
+        const unique_fd directory(::open(threads.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (!directory) return;
+        ipc::each_number(directory.get(), [&](const char* name, int thread) {
+            if (!is(s)) look_at(threads + "/" + name, thread);
+        });
+    }
 
     // Another process may have its number by now: then with another user.
     [[nodiscard]] bool is(const ipc::packet_sender& s) const {
@@ -49,17 +58,17 @@ public:
                (r.no_new_privs || ipc::field(status_, "NoNewPrivs:\t") != "1");
     }
     [[nodiscard]] bool covers(const v1::Conduct& c) const {
-        if (c.has_nice() && c.nice() < ::getpriority(PRIO_PROCESS, static_cast<id_t>(pid_)))
+        if (c.has_nice() && c.nice() < ::getpriority(PRIO_PROCESS, static_cast<id_t>(thread_)))
             return false;
-        const auto oom = ipc::read_file(AT_FDCWD, path("oom_score_adj"));
+        const auto oom = ipc::read_file(AT_FDCWD, directory_ + "/oom_score_adj");
         if (c.has_oom_score_adj() && (!oom || c.oom_score_adj() < ipc::to_number(*oom)))
             return false;
-        if (c.scheduling().priority() != 0 && ::sched_getscheduler(pid_) <= SCHED_OTHER)
+        if (c.scheduling().priority() != 0 && ::sched_getscheduler(thread_) <= SCHED_OTHER)
             return false;
         return std::all_of(c.rlimits().begin(), c.rlimits().end(), [this](const v1::Rlimit& l) {
             rlimit now{};
             return l.resource() > 0 &&
-                   ::prlimit(pid_, static_cast<__rlimit_resource>(l.resource() - 1), nullptr,
+                   ::prlimit(thread_, static_cast<__rlimit_resource>(l.resource() - 1), nullptr,
                              &now) == 0 &&
                    l.hard() <= now.rlim_max;
         });
@@ -68,8 +77,10 @@ public:
 private:
     using ids = std::vector<std::uint32_t>;
 
-    [[nodiscard]] std::string path(const char* file) const {
-        return "/proc/" + std::to_string(pid_) + "/" + file;
+    void look_at(const std::string& directory, pid_t thread) {
+        directory_ = directory;
+        thread_ = thread;
+        status_ = ipc::read_file(AT_FDCWD, directory + "/status").value_or("");
     }
     [[nodiscard]] ids numbers(const char* key) const {
         std::istringstream text{std::string(ipc::field(status_, key))};
@@ -87,8 +98,9 @@ private:
         return (set & ~ipc::to_number<std::uint64_t>(ipc::field(status_, key), 16)) == 0;
     }
 
-    const pid_t pid_;
-    const std::string status_;
+    std::string directory_;
+    pid_t thread_ = 0;
+    std::string status_;
 };
 
 constexpr const char* k_no_more =

@@ -103,6 +103,9 @@ TEST_CASE("it is the thread that asks whose user counts") {
                                 all["main"] = status_of_spawn(c);
                                 return all;
                             });
+    INFO(seen.dump());
+    REQUIRE(seen.contains("main"));
+    REQUIRE(seen["thread"].contains("Uid"));
     CHECK(seen["before"]["Uid"] == "0\t0\t0\t0");
     CHECK(seen["thread"]["Uid"] == k_nobody_ids);
     CHECK(seen["thread"]["Groups"] == "");
@@ -114,10 +117,13 @@ TEST_CASE("a program that was another user when it began its forkserver sees no 
     const unique_fd daemon = open_program(CLEANFORK_BIN_DIR "/cleanforkd");
     const json seen = as_user(0, [&] {
         give_up_root();
+        must(::prctl(PR_SET_DUMPABLE, 1) == 0, "dumpable");  // so that /proc shows the daemon
         must(::chdir("/") == 0, "chdir");
         const client c = launch({.daemon = path_of(daemon)});
         return status_of_spawn(c);
     });
+    INFO(seen.dump());
+    REQUIRE(seen.contains("Uid"));
     CHECK(seen["Uid"] == k_nobody_ids);
     CHECK(seen["Groups"] == "7 4242");
 }
@@ -165,7 +171,7 @@ TEST_CASE("ambient capabilities of the program are the child's") {
 TEST_CASE("what no child can be given is told, with a way out, and nothing runs") {
     if (skipped_without_root("namespaces")) return;
     struct elsewhere {
-        const char* object;
+        std::string object;
         std::function<void()> change;
     };
     const auto leave = [](int what) { return [what] { must(::unshare(what) == 0, "unshare"); }; };

@@ -97,9 +97,10 @@ TEST_CASE("each place that no child can be given is named") {
         if (like_us().place.namespaces[i] == 0) continue;  // a kernel without it
         CHECK(with([i](auto& s) { s.place.namespaces[i] += 1; }) ==
               "another namespace (" + std::string(ipc::k_namespaces[i]) + ")");
-        CHECK(with([i](auto& s) { s.place.namespaces[i] = 0; }).find("/proc does not tell") !=
-              std::string::npos);
     }
+    if (like_us().place.namespaces[0] != 0)
+        CHECK(with([](auto& s) { s.place.namespaces.fill(0); }) ==
+              "namespaces that /proc does not tell");
     ipc::identity server = like_us();
     server.place.seccomp_filters = -1;
     CHECK(refusal(server).step == step::identity);
