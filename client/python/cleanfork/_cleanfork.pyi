@@ -244,8 +244,11 @@ class Client:
     def list(self, timeout: float | None = None) -> list[ChildInfo]: ...
 
 def launch(daemon: _Text | None = None, *, daemon_args: Sequence[str] = (), log_fd: int = -1,
-           timeout: float = 10.0) -> Client:
-    """Starts a private forkserver. It ends with the client, or with this process."""
+           timeout: float = 10.0, descendant: bool | None = None) -> Client:
+    """Starts a private forkserver. It ends with the client, or with this process.
+
+    ``descendant``: as in cleanfork.start().
+    """
 
 def connect(path: _Text | None = None, *, timeout: float = 10.0) -> Client:
     """Joins a running one; None: at CLEANFORK_SOCKET, or the usual place."""

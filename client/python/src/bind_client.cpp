@@ -74,11 +74,12 @@ std::chrono::nanoseconds nanoseconds_of(double t) {
 }
 
 std::unique_ptr<py_client> launch_client(py::handle daemon, const std::vector<std::string>& args,
-                                         int log_fd, double t) {
+                                         int log_fd, double t, std::optional<bool> descendant) {
     launch_options o{.daemon = daemon.is_none() ? "" : bytes_of(daemon),
                      .daemon_args = args,
                      .log_fd = log_fd,
                      .share_session = true,
+                     .descendant = descendant,
                      .timeout = nanoseconds_of(t)};
     return connected([&] { return launch(o); }, caller_state());
 }
@@ -302,7 +303,7 @@ void bind_client(py::module_& m) {
     constexpr double k_usual = 10;
     m.def("launch", &launch_client, py::arg("daemon") = py::none(), py::kw_only(),
           py::arg("daemon_args") = py::tuple(), py::arg("log_fd") = -1,
-          py::arg("timeout") = k_usual);
+          py::arg("timeout") = k_usual, py::arg("descendant") = py::none());
     m.def("connect", &connect_client, py::arg("path") = py::none(), py::kw_only(),
           py::arg("timeout") = k_usual);
     m.def("attach", &attach_client, py::arg("fd"), py::kw_only(), py::arg("timeout") = k_usual,

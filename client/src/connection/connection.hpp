@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cleanfork/client.hpp>
 #include <cleanfork/detail/owning_process.hpp>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -55,6 +56,8 @@ public:
         bool pidfd_tells_exit = false;  // a pidfd has the status once the child was reaped
     };
     void set_facts(greeting_facts facts) { facts_ = std::move(facts); }
+    // Called once, by close(). Set once, before the connection is shared.
+    void at_close(std::function<void()> act) { at_close_ = std::move(act); }
     [[nodiscard]] const greeting_facts& facts() const noexcept { return facts_; }
 
     // ---- requests
@@ -117,6 +120,7 @@ private:
     const owning_process owner_;
     const any_io_executor executor_;
     greeting_facts facts_;
+    std::function<void()> at_close_;
     writer writer_;
     std::atomic<std::uint64_t> next_id_{1};
     ipc::receiver receiver_;  // of whoever has the role
