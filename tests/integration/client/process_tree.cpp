@@ -31,6 +31,13 @@ std::vector<pid_t> reapers() {
     return found;
 }
 
+// Those whose forkservers have ended know it soon.
+void await_idle_reapers() {
+    for (const pid_t pid : reapers())
+        while (slurp("/proc/" + std::to_string(pid) + "/comm") == "cleanfork-wait\n")
+            ::sched_yield();
+}
+
 pid_t reaper_of(const client& c) { return parent_of(c.server().pid); }
 
 volatile sig_atomic_t child_signals = 0;
@@ -108,6 +115,7 @@ TEST_CASE("a subreaper inherits no forkserver, whatever it asked for") {
     CHECK(ends(server));
     CHECK(wait_meets_nobody());
     CHECK(child_signals == 0);
+    await_idle_reapers();
 }
 
 TEST_CASE("what a closed client left to a subreaper ends with the next launch") {
@@ -115,14 +123,11 @@ TEST_CASE("what a closed client left to a subreaper ends with the next launch") 
         const subreaper guard;
         for (int i = 0; i < 3; ++i) {
             std::optional<client> c(launch());
-            const pid_t own = reaper_of(*c);
-            const std::string name = "/proc/" + std::to_string(own) + "/comm";
-            CHECK(slurp(name) == "cleanfork-wait\n");
-            CHECK(reapers() == std::vector<pid_t>{own});
+            CHECK(reapers() == std::vector<pid_t>{reaper_of(*c)});
             const unique_fd server = ipc::pidfd_open(c->server().pid);
             c.reset();
             REQUIRE(ipc::pidfd_wait(server.get(), ipc::pidfd_event::reaped, k_patience_ms));
-            while (slurp(name) != "cleanfork-done\n") ::sched_yield();
+            await_idle_reapers();
         }
     }
     (void)launch({.descendant = true});
