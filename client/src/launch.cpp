@@ -1,13 +1,11 @@
 // Starting a private forkserver.
 //
+// It is a descendant of the caller, below a reaper (reaper.hpp), or of init: then
 // cleanforkd --private-fd forks once at its start and lets the first process
-// end, which is reaped here by its number: so the caller never has a child that
+// end, which is reaped here by its number. Either way the caller never has a child that
 // a waitpid(-1) of its own could meet later, and the forkserver learns of the
 // caller's end by the end of the connection.
 #include <fcntl.h>
-#include <pthread.h>
-#include <sched.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +13,9 @@
 #include <csignal>
 #include <cstring>
 
+#include "client/src/reaper.hpp"
 #include "client/src/requests/handshake.hpp"
+#include "ipc/base/close_others.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/find_daemon.hpp"
 #include "ipc/base/process_ref.hpp"
@@ -30,8 +30,8 @@ namespace {
 
 constexpr int k_private_fd = 3;
 
-// What the process that becomes the forkserver does before its exec. It shares the caller's
-// memory, and the caller sleeps meanwhile: nothing here allocates.
+// What the process that becomes the forkserver does before its exec. It shares the memory of its
+// parent, the caller or the reaper, which sleeps meanwhile: nothing here allocates.
 struct start {
     const char* daemon;
     char* const* argv;
@@ -39,8 +39,7 @@ struct start {
     int socket;
     int log_fd;
     bool share_session;
-    const char* failed = nullptr;  // what could not be done, with its errno
-    int error_number = 0;
+    reaper_page* told = nullptr;  // where to say what could not be done, with its errno
 };
 
 bool put_null(int as, int how) noexcept {
@@ -63,7 +62,7 @@ const char* prepare(const start& s) noexcept {
         return s.log_fd >= 0 ? "log_fd" : "/dev/null";
     if (!put_null(0, O_RDONLY) || !put_null(1, O_WRONLY)) return "/dev/null";
     if (::dup2(s.socket, k_private_fd) < 0) return "socketpair";
-    ::closefrom(k_private_fd + 1);
+    ipc::close_others({}, k_private_fd + 1);
     sigset_t none;
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -73,41 +72,35 @@ const char* prepare(const start& s) noexcept {
 // Not for ASan: it would look for the stack of the thread, and this is none.
 [[gnu::no_sanitize_address]] int become_daemon(void* what) noexcept {
     start& s = *static_cast<start*>(what);
-    s.failed = prepare(s);
-    if (s.failed == nullptr) {
+    const char* failed = prepare(s);
+    if (failed == nullptr) {
         ::execve(s.daemon, s.argv, s.envp);
-        s.failed = s.daemon;
+        failed = s.daemon;
     }
-    s.error_number = errno;
+    s.told->error_number = errno;
+    s.told->failed = failed;
     ::_exit(127);
 }
 
-// As posix_spawn(3), whose clone3 fails where a seccomp filter says EPERM to it. No handler of
-// the caller may run in the memory that the two share, and no cancellation of its thread.
-pid_t run(start& s) {
-    constexpr std::size_t k_stack = 64 * 1024;
-    void* const stack = ::mmap(nullptr, k_stack, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (stack == MAP_FAILED) {
-        s.error_number = errno;
-        return -1;
-    }
-    int cancellable = 0;
-    ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
-    sigset_t every, before;
-    ::sigfillset(&every);
-    ::pthread_sigmask(SIG_SETMASK, &every, &before);
-    pid_t pid = ::clone(&become_daemon, static_cast<char*>(stack) + k_stack,
-                        CLONE_VM | CLONE_VFORK | SIGCHLD, &s);
-    if (pid < 0) s.error_number = errno;
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    ::pthread_setcancelstate(cancellable, nullptr);
-    ::munmap(stack, k_stack);
-    if (pid > 0 && s.failed != nullptr) {
+// A child of init soon: the forkserver's first process ends at once.
+pid_t run_apart(start& s, reaper_page& told) {
+    s.told = &told;
+    pid_t pid = start_sharing_memory(&become_daemon, &s, SIGCHLD);
+    if (pid < 0) told.error_number = errno;
+    if (pid > 0 && told.failed != nullptr) {
         ipc::retry([&] { return ::waitpid(pid, nullptr, 0); });
         pid = -1;
     }
     return pid;
+}
+
+// The reaper begins as a copy of the program, and copying the description of its memory takes
+// time (about 20 us for each MiB in pages of 4 KiB), as does each page that is written afterwards.
+constexpr std::uint64_t k_most_copied = 256 << 20;
+
+bool wants_reaper(const launch_options& options) {
+    if (options.descendant.value_or(false) || inherits_orphans()) return true;
+    return !options.descendant && private_memory().value_or(k_most_copied + 1) <= k_most_copied;
 }
 
 // The environment without what no exec takes (MAX_ARG_STRLEN): children have it from the
@@ -122,9 +115,35 @@ std::vector<char*> environment_for_exec() {
 
 struct launched {
     unique_fd socket;
-    pid_t first = 0;  // the process that ends at once
     std::string daemon;
+    std::shared_ptr<reaper> parent;  // of the forkserver; or null, and:
+    pid_t first = 0;                 // the process that ends at once
 };
+
+// Below a reaper; falls back to none where nobody has asked for one in so many words.
+result<void> run(launched& l, start& s, std::vector<char*>& argv, const launch_options& options) {
+    reaper_page told{};
+    if (wants_reaper(options)) {
+        char stay[] = "--stay";
+        argv.insert(argv.begin() + 1, stay);
+        s.argv = argv.data();
+        l.parent = reaper::start(&become_daemon, &s, &s.told);
+        const int error = l.parent ? l.parent->page().error_number : errno;
+        const bool begun = l.parent && l.parent->page().forkserver > 0;
+        if (begun && l.parent->page().failed == nullptr) return {};
+        const std::string failed = begun ? l.parent->page().failed : "clone";
+        if (l.parent) l.parent->end();
+        l.parent = nullptr;
+        if (begun || options.descendant.value_or(false))
+            return ipc::fail(step::launch, error, failed);
+        argv.erase(argv.begin() + 1);
+        s.argv = argv.data();
+    }
+    l.first = run_apart(s, told);
+    if (l.first > 0) return {};
+    return ipc::fail(step::launch, told.error_number,
+                     told.failed != nullptr ? told.failed : "clone");
+}
 
 result<launched> start_daemon(const launch_options& options) {
     auto daemon = ipc::find_daemon(options.daemon);
@@ -145,9 +164,8 @@ result<launched> start_daemon(const launch_options& options) {
     const std::vector<char*> environment = environment_for_exec();
     start s{daemon->c_str(), argv.data(),    environment.data(),
             theirs.get(),    options.log_fd, options.share_session};
-    launched l{std::move(pair->first), run(s), *daemon};
-    if (l.first < 0)
-        return ipc::fail(step::launch, s.error_number, s.failed != nullptr ? s.failed : *daemon);
+    launched l{std::move(pair->first), *daemon, nullptr, 0};
+    if (auto begun = run(l, s, argv, options); !begun) return begun.error();
     return l;
 }
 
@@ -159,17 +177,26 @@ std::optional<int> reap(const launched& l) {
     return status;
 }
 
-// The first process may be the one that hangs; a moment is given to one that is just ending.
-void end(const launched& l) {
+constexpr std::chrono::milliseconds k_last_moment(100);
+
+// A moment is given to one that is just ending. Its status, when that is known.
+std::optional<int> end(const launched& l) {
+    if (l.parent) {
+        const std::optional<int> status = l.parent->end_forkserver(k_last_moment);
+        l.parent->end();
+        return status;
+    }
+    // The first process may be the one that hangs.
     const ipc::process_ref first(l.first, ipc::pidfd_open(l.first));
-    if (first && !ipc::pidfd_wait(first.pidfd(), ipc::pidfd_event::ended, 100))
+    if (first && !ipc::pidfd_wait(first.pidfd(), ipc::pidfd_event::ended, k_last_moment.count()))
         first.signal(SIGKILL);
+    return reap(l);
 }
 
-// The greeting failed: what the first process ended with says more.
+// The greeting failed: what it ended with says more.
 failure explain(const launched& l, failure f) {
-    end(l);
-    const std::optional<int> status = reap(l);
+    const std::optional<int> status = end(l);
+    if (f.step == step::launch) return f;  // it has told why it cannot serve
     f.step = step::launch;
     f.object = l.daemon;
     if (f.error_number != ECONNRESET) return f;
@@ -178,6 +205,14 @@ failure explain(const launched& l, failure f) {
         f.detail += " (" + exit_status::from_wait_status(*status).to_string() + ")";
     f.detail += ": set launch_options::log_fd to see why";
     return f;
+}
+
+// The forkserver has answered: what its end will need.
+void hand_over(const launched& l, const client& c) {
+    if (l.parent)
+        connection::of(c)->at_close([parent = l.parent] { parent->end(); });
+    else
+        reap(l);
 }
 
 }  // namespace
@@ -190,7 +225,7 @@ client launch(boost::asio::any_io_executor executor, const launch_options& optio
     if (!l) throw spawn_error(l.error());
     auto c = greet(std::move(l->socket), std::move(executor), d, rights_of(options.lends_rights));
     if (!c) throw spawn_error(explain(*l, c.error()));
-    reap(*l);
+    hand_over(*l, *c);
     return std::move(*c);
 }
 
@@ -205,7 +240,7 @@ void start_launch(any_io_executor executor, const launch_options& options, clien
     auto first = std::make_shared<launched>(std::move(*l));
     const auto greeted = [done, first](result<client>&& r) {
         if (!r) return std::move(*done)(exception_of(explain(*first, r.error())), client());
-        reap(*first);
+        hand_over(*first, *r);
         std::move (*done)(std::exception_ptr(), std::move(*r));
     };
     start_greeting(std::move(socket), executor, d, greeted, rights_of(options.lends_rights));

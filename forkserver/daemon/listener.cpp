@@ -86,9 +86,12 @@ result<listening_socket> listen_at(const std::string& path) {
     if (!socket) return ipc::fail(step::launch, errno, path);
     const std::string private_name =
         "." + parts->name.substr(0, 32) + "." + std::to_string(::getpid());
-    // Through the descriptor, so that the directory checked is the one used.
-    const auto address = ipc::socket_address("/proc/self/fd/" + std::to_string(directory->get()) +
-                                             "/" + private_name);
+    // Through the descriptor, so that the directory checked is the one used. Without /proc by its
+    // name: a socket that is bound in another is not found below.
+    const std::string through = "/proc/self/fd/" + std::to_string(directory->get());
+    const bool has_proc = ::access(through.c_str(), X_OK) == 0;
+    const auto address =
+        ipc::socket_address((has_proc ? through : parts->directory) + "/" + private_name);
     if (!address) return address.error();
     ::unlinkat(directory->get(), private_name.c_str(), 0);
     const mode_t before = ::umask(0177);

@@ -6,6 +6,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/system/system_error.hpp>
 #include <csignal>
 #include <iostream>
 #include <optional>
@@ -16,6 +17,7 @@
 #include "forkserver/daemon/server.hpp"
 #include "forkserver/daemon/startup.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/message.hpp"
 
 namespace cleanfork::daemon {
 
@@ -126,6 +128,22 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
     return {};
 }
 
+// To who has launched it, and learns of a failed start in no other way.
+int failed(const endpoints& ends, logger& log, const failure& f) {
+    v1::ServerMessage m;
+    ipc::to_wire(f, *m.mutable_failure());
+    if (const auto e = ipc::encode(m); e && ends.private_socket)
+        ipc::send(ends.private_socket.get(), *e, {});
+    log.error("failed", {{"why", f.message()}});
+    return 1;
+}
+
+failure as_failure(const boost::system::system_error& e) {
+    const bool is_errno = e.code().category() == boost::system::system_category();
+    return ipc::fail(step::launch, is_errno ? e.code().value() : 0, "event loop",
+                     is_errno ? "" : e.what());
+}
+
 int run(int argc, char** argv) {
     options o;
     if (const auto done = parse(argc, argv, o)) return *done;
@@ -137,10 +155,12 @@ int run(int argc, char** argv) {
         return 1;
     }
     // With an early template this process is its parent already, and nobody's child.
-    if (ends->private_socket && !ends->early) leave_parent();
-    if (auto r = serve(o, *ends, log); !r) {
-        log.error("failed", {{"why", r.error().message()}});
-        return 1;
+    if (ends->private_socket && !ends->early && !o.stay)
+        if (auto r = leave_parent(); !r) return failed(*ends, log, r.error());
+    try {
+        if (auto r = serve(o, *ends, log); !r) return failed(*ends, log, r.error());
+    } catch (const boost::system::system_error& e) {
+        return failed(*ends, log, as_failure(e));
     }
     return 0;
 }

@@ -13,6 +13,8 @@ std::optional<int> parse(int argc, char** argv, options& o) {
                    "$XDG_RUNTIME_DIR or /run)");
     app.add_option("--private-fd", o.private_fd,
                    "Serve one client over this inherited socket, and end with it");
+    // Of cleanfork::launch(), which starts this below a process that reaps it.
+    app.add_flag("--stay", o.stay, "")->group("");
     // Of cleanfork::start_early(), which forks the template and then execs this.
     auto* early = app.add_option("--early-fd", o.early_fd, "")->group("");
     app.add_option("--early-pid", o.early_pid, "")->group("")->needs(early);

@@ -12,6 +12,7 @@ namespace cleanfork::daemon {
 struct options {
     std::string socket;
     int private_fd = -1;
+    bool stay = false;  // a child of the process that started it
     // A template that was forked from the program which began this forkserver.
     int early_fd = -1;
     int early_pid = 0;

@@ -185,8 +185,11 @@ void spawns::begin(queued_spawn q) {
 // The more children a session has, the more descriptors it must leave for others:
 // none can take the last one, and a session with few children still gets some.
 bool spawns::leaves_descriptors(const session& s) const {
-    const std::size_t used = k_own_descriptors + core_.sessions.size() + children_.size();
-    return used + s.account->children / k_share_left < core_.config.descriptor_limit;
+    const std::size_t limit = core_.config.descriptor_limit;
+    // Under a limit as low as that, what is short fails by itself, by EMFILE.
+    const std::size_t own = std::min(k_own_descriptors, limit / 2);
+    const std::size_t used = own + core_.sessions.size() + children_.size();
+    return used + s.account->children / k_share_left < limit;
 }
 
 // Why it cannot begin now; step::none: it can.

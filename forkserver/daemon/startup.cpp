@@ -2,17 +2,15 @@
 
 #include <fcntl.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <csignal>
-#include <vector>
 
+#include "ipc/base/close_others.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/defaults.hpp"
@@ -21,6 +19,8 @@
 namespace cleanfork::daemon {
 
 namespace {
+
+constexpr int k_first_stray = 3;  // after the standard descriptors
 
 // Children inherit dispositions and descriptors through us: both are put right
 // once, here, and not in each child. The raw calls reach the two real-time
@@ -36,25 +36,6 @@ void reset_signals() {
     } action{};
     for (int s = 1; s <= 64; ++s)
         ::syscall(SYS_rt_sigaction, s, &action, nullptr, sizeof action.mask);
-}
-
-void close_strays(std::vector<int> keep) {
-    const auto close_range = [](unsigned first, unsigned last) {
-        if (first > last) return;
-        if (::syscall(SYS_close_range, first, last, 0) == 0) return;
-        rlimit limit{};
-        ::getrlimit(RLIMIT_NOFILE, &limit);
-        for (unsigned fd = first; fd <= last && fd < limit.rlim_cur; ++fd)
-            ::close(static_cast<int>(fd));
-    };
-    std::sort(keep.begin(), keep.end());
-    unsigned next = 3;
-    for (const int fd : keep) {
-        if (fd < 3) continue;
-        if (static_cast<unsigned>(fd) > next) close_range(next, static_cast<unsigned>(fd) - 1);
-        next = static_cast<unsigned>(fd) + 1;
-    }
-    close_range(next, ~0U);
 }
 
 // 0, 1 and 2 exist, so that no descriptor of ours gets one of these numbers.
@@ -86,10 +67,11 @@ result<unique_fd> block_signals() {
     return fd;
 }
 
-void leave_parent() {
+result<void> leave_parent() {
     const pid_t pid = ::fork();
     if (pid > 0) ::_exit(0);
-    if (pid < 0) ::_exit(1);
+    if (pid < 0) return ipc::fail(step::launch, errno, "fork");
+    return {};
 }
 
 namespace {
@@ -114,7 +96,8 @@ result<endpoints> open_endpoints(const options& o) {
         ::fcntl(o.private_fd, F_SETFD, FD_CLOEXEC);
         ipc::set_nonblocking(o.private_fd);
         e.private_socket = unique_fd(o.private_fd);
-        close_strays({o.private_fd, o.early_fd});
+        int kept[] = {o.private_fd, o.early_fd};
+        ipc::close_others(kept, k_first_stray);
         if (o.early_fd < 0) return e;
         if (auto r = check_private("--early-fd", o.early_fd); !r) return r.error();
         ::fcntl(o.early_fd, F_SETFD, FD_CLOEXEC);
@@ -123,7 +106,8 @@ result<endpoints> open_endpoints(const options& o) {
     }
     auto activated = activated_socket();
     if (!activated) return activated.error();
-    close_strays({activated->get()});
+    int kept[] = {activated->get()};
+    ipc::close_others(kept, k_first_stray);
     if (*activated) {
         e.listening = listening_socket{std::move(*activated), {}, {}, {}, "(activated)"};
         return e;

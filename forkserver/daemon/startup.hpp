@@ -26,7 +26,7 @@ result<endpoints> open_endpoints(const options& o);
 
 // The launcher reaps this process at once, and the forkserver is nobody's child
 // but init's: it disturbs neither SIGCHLD nor wait of the program that asked.
-void leave_parent();
+result<void> leave_parent();
 
 // TERM, INT and HUP are read from the descriptor that it gives; a write to a closed pipe is
 // an error of the write.

@@ -15,6 +15,7 @@
 #include <csignal>
 
 #include "forkserver/spawn/credentials.hpp"
+#include "ipc/base/close_others.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::spawn {
@@ -297,12 +298,8 @@ namespace {
 int close_from_to(unsigned first, unsigned last) noexcept {
     if (first > last || ::syscall(SYS_close_range, first, last, 0U) == 0) return 0;
     if (!ipc::is_missing(errno)) return errno;
-    // Before Linux 5.9. fs.nr_open is no higher there unless somebody raised it.
-    constexpr rlim_t k_most = 1U << 20;
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    for (rlim_t fd = first; fd <= last && fd < std::min(limit.rlim_max, k_most); ++fd)
-        ::close(static_cast<int>(fd));
+    ipc::close_one_by_one(static_cast<int>(first),
+                          static_cast<int>(std::min(last, unsigned{INT_MAX})));
     return 0;
 }
 

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include "forkserver/template/loop.hpp"
 #include "forkserver/template/program.hpp"
 #include "ipc/audit/audit.hpp"
+#include "ipc/base/close_others.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/find_daemon.hpp"
 #include "ipc/base/sys.hpp"
@@ -80,9 +80,8 @@ void standard_descriptors(int log_fd) {
 // The template: this program as it is now, without its descriptors.
 [[noreturn]] void be_template(const ends& e, int log_fd) {
     standard_descriptors(log_fd);
-    const int control = e.control.second.get();
-    if (control > 3) ::syscall(SYS_close_range, 3U, static_cast<unsigned>(control) - 1, 0U);
-    ::syscall(SYS_close_range, static_cast<unsigned>(control) + 1, ~0U, 0U);
+    int control = e.control.second.get();
+    ipc::close_others({&control, 1}, STDERR_FILENO + 1);
     program_host& host = program_host::instance();
     templates::initialize_and_serve(control, host, [&host] { host.initialize(); });
 }

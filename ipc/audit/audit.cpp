@@ -64,7 +64,9 @@ int examination::open() {
         report_.pid == ::getpid() ? "/proc/self" : "/proc/" + std::to_string(report_.pid);
     process_ = open_directory(AT_FDCWD, path);
     if (!process_) return errno;
-    status_ = read_file(process_.get(), "status").value_or("");
+    const auto status = read_file(process_.get(), "status");
+    if (!status) return errno;
+    status_ = *status;
     if (!is_alive(status_)) return ESRCH;
     report_.pid = to_number(field(status_, "Tgid:"));
     report_.name = read_line(process_.get(), "comm");
@@ -241,7 +243,9 @@ result<audit_report> examination::run() {
     if (error == 0 && options_.children) error = children();
     if (error != 0) return failed(report_.pid, error, file_);
     // One that ended while we looked has shown nothing, and is not safe for that.
-    status_ = read_file(process_.get(), "status").value_or("");
+    const auto status = read_file(process_.get(), "status");
+    if (!status) return failed(report_.pid, errno, "status");
+    status_ = *status;
     if (!is_alive(status_)) return failed(report_.pid, ESRCH, "");
     if (options_.signals) add_pending_signals(report_, status_);
     std::stable_sort(report_.findings.begin(), report_.findings.end(),

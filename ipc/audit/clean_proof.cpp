@@ -29,10 +29,11 @@ result<clean_proof> clean_proof::open(pid_t pid) {
     const std::string path = pid == ::getpid() ? "/proc/self" : "/proc/" + std::to_string(pid);
     const unique_fd process(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!process) return failed(pid, errno, "");
-    const std::string text = read_file(process.get(), "status").value_or("");
-    if (!is_alive(text)) return failed(pid, ESRCH, "status");
+    const auto text = read_file(process.get(), "status");
+    if (!text) return failed(pid, errno, "status");
+    if (!is_alive(*text)) return failed(pid, ESRCH, "status");
     clean_proof proof;
-    proof.pid_ = to_number(field(text, "Tgid:"));
+    proof.pid_ = to_number(field(*text, "Tgid:"));
     proof.status_.reset(::openat(process.get(), "status", O_RDONLY | O_CLOEXEC));
     if (!proof.status_) return failed(pid, errno, "status");
     proof.tasks_.reset(::openat(process.get(), "task", O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -66,7 +67,9 @@ int clean_proof::add_status(audit_report& report) const {
     std::string_view text(buffer.data(), static_cast<std::size_t>(size));
     std::string longer;  // thousands of groups
     if (field(text, "ShdPnd:").empty()) {
-        longer = read_file(tasks_.get(), "../status").value_or("");
+        const auto all = read_file(tasks_.get(), "../status");
+        if (!all) return errno;
+        longer = *all;
         text = longer;
     }
     if (!is_alive(text)) return ESRCH;

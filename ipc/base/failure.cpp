@@ -16,6 +16,10 @@ struct hint {
 constexpr const char* k_needs_privileges = "raising this needs privileges the forkserver lacks";
 constexpr const char* k_needs_root = "changing users needs a forkserver that runs as root";
 constexpr const char* k_not_delegated = "the cgroup must be delegated to this user";
+constexpr const char* k_no_process_left =
+    "too many processes: see ulimit -u, pids.max and kernel.pid_max";
+constexpr const char* k_no_descriptor_left =
+    "the forkserver is out of descriptors: raise its RLIMIT_NOFILE";
 constexpr const char* k_no_such_group = "no such process group in the forkserver's session";
 constexpr const char* k_nobody_serves =
     "no forkserver is running there: start one with `cleanfork serve`";
@@ -34,7 +38,8 @@ constexpr std::array k_hints = {
     hint{step::chdir, ENOENT, "no such working directory"},
     hint{step::chdir, ENOTDIR, "the working directory is not a directory"},
     hint{step::chdir, EACCES, "this user may not enter the working directory"},
-    hint{step::clone, EAGAIN, "too many processes: see ulimit -u, pids.max and kernel.pid_max"},
+    hint{step::clone, EAGAIN, k_no_process_left},
+    hint{step::clone, EMFILE, k_no_descriptor_left},
     hint{step::clone, ENOMEM, "the system is out of memory"},
     hint{step::cgroup, ENOENT, "no such cgroup: create it first, below a cgroup v2 mount"},
     hint{step::cgroup, EBADF, "not a directory of cgroup v2"},
@@ -63,7 +68,9 @@ constexpr std::array k_hints = {
     hint{step::controlling_terminal, EPERM, "the terminal belongs to another session"},
     hint{step::affinity, EINVAL,
          "none of these processors is usable here: see /proc/self/status, Cpus_allowed_list"},
-    hint{step::prepare, EMFILE, "the forkserver is out of descriptors: raise its RLIMIT_NOFILE"},
+    hint{step::prepare, EMFILE, k_no_descriptor_left},
+    hint{step::launch, EMFILE, "raise RLIMIT_NOFILE (ulimit -n)"},
+    hint{step::launch, EAGAIN, k_no_process_left},
     hint{step::connect, ENOENT, k_nobody_serves},
     hint{step::connect, ECONNREFUSED, k_nobody_serves},
     hint{step::signal, ESRCH, k_no_such_child},

@@ -5,12 +5,12 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <csignal>
 #include <memory>
 
+#include "ipc/base/close_others.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::ipc {
@@ -105,15 +105,7 @@ result<socket_pair> seqpacket_pair() {
 
 std::size_t open_descriptor_count() {
     const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir("/proc/self/fd"), &::closedir);
-    if (!dir) {
-        // /proc/self/fd belongs to root in a process that is not dumpable.
-        rlimit limit{};
-        ::getrlimit(RLIMIT_NOFILE, &limit);
-        std::size_t open = 0;
-        for (int fd = 0; fd < static_cast<int>(limit.rlim_cur); ++fd)
-            open += ::fcntl(fd, F_GETFD) >= 0;
-        return open;
-    }
+    if (!dir) return probed_descriptor_count();
     std::size_t n = 0;
     while (const dirent* e = ::readdir(dir.get())) n += e->d_name[0] != '.';
     return n - 1;  // the directory itself

@@ -11,16 +11,23 @@ import unittest
 from support import run_python
 
 PROGRAM = """
-import asyncio, ctypes, os, signal, sys, threading
+import asyncio, ctypes, os, select, signal, sys, threading
 import cleanfork, cleanfork.asyncio, cleanfork.subprocess as subprocess
 
 PR_SET_CHILD_SUBREAPER = 36
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
+def server_pidfd():
+    return os.pidfd_open(cleanfork.client().server["pid"])
+
+def await_end(pidfd):  # it is nobody's here to reap
+    select.select([pidfd], [], [])
+    os.close(pidfd)
+
 def lose():
-    server = cleanfork.client().server["pid"]
-    os.kill(server, signal.SIGKILL)
-    os.waitid(os.P_PID, server, os.WEXITED)
+    server = server_pidfd()
+    signal.pidfd_send_signal(server, signal.SIGKILL)
+    await_end(server)
 
 def reap(*pids):
     for pid in pids:
@@ -92,11 +99,11 @@ print(*results)
     def test_a_child_that_kills_the_server(self):
         got = self.run_lost("""
 cleanfork.start()
-server = cleanfork.client().server["pid"]
-command = f"read x; kill -9 {server}; exit 6"
+server = server_pidfd()
+command = f"read x; kill -9 {cleanfork.client().server['pid']}; exit 6"
 p = subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE)
 p.stdin.close()
-os.waitid(os.P_PID, server, os.WEXITED)
+await_end(server)
 reap(p.pid)
 print(told(p.wait))
 """)
@@ -133,9 +140,7 @@ reaping = set()
 for round in range(5):
     codes = list(range(1, 9))
     ps = [subprocess.Popen(["sh", "-c", f"exit {c}"]) for c in codes]
-    server = cleanfork.client().server["pid"]
-    os.kill(server, signal.SIGKILL)
-    os.waitid(os.P_PID, server, os.WEXITED)
+    lose()
     while True:
         try:
             os.waitpid(-1, 0)

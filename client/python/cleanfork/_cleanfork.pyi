@@ -252,8 +252,11 @@ class Client:
     def list(self, timeout: float | None = None) -> list[ChildInfo]: ...
 
 def launch(daemon: _Text | None = None, *, daemon_args: Sequence[str] = (), log_fd: int = -1,
-           timeout: float = 10.0, lends_rights: bool = False) -> Client:
+           timeout: float = 10.0, descendant: bool | None = None,
+           lends_rights: bool = False) -> Client:
     """Starts a private forkserver. It ends with the client, or with this process.
+
+    ``descendant``: as in cleanfork.start().
 
     ``lends_rights``: once this process has given up its user, it may still ask for children
     with the rights of the forkserver (``identity="forkserver"``).

@@ -55,20 +55,25 @@ def _join_inherited(timeout: float) -> Client | None:
         return None
 
 
-def _begin(log_fd: int, timeout: float) -> Client:
+def _begin(log_fd: int, timeout: float, descendant: bool | None) -> Client:
     joined = _join_inherited(timeout)
     if joined is not None:
         return joined
     if os.environ.get("CLEANFORK_SOCKET"):
         return connect(timeout=timeout, lends_rights=_lends_rights)
-    return launch(_packaged_daemon(), log_fd=log_fd, timeout=timeout, lends_rights=_lends_rights)
+    return launch(_packaged_daemon(), log_fd=log_fd, timeout=timeout, descendant=descendant,
+                  lends_rights=_lends_rights)
 
 
-def start(*, log_fd: int = -1, timeout: float = 10.0, lends_rights: bool = False) -> Client:
+def start(*, log_fd: int = -1, timeout: float = 10.0, descendant: bool | None = None,
+          lends_rights: bool = False) -> Client:
     """Starts the forkserver unless it runs: best early, while the program is small.
 
     With CLEANFORK_SOCKET in the environment, joins the one at that path instead.
     ``log_fd``: where a private one logs; it holds none of the program's descriptors otherwise.
+    ``descendant``: whether a private one and its children are to be descendants of the program,
+    as psutil looks for them; None: while the program has at most 256 MiB of memory of its own,
+    since that costs a copy of what describes it, about 20 us for each MiB.
     ``lends_rights``: once the program has given up its user, it may still ask for processes with
     the rights of the forkserver (``identity="forkserver"``); else nobody can get them through it.
     """
@@ -80,7 +85,7 @@ def start(*, log_fd: int = -1, timeout: float = 10.0, lends_rights: bool = False
                                    "lends_rights before its first use")
             _lends_rights = True
         if _client is None or not _client.connected:
-            begun = _begin(log_fd, timeout)
+            begun = _begin(log_fd, timeout, descendant)
             # A signal handler was here meanwhile, and has processes of its client.
             if _client is not None and _client.connected:
                 begun.close()

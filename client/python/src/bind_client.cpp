@@ -73,11 +73,13 @@ std::chrono::nanoseconds nanoseconds_of(double t) {
 }
 
 std::unique_ptr<py_client> launch_client(py::handle daemon, const std::vector<std::string>& args,
-                                         int log_fd, double t, bool lends_rights) {
+                                         int log_fd, double t, std::optional<bool> descendant,
+                                         bool lends_rights) {
     launch_options o{.daemon = daemon.is_none() ? "" : bytes_of(daemon),
                      .daemon_args = args,
                      .log_fd = log_fd,
                      .share_session = true,
+                     .descendant = descendant,
                      .timeout = nanoseconds_of(t),
                      .lends_rights = lends_rights};
     return connected([&] { return launch(o); });
@@ -296,7 +298,8 @@ void bind_client(py::module_& m) {
     constexpr double k_usual = 10;
     m.def("launch", &launch_client, py::arg("daemon") = py::none(), py::kw_only(),
           py::arg("daemon_args") = py::tuple(), py::arg("log_fd") = -1,
-          py::arg("timeout") = k_usual, py::arg("lends_rights") = false);
+          py::arg("timeout") = k_usual, py::arg("descendant") = py::none(),
+          py::arg("lends_rights") = false);
     m.def("connect", &connect_client, py::arg("path") = py::none(), py::kw_only(),
           py::arg("timeout") = k_usual, py::arg("lends_rights") = false);
     m.def("attach", &attach_client, py::arg("fd"), py::kw_only(), py::arg("timeout") = k_usual);

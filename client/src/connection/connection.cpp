@@ -49,6 +49,7 @@ void connection::close() {
     lose(ipc::fail(step::connect, ECANCELED, "client", "the client was destroyed"));
     // Not close(2): another thread may be in poll() with this descriptor.
     ::shutdown(socket_.get(), SHUT_RDWR);
+    if (const auto act = std::exchange(at_close_, nullptr)) act();
 }
 
 // ---- requests --------------------------------------------------------------

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cleanfork/client.hpp>
 #include <cleanfork/detail/owning_process.hpp>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -57,6 +58,8 @@ public:
         ipc::identity identity{};       // of the forkserver
     };
     void set_facts(greeting_facts facts) { facts_ = std::move(facts); }
+    // Called once, by close(). Set once, before the connection is shared.
+    void at_close(std::function<void()> act) { at_close_ = std::move(act); }
     [[nodiscard]] const greeting_facts& facts() const noexcept { return facts_; }
 
     // ---- requests
@@ -119,6 +122,7 @@ private:
     const owning_process owner_;
     const any_io_executor executor_;
     greeting_facts facts_;
+    std::function<void()> at_close_;
     writer writer_;
     std::atomic<std::uint64_t> next_id_{1};
     ipc::receiver receiver_;  // of whoever has the role

@@ -49,7 +49,7 @@ TEST_CASE("a hundred children of a killed forkserver have exact statuses") {
     kill_forkserver(c);
     for (process& p : all) p.take_in().reset();
     std::thread reaping([] {
-        for (int i = 0; i < k_children + 1; ++i) REQUIRE(subreaper::reap_any() > 0);
+        for (int i = 0; i < k_children; ++i) REQUIRE(subreaper::reap_any() > 0);
     });
     for (int i = 0; i < k_children; ++i)
         CHECK(all[static_cast<std::size_t>(i)].wait() == expected(i));
@@ -72,7 +72,7 @@ TEST_CASE("the same, asynchronously") {
     kill_forkserver(c);
     for (process& p : all) p.take_in().reset();
     std::thread reaping([] {
-        for (int i = 0; i < k_children + 1; ++i) REQUIRE(subreaper::reap_any() > 0);
+        for (int i = 0; i < k_children; ++i) REQUIRE(subreaper::reap_any() > 0);
     });
     io.run();
     reaping.join();
@@ -92,7 +92,7 @@ TEST_CASE("with the feature off a hundred statuses are unknown, and nothing hang
         CHECK(s.is_unknown());
         CHECK(s.why() == "forkserver lost");
     }
-    for (int i = 0; i < k_children + 1; ++i) REQUIRE(subreaper::reap_any() > 0);
+    for (int i = 0; i < k_children; ++i) REQUIRE(subreaper::reap_any() > 0);
 }
 
 TEST_CASE("a run in progress ends with its child when the forkserver is killed") {
@@ -101,8 +101,7 @@ TEST_CASE("a run in progress ends with its child when the forkserver is killed")
     std::thread killing([&] {
         while (c.stats().children == 0) std::this_thread::yield();
         kill_forkserver(c);
-        REQUIRE(subreaper::reap_any() > 0);
-        REQUIRE(subreaper::reap_any() > 0);
+        REQUIRE(subreaper::reap_any() > 0);  // the child; the forkserver is its reaper's
     });
     // Longer than the reply is held, so that the client has the pidfd.
     spawn_options o = shell("sleep 0.3; echo late; exit 8");
