@@ -16,6 +16,7 @@
 #include <csignal>
 #include <stdexcept>
 
+#include "forkserver/template/fork_threads.hpp"
 #include "forkserver/template/loop.hpp"
 #include "forkserver/template/program.hpp"
 #include "ipc/audit/audit.hpp"
@@ -33,6 +34,12 @@ using templates::program_host;
 failure failed(int error, const char* what) { return ipc::fail(step::launch, error, what); }
 
 result<void> prove_clean() {
+    // Libraries that the program is linked with end theirs.
+    try {
+        templates::end_threads(program_host::instance());
+    } catch (const std::runtime_error& e) {
+        return ipc::fail(step::clean, 0, "start_early", e.what());
+    }
     ipc::audit_options options;
     // Descriptors are the template's to close; the rest would be copied in part.
     options.descriptors = options.locks = options.signals = false;

@@ -144,6 +144,17 @@ result<void> check_entry(const host& h, const request& r) {
                      known.empty() ? "the template has no entries" : "the template has: " + known);
 }
 
+// Descriptors that come by name have any number, so they make way for the template's files.
+// A number that was asked for is the caller's.
+void make_way(v1::SpawnRequest& r, const std::vector<int>& held) {
+    if (held.empty()) return;
+    int free = held.back() + 1;
+    for (const auto& m : r.descriptors()) free = std::max(free, m.target() + 1);
+    for (auto& m : *r.mutable_descriptors())
+        if (!m.name().empty() && std::binary_search(held.begin(), held.end(), m.target()))
+            m.set_target(free++);
+}
+
 result<std::unique_ptr<request>> understand(ipc::decoded<v1::ChildMessage>&& m,
                                             const child_start& start, const host& h) {
     if (!m.message.has_run() || !m.message.run().request().has_call())
@@ -155,6 +166,7 @@ result<std::unique_ptr<request>> understand(ipc::decoded<v1::ChildMessage>&& m,
     if (!base) return base.error();
     r->base = std::move(*base);
     r->descriptors = std::make_shared<std::vector<unique_fd>>(std::move(m.descriptors));
+    make_way(*run.mutable_request(), start.files->numbers());
     spawn::parent_facts self;
     self.null_fd = start.null_fd;
     self.descriptor_limit.rlim_cur = start.soft_descriptor_limit;
@@ -204,7 +216,7 @@ result<void> apply(child_start& start, const host& h, request& r) {
         const auto failed = static_cast<step>(report.failed_step);
         return ipc::fail(failed, report.error_number, r.prepared->object_of(failed, report.index));
     }
-    std::vector<int> kept = h.kept_descriptors();
+    std::vector<int> kept = start.files->numbers();
     kept.insert(kept.end(), {start.control, r.todo.result_fd});
     if (const int e = spawn::close_unmapped(p, kept)) return ipc::fail(step::close_descriptors, e);
     // Their numbers are others' now.
@@ -254,6 +266,7 @@ int run_entry(const child_start& start, host& h, notes& n, const task& t) {
 void run_child(const child_start& given, host& h, notes& n, ipc::receiver& receiver) {
     child_start start = given;
     h.after_fork_in_child();
+    start.files->renew();
     const bool parks = start.warm && !has_come(start.channel);
     if (parks) h.before_parking();
     if (parks && !report_parked(start.control, start.sequence)) leave();

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "forkserver/template/host.hpp"
+#include "forkserver/template/kept_files.hpp"
 #include "forkserver/template/notes.hpp"
 #include "ipc/wire/packet.hpp"
 
@@ -17,6 +18,7 @@ struct child_start {
     int channel = -1;  // where the request comes from
     int control = -1;  // where it is told that the entry runs
     int null_fd = -1;
+    const kept_files* files = nullptr;
     std::uint64_t soft_descriptor_limit = 0;  // as the template got it
     int parent = 0;                           // the template
 };

@@ -29,6 +29,8 @@ public:
     virtual void before_fork() = 0;
     // After it, in the template again; also when the fork failed.
     virtual void after_fork() {}
+    // Once, when it is initialized, unless it has threads: may fork a child to learn from it.
+    virtual void rehearse() {}
 
     // In the child, in this order. The first at once after the fork.
     virtual void after_fork_in_child() {}
@@ -37,8 +39,8 @@ public:
     // Whether handlers that were installed in the template stay in its children. If not,
     // every signal gets its default action back.
     [[nodiscard]] virtual bool keeps_handlers() const { return false; }
-    // Descriptors of the template that stay open besides those of the call.
-    [[nodiscard]] virtual std::vector<int> kept_descriptors() const { return {}; }
+    // Of what the initialization left open, what children do not have: see kept_files.hpp.
+    [[nodiscard]] virtual std::vector<int> closed_descriptors() const { return {}; }
     [[nodiscard]] virtual bool has_entry(std::string_view name) const = 0;
     [[nodiscard]] virtual bool has_initializer(std::string_view name) const = 0;
     // The process is as its caller wants it: reseed what a fork copies.

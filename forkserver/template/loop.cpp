@@ -16,9 +16,12 @@
 #include <unordered_map>
 
 #include "forkserver/template/channel.hpp"
+#include "forkserver/template/fork_threads.hpp"
 #include "forkserver/template/forked_child.hpp"
+#include "forkserver/template/kept_files.hpp"
 #include "forkserver/template/notes.hpp"
 #include "forkserver/template/order.hpp"
+#include "ipc/audit/threads.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/usage.hpp"
@@ -33,6 +36,7 @@ public:
 
     // False with errno when the loop's own descriptors cannot be had.
     bool open();
+    void note_files();
     [[nodiscard]] std::vector<int> own_descriptors() const {
         return {control_, signals_.get(), null_.get()};
     }
@@ -41,6 +45,7 @@ public:
 private:
     bool take_order();
     void fork_child(const order& o, unique_fd channel);
+    void fork_if_clean(const child_start& start);
     void kill_child(std::uint64_t sequence);
     void reap();
 
@@ -51,8 +56,15 @@ private:
     std::uint64_t soft_descriptor_limit_ = 0;
     ipc::receiver receiver_;
     notes notes_;
+    kept_files files_;
     std::unordered_map<pid_t, std::uint64_t> children_;
 };
+
+// Before the loop has descriptors of its own.
+void loop::note_files() {
+    const std::vector<int> closed = host_.closed_descriptors();
+    files_.note({&control_, 1}, closed);
+}
 
 // The loop's own thread blocks SIGCHLD and reads it from a descriptor. A thread that a
 // template has although it should not, does not block it, and would make it vanish.
@@ -103,7 +115,8 @@ bool loop::take_order() {
         kill_child(o.sequence);
         return true;
     }
-    if (o.kind != order_kind::fork || packet.descriptors.size() != 1) return false;
+    const bool forks = o.kind == order_kind::fork || o.kind == order_kind::judged_fork;
+    if (!forks || packet.descriptors.size() != 1) return false;
     fork_child(o, std::move(packet.descriptors.front()));
     return true;
 }
@@ -118,14 +131,34 @@ void loop::fork_child(const order& o, unique_fd channel) {
     start.channel = channel.get();
     start.control = control_;
     start.null_fd = null_.get();
+    start.files = &files_;
     start.soft_descriptor_limit = soft_descriptor_limit_;
     start.parent = ::getpid();
+    if (o.kind == order_kind::judged_fork) return fork_if_clean(start);
     const pid_t pid = ::fork();
     if (pid == 0) run_child(start, host_, notes_, receiver_);
     const int error = errno;
     if (pid > 0) children_.emplace(pid, o.sequence);
     host_.after_fork();
     if (pid < 0) report_child_failed(control_, o.sequence, ipc::fail(step::fork, error));
+}
+
+void loop::fork_if_clean(const child_start& start) {
+    judged_fork judged;
+    const pid_t pid = judged.fork();
+    if (pid == 0) {
+        if (!judged.clean()) ::_exit(0);
+        run_child(start, host_, notes_, receiver_);
+    }
+    const int error = errno;
+    if (pid > 0 && judged.clean()) children_.emplace(pid, start.sequence);
+    if (pid > 0 && !judged.clean()) ::kill(pid, SIGKILL);  // and is reaped as unknown
+    host_.after_fork();
+    if (pid < 0)
+        report_child_failed(control_, start.sequence, ipc::fail(step::fork, error));
+    else if (!judged.clean())
+        report_child_failed(control_, start.sequence,
+                            ipc::fail(step::clean, 0, "template", judged.what()));
 }
 
 // The children of this template are not reaped but here: the pid is no one else's.
@@ -164,8 +197,11 @@ void loop::reap() {
 
 void initialize_and_serve(int control, host& h, const std::function<void()>& initialize) {
     const std::uint64_t before = ipc::monotonic_ns();
+    bool ends_threads = false;
     try {
         initialize();
+        ends_threads = end_threads(h);
+        if (ipc::hazardous_threads() == 0U) h.rehearse();
     } catch (...) {
         const std::string text = text_of_current_exception();
         h.flush();
@@ -173,6 +209,7 @@ void initialize_and_serve(int control, host& h, const std::function<void()>& ini
         ::_exit(1);
     }
     loop l(control, h);
+    l.note_files();
     if (!l.open()) {
         report_failed(control, ipc::fail(step::template_start, errno, "loop"));
         ::_exit(1);
@@ -181,6 +218,7 @@ void initialize_and_serve(int control, host& h, const std::function<void()>& ini
     for (const std::string& e : h.entries()) m.mutable_ready()->add_entries(e);
     m.mutable_ready()->set_initialization_ns(ipc::monotonic_ns() - before);
     for (const int fd : l.own_descriptors()) m.mutable_ready()->add_own_descriptors(fd);
+    m.mutable_ready()->set_ends_threads(ends_threads);
     if (!report(control, m)) ::_exit(0);
     l.run();
 }

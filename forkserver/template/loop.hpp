@@ -10,7 +10,7 @@ namespace cleanfork::templates {
 
 // Runs `initialize` (which may throw: the template has then failed), reports ready
 // and serves. `control` is the socket to the forkserver, CLOEXEC; when that closes
-// the process ends. The process must have one thread.
+// the process ends. Its libraries may have threads that they end before each fork.
 [[noreturn]] void initialize_and_serve(int control, host& h,
                                        const std::function<void()>& initialize);
 

@@ -9,6 +9,9 @@ namespace cleanfork::templates {
 enum class order_kind : std::uint32_t {
     fork = 1,  // with one descriptor: the private channel of the new child
     kill = 2,  // SIGKILL to the child of that sequence, if it is still there
+    // As fork, but it looks for threads in the midst of it; when some are left there is no
+    // child. For a template that has told that it ends its threads.
+    judged_fork = 3,
 };
 
 struct order {

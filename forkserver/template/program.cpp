@@ -145,6 +145,8 @@ void keep_from_children(void* begin, std::size_t size) {
         throw std::system_error(errno, std::system_category(), "madvise MADV_DONTFORK");
 }
 
+void close_in_children(int descriptor) { program_host::instance().close_in_children(descriptor); }
+
 bool started_as_template() noexcept {
     return std::getenv(templates::k_control_variable) != nullptr;
 }

@@ -38,7 +38,8 @@ private:
     int timers();
     int children();
 
-    void add_locks_of(const char* descriptor, int number, int dir);
+    void add_locks_of(const std::string& info, int number, const std::string& path);
+    void add_position_of(const std::string& info, int number, std::string path);
     void add_mapping(const std::string& path);
     void add_child(int number);
     [[nodiscard]] std::optional<hazard> of_mapping(const std::string& path) const;
@@ -102,21 +103,35 @@ int examination::locks() {
     const unique_fd dir = open_directory(task_.get(), "fdinfo");
     if (!dir) return errno;
     return each_number(dir.get(), [&](const char* name, int number) {
-        if (!is_allowed(number)) add_locks_of(name, number, dir.get());
+        if (is_allowed(number)) return;
+        const std::string info = read_file(dir.get(), name).value_or("");
+        std::string path = read_link(task_.get(), "fd/" + std::string(name));
+        add_locks_of(info, number, path);
+        add_position_of(info, number, std::move(path));
     });
 }
 
+// Of regular files, memfds too: what else has a path has no position that matters.
+void examination::add_position_of(const std::string& info, int number, std::string path) {
+    struct stat file {};
+    if (!path.starts_with('/') ||
+        ::fstatat(task_.get(), ("fd/" + std::to_string(number)).c_str(), &file, 0) != 0 ||
+        !S_ISREG(file.st_mode))
+        return;
+    const auto at = to_number<std::uint64_t>(field(info, "pos:"));
+    report_.positions.push_back({number, at, std::move(path)});
+}
+
 // Of lines like "lock:\t1: FLOCK  ADVISORY  WRITE 4711 fe:00:4712 0 EOF".
-void examination::add_locks_of(const char* descriptor, int number, int dir) {
-    std::istringstream lines(read_file(dir, descriptor).value_or(""));
+void examination::add_locks_of(const std::string& info, int number, const std::string& path) {
+    std::istringstream lines(info);
     for (std::string line; std::getline(lines, line);) {
         if (!line.starts_with("lock:")) continue;
         std::istringstream words(line);
         std::string key, count, kind, advisory, access;
         words >> key >> count >> kind >> advisory >> access;
-        std::string path = read_link(task_.get(), "fd/" + std::string(descriptor));
-        std::string what = std::string(descriptor) + " " + kind + " " + access + " " + path;
-        add(hazard::file_lock, number, std::move(path), std::move(what));
+        add(hazard::file_lock, number, path,
+            std::to_string(number) + " " + kind + " " + access + " " + path);
     }
 }
 

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include <cleanfork/failure.hpp>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -51,6 +52,15 @@ struct finding {
     int number = -1;   // thread, descriptor, timer, child or signal; -1: a mapping
     std::string name;  // of the thread or child, link of the descriptor, path, SIGUSR1
     std::string what;  // all of it for a person: "7 anon_inode:[eventpoll]"
+    // Of a thread: the object file whose code it was started to run, as far as that can be seen.
+    std::string library{};
+};
+
+// A file that a fork does not break, though its position is that of both processes.
+struct shared_position {
+    int descriptor = -1;
+    std::uint64_t position = 0;
+    std::string path;
 };
 
 struct audit_report {
@@ -59,6 +69,8 @@ struct audit_report {
     std::size_t threads = 0;      // all of them
     std::size_t descriptors = 0;  // all of them, the harmless and the allowed too
     std::vector<finding> findings;
+    // Of audit() alone, with its locks.
+    std::vector<shared_position> positions{};
 
     [[nodiscard]] bool safe() const noexcept { return findings.empty(); }
 };

@@ -4,6 +4,8 @@
 
 #include <cleanfork/unique_fd.hpp>
 
+#include "ipc/audit/thread_origins.hpp"
+#include "ipc/audit/threads.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::ipc::audit_parts {
@@ -43,18 +45,22 @@ void add_pending_signals(audit_report& report, std::string_view status) {
 int add_threads(audit_report& report, int tasks) {
     const unique_fd dir(::openat(tasks, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!dir) return errno;
+    thread_origins origins(dir.get());
     report.threads = 0;
     return each_number(dir.get(), [&](const char* name, int number) {
         ++report.threads;
         if (number == report.pid) return;
-        const std::string comm = read_line(dir.get(), std::string(name) + "/comm");
-        // A thread that has ended meanwhile, and is no hazard any more.
-        if (comm.empty() && ::faccessat(dir.get(), name, F_OK, 0) != 0) {
-            --report.threads;
-            return;
+        thread_state state;
+        switch (state.read(dir.get(), name)) {
+            case thread_state::kind::gone: --report.threads; return;
+            case thread_state::kind::harmless: return;
+            case thread_state::kind::hazardous: break;
         }
-        report.findings.push_back(
-            {hazard::thread, number, comm, comm + " (" + std::string(name) + ")"});
+        const std::string comm(state.name());
+        finding f{hazard::thread, number, comm, comm + " (" + std::string(name) + ")"};
+        f.library = origins.of(name, number);
+        if (!f.library.empty()) f.what += ", started by " + f.library;
+        report.findings.push_back(std::move(f));
     });
 }
 

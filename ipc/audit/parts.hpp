@@ -22,7 +22,8 @@ std::string signal_text(int number);
 // allowed, and counts all. Returns errno of what kept it from that, or 0.
 int add_descriptors(audit_report& report, int dir, std::span<const int> allowed);
 
-// The same for the threads of `tasks`, an open /proc/PID/task, but the main one.
+// The same for the threads of `tasks`, an open /proc/PID/task, but the main one and those
+// that a fork does not disturb.
 int add_threads(audit_report& report, int tasks);
 
 // For sockets among the findings: protocol and addresses. `to_process` leads from

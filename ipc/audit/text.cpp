@@ -22,7 +22,8 @@ constexpr std::string_view k_shared = "it stays the same object in parent and ch
 constexpr std::array<hazard_text, 17> k_texts{{
     {"thread", "extra thread", "extra threads",
      "only the thread that forks is in the child; locks the others hold stay locked there for ever",
-     "fork before the first thread starts, or end the threads before"},
+     "fork before the first thread starts, or end the threads before; a library can end its own "
+     "in a handler of pthread_atfork(3)"},
     {"socket", "socket", "sockets",
      "parent and child own one connection: what one reads is lost to the other, and no close of "
      "one is seen by the peer",
@@ -89,6 +90,7 @@ std::string summary_of(std::span<const finding> group) {
     for (const finding& f : group.first(std::min(group.size(), k_most_named))) {
         line += before;
         line += numbers ? std::to_string(f.number) : f.name.empty() ? f.what : f.name;
+        if (!f.library.empty()) line += " of " + f.library.substr(f.library.rfind('/') + 1);
         before = ", ";
     }
     if (group.size() > k_most_named)

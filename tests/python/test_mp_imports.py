@@ -1,5 +1,6 @@
 """What the imports of a template set up, and what its children have of that."""
 
+import os
 import unittest
 
 from mp_support import Programs, run_program
@@ -179,6 +180,98 @@ class FilesOfTheImports(Programs):
                     return p.exitcode
                 print(run(same), run(same, fds={run(number): os.open("/", os.O_RDONLY)}))
             """, "0 1")
+
+
+class WhatMustNotBeShared(Programs):
+    """It is refused, with the object, the variable and the line it was made in."""
+
+    def test_a_lock_of_sqlite_and_of_a_file(self):
+        self.fails("""
+            import cleanfork, os, sqlite3
+            if __name__ != "__main__":
+                base = sqlite3.connect("base", isolation_level=None)
+                base.execute("BEGIN EXCLUSIVE")
+            if __name__ == "__main__": cleanfork.get_context().Process(target=print).start()
+            """, "1 file lock: ", "/base", "sqlite3.Connection", "__main__.base")
+        self.fails("""
+            import cleanfork, fcntl
+            log = open("log", "a")
+            if __name__ != "__main__": fcntl.flock(log, fcntl.LOCK_EX)
+            if __name__ == "__main__": cleanfork.get_context().Process(target=print).start()
+            """, "1 file lock: ", "__main__.log")
+
+    def test_a_database_without_a_lock_is_used_by_each_child(self):
+        self.prints("""
+            import cleanfork, sqlite3
+            base = sqlite3.connect("base", isolation_level=None)
+            base.execute("CREATE TABLE IF NOT EXISTS t (i)")
+            def work(i): base.execute("INSERT INTO t VALUES (?)", (i,))
+            if __name__ == "__main__":
+                ctx = cleanfork.get_context()
+                for i in range(3):
+                    p = ctx.Process(target=work, args=(i,)); p.start(); p.join(); print(p.exitcode)
+                print(base.execute("SELECT count(*), sum(i) FROM t").fetchone())
+            """, "0 0 0 (3, 3)")
+
+    def test_a_locked_file_by_choice_fails_at_each_use(self):
+        self.prints("""
+            import cleanfork, fcntl
+            log = open("log", "a")
+            if __name__ != "__main__": fcntl.flock(log, fcntl.LOCK_EX)
+            def work():
+                try: log.write("x"); log.flush()
+                except OSError as e: print(e.errno, flush=True)
+            if __name__ == "__main__":
+                p = cleanfork.get_context(unclean="warn").Process(target=work); p.start(); p.join()
+            """, "9")
+
+
+class ThreadsOfLibraries(Programs):
+    """Those that a library ends at a fork are no hindrance."""
+
+    LIBRARY = os.path.join(os.environ["CLEANFORK_TEST_HELPER_DIR"], "library_pool.so")
+
+    def pool(self, at_fork, load="main"):
+        return """
+            import cleanfork, ctypes, os, sys
+            def load(): return ctypes.CDLL(os.environ["LIBRARY"])
+            if LOAD == "main": library = load()
+            def work():
+                pool = load()
+                return pool.pool_sum(), pool.pool_threads(), len(os.listdir("/proc/self/task"))
+            if __name__ == "__main__":
+                with cleanfork.get_context().Pool(2, maxtasksperchild=1) as pool:
+                    print(set(pool.apply(work) for _ in range(20)))
+            """.replace("LOAD", repr(load)), {"env": {"POOL_AT_FORK": at_fork,
+                                                      "LIBRARY": self.LIBRARY}}
+
+    def test_they_are_there_again_in_each_child(self):
+        for at_fork in "ends", "returns", "late":
+            text, options = self.pool(at_fork)
+            self.prints(text.replace("apply(work)", "apply(work)[:2]"), "{(499500, 2)}", **options)
+
+    def test_those_that_nothing_ends_are_refused_with_what_to_do(self):
+        text, options = self.pool("stays")
+        self.fails(text, "2 extra threads: ", " of library_pool.so", "import it in the child",
+                   "main=False", "unclean='warn'", **options)
+        text, options = self.pool("stays", load="child")
+        self.prints(text.replace("apply(work)", "apply(work)[:2]"), "{(499500, 2)}", **options)
+
+    def test_threads_of_python_are_named(self):
+        self.fails("""
+            import cleanfork, threading
+            def forever(): threading.Event().wait()
+            threading.Thread(target=forever, name="poller", daemon=True).start()
+            if __name__ == "__main__": cleanfork.get_context().Process(target=print).start()
+            """, "1 extra thread: ", "Thread(poller, ", "it runs __mp_main__.forever")
+
+    def test_a_thread_that_is_about_to_end_is_waited_for(self):
+        self.prints("""
+            import cleanfork, threading, time
+            if __name__ != "__main__": threading.Thread(target=time.sleep, args=(0.1,)).start()
+            if __name__ == "__main__":
+                with cleanfork.get_context().Pool(1) as pool: print(pool.apply(abs, (-1,)))
+            """, "1")
 
 
 class ItsEnd(Programs):

@@ -73,6 +73,23 @@ void print_human(const ipc::audit_report& report) {
     }
 }
 
+// No finding: a fork does not break them.
+void print_positions(const ipc::audit_report& report) {
+    for (const ipc::shared_position& p : report.positions)
+        std::printf("  %-18s%d %s, at %llu\n", "shared position", p.descriptor,
+                    printable(p.path).c_str(), static_cast<unsigned long long>(p.position));
+    if (report.positions.empty()) return;
+    std::printf(
+        "  %18s-> no hazard, but reads and writes of parent and child move one position; "
+        "a child of a template has its own\n",
+        "");
+}
+
+void print_all(const ipc::audit_report& report) {
+    print_human(report);
+    print_positions(report);
+}
+
 json to_json(const ipc::audit_report& report) {
     json findings = json::array();
     for (const ipc::finding& f : report.findings) {
@@ -82,12 +99,17 @@ json to_json(const ipc::audit_report& report) {
                     {"consequence", ipc::consequence(f.kind)},
                     {"remedy", ipc::remedy(f.kind)}};
         if (f.number >= 0) one["number"] = f.number;
+        if (!f.library.empty()) one["library"] = f.library;
         findings.push_back(std::move(one));
     }
+    json positions = json::array();
+    for (const ipc::shared_position& p : report.positions)
+        positions.push_back(
+            {{"descriptor", p.descriptor}, {"path", p.path}, {"position", p.position}});
     return {{"pid", report.pid},         {"name", report.name},
             {"safe", report.safe()},     {"summary", ipc::summary(report)},
             {"threads", report.threads}, {"descriptors", report.descriptors},
-            {"findings", findings}};
+            {"findings", findings},      {"shared_positions", positions}};
 }
 
 int report_on(const audited& who, const server_arguments& how) {
@@ -97,7 +119,7 @@ int report_on(const audited& who, const server_arguments& how) {
     if (how.json)
         print(to_line(to_json(*report)));
     else
-        print_human(*report);
+        print_all(*report);
     return report->safe() ? k_exit_ok : k_exit_not_safe;
 }
 

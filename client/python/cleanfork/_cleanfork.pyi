@@ -278,6 +278,10 @@ def ignored_signals() -> list[int]:
 
 def current_umask() -> int: ...
 
+def not_for_children(own: int) -> list[int]:
+    """Descriptors of this process, but 0 to 2 and `own`, that children of a template do not have:
+    sockets, pipes, what is locked."""
+
 def c_environment() -> dict[bytes, bytes]:
     """What putenv(3) and the like have made of it; os.environ is what Python began with."""
 

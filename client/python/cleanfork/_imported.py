@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import io
 import os
 import signal
-import stat
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from cleanfork._cleanfork import c_environment, ignored_signals
+from cleanfork._cleanfork import c_environment, ignored_signals, not_for_children
 
 # Python ignores these in every process.
 _IGNORED_BY_PYTHON = frozenset((signal.SIGPIPE, signal.SIGXFSZ))
@@ -85,39 +83,6 @@ class Environment:
                 time.tzset()
 
 
-# Of F_GETFL, what opening anew can give; the rest was for the first time.
-_AS_OPENED = (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_DSYNC | os.O_DIRECT
-              | os.O_DIRECTORY)
-_HARMLESS_DEVICES = {os.makedev(1, minor) for minor in (3, 5, 7, 8, 9)}  # null ... urandom
-_HIGH = 700  # copies are above what calls bring, and below the usual limit
-
-
-class _Open(NamedTuple):
-    number: int
-    copy: int  # -1: it must not be shared
-    inheritable: bool
-    file: tuple[int, int]
-
-
-def _open_numbers() -> list[int]:
-    try:
-        return sorted(map(int, os.listdir("/proc/self/fd")))
-    except OSError:
-        return list(range(1024))
-
-
-def _status(fd: int) -> os.stat_result | None:
-    try:
-        return os.fstat(fd)
-    except OSError:
-        return None
-
-
-def _may_be_shared(s: os.stat_result) -> bool:
-    return (stat.S_ISREG(s.st_mode) or stat.S_ISDIR(s.st_mode)
-            or (stat.S_ISCHR(s.st_mode) and s.st_rdev in _HARMLESS_DEVICES))
-
-
 def _objects_of(number: int) -> Iterator[Any]:
     kinds: tuple[type, ...] = (io.RawIOBase,)
     if "socket" in sys.modules:
@@ -145,80 +110,43 @@ def _maker(value: Any) -> str:
     return f", made in {trace[-1]}" if trace else ""
 
 
+def _databases_of(path: str) -> Iterator[Any]:
+    sqlite3 = sys.modules.get("sqlite3")
+    for each in gc.get_objects() if sqlite3 is not None else ():
+        if issubclass(type(each), sqlite3.Connection):
+            try:
+                files = [row[2] for row in each.execute("PRAGMA database_list")]
+            except sqlite3.Error:  # it is closed
+                continue
+            if any(file and path.startswith(file) for file in files):  # or -wal, -shm
+                yield each
+
+
 def _tell_of(number: int) -> None:
+    path = os.readlink(f"/proc/self/fd/{number}")
+    holders = [*_objects_of(number), *_databases_of(path)]
+    # Such as a pipe, which is no reason to refuse it.
+    for each in holders:
+        print(f"cleanfork: descriptor {number} of the template, {path}, is {each!r}"
+              f"{_holder(each)}{_maker(each)}", file=sys.stderr, flush=True)
+
+
+def tell_of_files(own: int) -> None:
     """Beside the refusal, which knows descriptors and no objects."""
-    for each in _objects_of(number):
-        print(f"cleanfork: descriptor {number} of the template is {each!r}{_holder(each)}"
-              f"{_maker(each)}", file=sys.stderr, flush=True)
-
-
-class Files:
-    """Descriptors that the imports left open: objects of theirs have these numbers.
-
-    A child has each file at its number, opened anew, so that its position is its own. Where
-    that cannot be, the number is taken by something on which every use fails: never by
-    another file.
-    """
-
-    def __init__(self) -> None:
-        self._open: list[_Open] = []
-
-    def imported(self, own: set[int]) -> None:
-        for number in _open_numbers():
-            s = None if number <= 2 or number in own else _status(number)
-            if s is not None:
-                copy = self._copy(number) if _may_be_shared(s) else -1
-                if copy < 0:
-                    _tell_of(number)
-                self._open.append(_Open(number, copy, os.get_inheritable(number),
-                                        (s.st_dev, s.st_ino)))
-
-    def _copy(self, number: int) -> int:
+    for number in not_for_children(own):
         try:
-            return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _HIGH)
-        except OSError:  # a low limit
-            return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
-
-    def copies(self) -> list[int]:
-        return [each.copy for each in self._open if each.copy >= 0]
-
-    def in_child(self, descriptors: dict[str, int]) -> None:
-        """`descriptors`: those of the call, which give way."""
-        if not self._open:
-            return
-        numbers = {each.number for each in self._open}
-        for name, fd in descriptors.items():
-            if fd in numbers:
-                descriptors[name] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(numbers) + 1)
-                os.close(fd)
-        for each in self._open:
-            if _status(each.number) is None:  # else the caller's fds= have it
-                self._place(each)
-            if each.copy >= 0:
-                os.close(each.copy)
-
-    def _place(self, each: _Open) -> None:
-        s = _status(each.copy)
-        if s is None or (s.st_dev, s.st_ino) != each.file:
-            opened = os.open("/", os.O_PATH | os.O_CLOEXEC)
-        else:
-            opened = _anew(each.copy)
-        if opened != each.number:  # the lowest that was free
-            os.dup2(opened, each.number)
-            if opened != each.copy:
-                os.close(opened)
-        os.set_inheritable(each.number, each.inheritable)
+            _tell_of(number)
+        except OSError:  # there is no /proc
+            pass
 
 
-def _anew(fd: int) -> int:
-    """The same file at the same position; the descriptor itself where it cannot be opened."""
-    flags = fcntl.fcntl(fd, fcntl.F_GETFL) & _AS_OPENED
-    try:
-        opened = os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
-    except OSError:
-        return fd
-    try:
-        os.lseek(opened, os.lseek(fd, 0, os.SEEK_CUR), os.SEEK_SET)
-    except OSError:
-        pass  # it has no position
-    return opened
+def tell_of_threads() -> None:
+    """Those of Python; the refusal has the libraries of the others."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        for each in threading.enumerate():
+            if each is not threading.main_thread():
+                runs = getattr(each, "_target", None) or type(each).run
+                print(f"cleanfork: a thread of the template is {each!r}, it runs "
+                      f"{runs.__module__}.{getattr(runs, '__qualname__', runs)}",
+                      file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from cleanfork import _imported as imported
 from cleanfork._cleanfork import serve_template
+from cleanfork._seeds import Seeds
 
 _CONTROL = "CLEANFORK_TEMPLATE"
 
@@ -70,7 +71,6 @@ class Host:
         self._control = control
         self._signals = imported.Signals()
         self._environment = imported.Environment()
-        self._files = imported.Files()
 
     def entries(self) -> list[str]:
         return ["process"]
@@ -98,6 +98,7 @@ class Host:
         import cleanfork._mp.child
         import cleanfork.multiprocessing
 
+        seeds = Seeds()
         cleanfork.multiprocessing.register()
         if self._config.get("drop_in"):
             cleanfork.multiprocessing.install()
@@ -106,19 +107,15 @@ class Host:
             _import_main(self._config)
             for name in self._config["preload"]:
                 __import__(name)
+        seeds.imported()
+        self._seeds = seeds
         self._signals.imported()
         self._environment.imported()
-        self._files.imported({self._control})
+        imported.tell_of_files(self._control)
+        imported.tell_of_threads()
         # Children do not touch, and so do not copy, what the collector would mark.
         gc.collect()
         gc.freeze()
-
-    def may_rehearse(self) -> bool:
-        # A template with threads is about to be refused; a fork of it could hang.
-        try:
-            return len(os.listdir("/proc/self/task")) == 1
-        except OSError:  # without /proc nobody knows
-            return False
 
     def rehearse(self) -> None:
         """Everything a child does for an empty target: see hot_pages.hpp."""
@@ -128,15 +125,10 @@ class Host:
         self._environment.change()
         child.rehearse()
 
-    def kept_descriptors(self) -> list[int]:
-        return self._files.copies()
-
     def in_child(self) -> None:
         self._signals.in_child()
         self._environment.in_child()
-        numpy_random = sys.modules.get("numpy.random")
-        if numpy_random is not None:
-            numpy_random.seed()
+        self._seeds.in_child()
         for stream, fd in ((sys.stdout, 1), (sys.stderr, 2)):
             if stream is not None and os.isatty(fd):
                 terminal: Any = stream
@@ -148,7 +140,6 @@ class Host:
 
         if not arguments:  # else it was given an environment of its own: exactly that
             self._environment.change()
-        self._files.in_child(descriptors)
         return child.run(payload, descriptors)
 
     def flush(self) -> None:

@@ -10,6 +10,7 @@
 
 #include "client/python/src/hot_pages.hpp"
 #include "forkserver/template/host.hpp"
+#include "forkserver/template/kept_files.hpp"
 #include "forkserver/template/loop.hpp"
 #include "ipc/base/proc.hpp"
 
@@ -40,9 +41,6 @@ public:
         std::signal(SIGCHLD, SIG_DFL);
     }
     [[nodiscard]] bool keeps_handlers() const override { return true; }
-    [[nodiscard]] std::vector<int> kept_descriptors() const override {
-        return object_.attr("kept_descriptors")().cast<std::vector<int>>();
-    }
     // A child whose request is there already takes its pages one by one, as it comes
     // to them: all together are no cheaper, and would keep its caller waiting.
     void before_parking() override { hot_.take(); }
@@ -70,11 +68,10 @@ public:
     }
     void flush() override { object_.attr("flush")(); }
 
-    void initialize() {
-        object_.attr("initialize")();
-        if (object_.attr("may_rehearse")().cast<bool>())
-            hot_.learn([this] { object_.attr("rehearse")(); });
+    void rehearse() override {
+        hot_.learn([this] { object_.attr("rehearse")(); });
     }
+    void initialize() { object_.attr("initialize")(); }
 
 private:
     py::object object_;
@@ -102,6 +99,12 @@ py::dict current_environment() {
 void bind_template(py::module_& m) {
     m.def("c_environment", &current_environment);
     m.def("ignored_signals", &ipc::own_ignored_signals);
+    m.def(
+        "not_for_children",
+        [](int own) {
+            return templates::not_for_children({&own, 1});
+        },
+        py::arg("own"));
     m.def("current_umask", &ipc::own_umask);
     m.def("serve_template", &serve, py::arg("control"), py::arg("host"));
 }

@@ -26,6 +26,10 @@ v1::TemplateState to_wire(generation_state s) noexcept {
     return v1::TEMPLATE_STATE_UNSPECIFIED;
 }
 
+template_link::threads judged_if(bool has_threads) noexcept {
+    return has_threads ? template_link::threads::judged_in_fork : template_link::threads::none;
+}
+
 }  // namespace
 
 generation::generation(boost::asio::io_context& io, const spawn::launcher& launcher, identity i,
@@ -60,11 +64,12 @@ void generation::call(queued_spawn q) {
         r.process_group_id() == process_->pid())
         group_is_shared_ = true;
     if (call_warm(q)) return;
-    if (auto clean = proof_.check(); !clean) {
+    const auto clean = proof_.check();
+    if (!clean) {
         children_.on_call_failed(std::move(q), clean.error());
         return fail_unproved(clean.error());
     }
-    if (auto ordered = order_for_call(q); !ordered)
+    if (auto ordered = order_for_call(q, judged_if(*clean)); !ordered)
         children_.on_call_failed(std::move(q), ordered.error());
 }
 
@@ -82,26 +87,27 @@ bool generation::call_warm(queued_spawn& q) {
 }
 
 // The request waits in the channel before the child exists, so that it finds it there.
-result<void> generation::order_for_call(queued_spawn& q) {
+result<void> generation::order_for_call(queued_spawn& q, template_link::threads t) {
     auto pair = ipc::seqpacket_pair();
     if (!pair) return pair.error();
     if (auto sent = send_request(pair->first.get(), q); !sent) return sent;
-    auto ordered = order_fork(pair->second.get(), template_link::request::waits_in_channel);
+    auto ordered = order_fork(pair->second.get(), template_link::request::waits_in_channel, t);
     if (ordered) slots_.order_for_call(std::move(q), clock::now());
     return ordered;
 }
 
-result<void> generation::order_warm() {
+result<void> generation::order_warm(template_link::threads t) {
     auto pair = ipc::seqpacket_pair();
     if (!pair) return pair.error();
-    auto ordered = order_fork(pair->second.get(), template_link::request::comes_later);
+    auto ordered = order_fork(pair->second.get(), template_link::request::comes_later, t);
     if (ordered) slots_.order_warm(launcher_.own_descriptor(std::move(pair->first)), clock::now());
     return ordered;
 }
 
-result<void> generation::order_fork(int channel, template_link::request r) {
+result<void> generation::order_fork(int channel, template_link::request r,
+                                    template_link::threads t) {
     proof_.add_passing(channel);
-    const int e = link_.order_fork(slots_.next(), channel, r);
+    const int e = link_.order_fork(slots_.next(), channel, r, t);
     if (e == 0) return {};
     return ipc::fail(step::fork, e, spec_->name, "the template takes no orders");
 }
@@ -110,11 +116,12 @@ bool generation::refill() {
     if (state_ != generation_state::ready || !link_.is_open() ||
         !slots_.may_order_warm(clock::now()))
         return false;
-    if (auto clean = proof_.check(); !clean) {
+    const auto clean = proof_.check();
+    if (!clean) {
         fail_unproved(clean.error());
         return false;
     }
-    return bool(order_warm());
+    return bool(order_warm(judged_if(*clean)));
 }
 
 void generation::kill_child(const child_slots::withdrawn& w) {
@@ -190,12 +197,16 @@ void generation::on_child_started(const v1::ChildStarted& told, std::vector<uniq
 }
 
 void generation::on_child_failed(const v1::ChildFailed& f) {
-    const failure why = ipc::from_wire(f.failure());
-    const auto where =
-        why.step == step::fork ? child_slots::failed_at::fork : child_slots::failed_at::start;
+    failure why = ipc::from_wire(f.failure());
+    // There is no child: threads were left in the midst of the fork.
+    const bool unclean = why.step == step::clean;
+    if (unclean) why.object = spec_->name;
+    const auto where = why.step == step::fork || unclean ? child_slots::failed_at::fork
+                                                         : child_slots::failed_at::start;
     auto concerned = slots_.failed(sequence_number(f.sequence()), where, clock::now());
     if (!concerned) return;
     if (concerned->call) children_.on_call_failed(std::move(*concerned->call), why);
+    if (unclean) return fail_unproved(why);
     owner_.on_change(*this);
 }
 

@@ -117,9 +117,9 @@ private:
     void on_child_ended(const v1::ChildEnded& e);
 
     bool call_warm(queued_spawn& q);
-    result<void> order_for_call(queued_spawn& q);
-    result<void> order_warm();
-    result<void> order_fork(int channel, template_link::request r);
+    result<void> order_for_call(queued_spawn& q, template_link::threads t);
+    result<void> order_warm(template_link::threads t);
+    result<void> order_fork(int channel, template_link::request r, template_link::threads t);
     void kill_child(const child_slots::withdrawn& w);
     [[nodiscard]] bool leads_group() const noexcept;
     void kill_process();

@@ -20,9 +20,10 @@ template_link::template_link(boost::asio::io_context& io, unique_fd socket,
     await();
 }
 
-int template_link::order_fork(sequence_number sequence, int channel, request r) {
-    const templates::order o{templates::order_kind::fork, r == request::comes_later ? 1U : 0U,
-                             sequence.value()};
+int template_link::order_fork(sequence_number sequence, int channel, request r, threads t) {
+    const templates::order o{t == threads::judged_in_fork ? templates::order_kind::judged_fork
+                                                          : templates::order_kind::fork,
+                             r == request::comes_later ? 1U : 0U, sequence.value()};
     switch (ipc::send_packet(socket_.native_handle(), bytes_of(o), {&channel, 1})) {
         case ipc::send_status::sent: return 0;
         case ipc::send_status::closed: return EPIPE;

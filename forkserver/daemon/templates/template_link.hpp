@@ -32,11 +32,13 @@ class template_link {
 public:
     using clock = std::chrono::steady_clock;
     enum class request { waits_in_channel, comes_later };  // the latter for a warm child
+    enum class threads { none, judged_in_fork };           // as the proof before it found
 
     template_link(boost::asio::io_context& io, unique_fd socket, template_link_owner& owner);
 
     // `channel` (borrowed) is the new child's. 0 or errno; EPIPE when the link is closed.
-    [[nodiscard]] int order_fork(sequence_number sequence, int channel, request r);
+    [[nodiscard]] int order_fork(sequence_number sequence, int channel, request r,
+                                 threads t = threads::none);
     // Only the template can signal a child that has not told its pidfd yet.
     void order_kill(sequence_number sequence);
 

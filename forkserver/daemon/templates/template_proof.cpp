@@ -11,9 +11,20 @@
 
 namespace cleanfork::daemon {
 
+namespace {
+
+// False when there were none.
+bool erase_threads(ipc::audit_report& report) {
+    return std::erase_if(report.findings,
+                         [](const ipc::finding& f) { return f.kind == ipc::hazard::thread; }) != 0;
+}
+
+}  // namespace
+
 result<void> template_proof::begin(pid_t pid, const v1::TemplateReady& told) {
     declared_ = spec_->allowed_descriptors;
     declared_.insert(declared_.end(), told.own_descriptors().begin(), told.own_descriptors().end());
+    ends_threads_ = told.ends_threads();
     auto unclean = judge(pid);
     if (!unclean) return unclean.error();
     unclean_ = std::move(*unclean);
@@ -32,11 +43,12 @@ result<std::string> template_proof::judge(pid_t pid) {
     options.allowed_descriptors = declared_;
     auto report = ipc::audit(pid, options);
     if (!report) return report.error();
+    if (ends_threads_) erase_threads(*report);
     return report->safe() ? std::string() : ipc::summary(*report);
 }
 
-result<void> template_proof::check() const {
-    if (spec_->tolerate_unclean) return {};
+result<bool> template_proof::check() const {
+    if (spec_->tolerate_unclean) return false;
     assert(proof_);
     auto report = proof_->check(declared_, passing_);
     if (!report)
@@ -46,7 +58,8 @@ result<void> template_proof::check() const {
     std::erase_if(report->findings, [](const ipc::finding& f) {
         return f.kind == ipc::hazard::pending_signal && f.number == SIGCHLD;
     });
-    if (report->safe()) return {};
+    const bool has_threads = ends_threads_ && erase_threads(*report);
+    if (report->safe()) return has_threads;
     return ipc::fail(step::clean, 0, spec_->name, ipc::summary(*report));
 }
 

@@ -25,7 +25,8 @@ public:
     result<void> begin(pid_t pid, const v1::TemplateReady& told);
     // To be called before each fork, once begin() has succeeded: fails likewise. Nothing but
     // the template's loop runs in it between this and the fork, unless it is at the fork before.
-    [[nodiscard]] result<void> check() const;
+    // True: it has threads, of which it said that it ends them, and is to look in that fork.
+    [[nodiscard]] result<bool> check() const;
     // `channel` is being sent to the template, which holds it while it forks.
     void add_passing(int channel);
 
@@ -46,6 +47,7 @@ private:
     std::array<ino_t, 64> passing_{};  // the last ones sent, in a ring
     std::size_t next_passing_ = 0;
     std::string unclean_;
+    bool ends_threads_ = false;
 };
 
 }  // namespace cleanfork::daemon

@@ -170,6 +170,19 @@ def _add(client: Any, options: Options, name: str, config: dict[str, Any]) -> No
                       RuntimeWarning, stacklevel=4)
 
 
+# What keeps a library from having threads, by the name of its object file.
+_THREADS = {"openblas": "OPENBLAS_NUM_THREADS=1", "libblas": "OPENBLAS_NUM_THREADS=1",
+            "mkl": "MKL_NUM_THREADS=1", "omp": "OMP_NUM_THREADS=1", "torch": "OMP_NUM_THREADS=1",
+            "numexpr": "NUMEXPR_NUM_THREADS=1"}
+
+
+def _without_threads(detail: str) -> str:
+    told = {variable for name, variable in _THREADS.items() if name in detail}
+    words = f" with {' '.join(sorted(told))} in the environment," if told else ""
+    return (f",{words} or import it in the child: leave it out of preload, and import it there in "
+            "a function, or say main=False")
+
+
 def _explained(client: Any, name: str, e: SpawnError) -> Exception:
     try:
         tail = client.template_info(name)["stderr_tail"].strip()
@@ -180,6 +193,8 @@ def _explained(client: Any, name: str, e: SpawnError) -> Exception:
                    "if __name__ == '__main__'")
         if "no /proc" in e.detail:
             way_out = "mount it"
+        elif "extra thread" in e.detail:
+            way_out += _without_threads(e.detail)
         why = (f"the template of Python processes is not clean: {e.detail}; {way_out}, "
                "or say unclean='warn'")
     else:

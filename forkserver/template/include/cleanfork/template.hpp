@@ -16,13 +16,18 @@
 // thread-safe, since a template has one thread.
 //
 // In the template itself run the initialization hooks, once. They may take
-// seconds, load libraries and map files, but must start no thread and leave no
-// socket, epoll, timer, io_uring or device open: such a template is refused,
-// since its children would have a part of it that does not work (fork(2)).
+// seconds, load libraries and map files, but must start no thread (but for those
+// that a library ends by itself before a fork, pthread_atfork(3)) and leave no
+// socket, epoll, timer, io_uring, device or locked file open: such a template is
+// refused, since its children would have a part of it that does not work (fork(2)).
 //
 // A child has the state its caller asked for, like a program that was executed:
-// exactly the descriptors of the call, its environment and directory, default
-// signal handling, an empty stdio, and random numbers of its own. It ends with
+// the descriptors of the call, its environment and directory, default signal
+// handling, an empty stdio, and random numbers of its own. Besides, what the
+// initialization left open is there under its number: a regular file, a directory,
+// a memfd, /dev/null and the like, each opened anew, so that no position is shared
+// with other children (where that cannot be, it is the template's). Each use of the
+// number of anything else fails with EBADF. It ends with
 // the entry's return value as its exit code, by _exit(2) after the buffers were
 // written: destructors of static objects and atexit handlers do not run, since
 // they are the template's. An exception is told to the caller
@@ -114,6 +119,10 @@ void reseed_in_children(Engine& engine) {
 // template needs need not be in the page tables a fork copies. Access from a
 // child is SIGSEGV. std::system_error when the kernel refuses.
 CLEANFORK_EXPORT void keep_from_children(void* begin, std::size_t size);
+
+// Of what the initialization left open: closed in the children, whose own files may get
+// the number. To be called in the template, from an initialization hook.
+CLEANFORK_EXPORT void close_in_children(int descriptor);
 
 // True in a process that was started to be a template.
 CLEANFORK_EXPORT bool started_as_template() noexcept;
