@@ -20,6 +20,7 @@ import subprocess as _stdlib
 import sys
 import types
 import warnings
+from operator import index
 from signal import SIG_IGN, SIGINT, SIGPIPE, SIGXFSZ, getsignal, pidfd_send_signal
 from subprocess import (
     DEVNULL,
@@ -114,6 +115,53 @@ def _words(args: Any, shell: bool) -> list[Any]:
     return ["/bin/sh", "-c", *words] if shell else words
 
 
+def _integer(value: Any) -> int:
+    """As the standard module's C code takes an int."""
+    number = index(value)
+    if number > 0x7FFFFFFF:
+        raise OverflowError("signed integer is greater than maximum")
+    if number < -0x80000000:
+        raise OverflowError("signed integer is less than minimum")
+    return number
+
+
+# The highest number of a user or group: setuid(2) and its like take the next one for "no change".
+_LAST_ID = 0xFFFFFFFE
+_MOST_GROUPS = 65536  # NGROUPS_MAX
+
+
+def _add_ids(options: dict[str, Any], uid: int | None, gid: int | None,
+             gids: list[int] | None) -> None:
+    if gids is not None:
+        if len(gids) > _MOST_GROUPS:
+            raise ValueError("too many groups")
+        if any(index(each) > _LAST_ID for each in gids):
+            raise ValueError("invalid group id")
+        options["groups"] = gids
+    for name, what, number in (("group", "gid", gid), ("user", "uid", uid)):
+        if number is None:
+            continue
+        if index(number) > _LAST_ID:
+            raise OverflowError(f"{what} is greater than maximum")
+        options[name] = number
+    if uid is not None and gids is None:
+        options["groups"] = os.getgroups()
+
+
+def _add_streams(options: dict[str, Any], fds: tuple[int, ...]) -> None:
+    for number, (name, fd) in enumerate(zip(("stdin", "stdout", "stderr"), map(_integer, fds))):
+        if fd < -1:
+            raise _os_error(errno.EBADF)
+        options[name] = fd if fd != -1 else INHERIT if _is_open(number) else DEVNULL
+
+
+def _encoded_environment(env: Mapping[Any, Any]) -> dict[bytes, bytes]:
+    encoded = {_encoded(k): _encoded(v) for k, v in env.items()}
+    if any(not name or b"=" in name for name in encoded):
+        raise ValueError("illegal environment variable name")
+    return encoded
+
+
 def _encoded(value: Any) -> bytes:
     encoded = os.fsencode(value)
     if b"\0" in encoded:
@@ -169,7 +217,7 @@ def _refuse(preexec_fn: Callable[[], object] | None) -> None:
 def _passed(pass_fds: Any, close_fds: bool) -> list[int]:
     """The descriptors above 2 that the child gets, each under its own number."""
     fds = {int(fd) for fd in pass_fds}
-    if any(fd < 0 for fd in fds):
+    if any(not 0 <= fd <= 0x7FFFFFFF for fd in fds):
         raise ValueError("bad value(s) in fds_to_keep")
     if not close_fds:
         fds |= _inheritable()
@@ -209,30 +257,23 @@ class Popen(_Base[AnyStr]):
             raise _os_error(errno.EACCES, executable)
         options: dict[str, Any] = {}
         if env is not None:
-            options["env"] = {_encoded(k): _encoded(v) for k, v in env.items()}
+            options["env"] = _encoded_environment(env)
         if cwd is not None:
             if not _encoded(cwd):
                 raise _os_error(errno.ENOENT, cwd)
             options["cwd"] = _encoded(cwd)
-        self._add_group(options, start_new_session, process_group)
-        if umask >= 0:
-            options["umask"] = umask
-        if not restore_signals:
+        self._add_group(options, bool(_integer(start_new_session)), _integer(process_group))
+        if _integer(umask) >= 0:
+            options["umask"] = umask & 0o777
+        if not _integer(restore_signals):
             options["ignored_signals"] = [s for s in _RESTORED if getsignal(s) == SIG_IGN]
-        if gid is not None:
-            options["group"] = gid
-        if uid is not None:
-            options["user"] = uid
-            if gids is None:
-                gids = os.getgroups()
-        for name, fd, number in (("stdin", p2cread, 0), ("stdout", c2pwrite, 1),
-                                 ("stderr", errwrite, 2)):
-            options[name] = fd if fd != -1 else INHERIT if _is_open(number) else DEVNULL
+        _add_ids(options, uid, gid, gids)
+        _add_streams(options, (p2cread, c2pwrite, errwrite))
         fds = _passed(pass_fds, close_fds)
         try:
             process = _server.client().spawn(
                 program, argv[1:], argv0=argv[0] if argv else b"", like_caller=True,
-                groups=gids, fds=fds, lifetime=self.lifetime, **options)
+                fds=fds, lifetime=self.lifetime, **options)
         except SpawnError as e:
             error = _as_standard(e, executable, cwd)
             if error is e:
@@ -331,9 +372,12 @@ class Popen(_Base[AnyStr]):
 
 if not TYPE_CHECKING:
 
-    def _with_our_popen(namespace: dict[str, Any], function: types.FunctionType) -> Any:
-        """The standard module's function itself, with the names it looks up in `namespace`."""
-        ours = types.FunctionType(function.__code__, namespace, function.__name__,
+    def _with_our_names(function: types.FunctionType) -> Any:
+        """The standard module's function itself, which looks up its names in this module."""
+        for name in function.__code__.co_names:
+            if hasattr(_stdlib, name):
+                globals().setdefault(name, getattr(_stdlib, name))
+        ours = types.FunctionType(function.__code__, globals(), function.__name__,
                                   function.__defaults__, function.__closure__)
         ours.__kwdefaults__ = function.__kwdefaults__
         ours.__doc__ = function.__doc__
@@ -341,9 +385,14 @@ if not TYPE_CHECKING:
         return ours
 
     # call() and the like are made of Popen and of each other, with nothing that is about
-    # fork: their code is used as it is.
-    _namespace = {**vars(_stdlib), "__name__": __name__, "Popen": Popen}
+    # fork: their code is used as it is. A Popen that a program puts in place of ours, as tests
+    # of programs do, is theirs too.
     for _name in ("call", "check_call", "check_output", "run", "getstatusoutput", "getoutput"):
-        _namespace[_name] = _with_our_popen(_namespace, vars(_stdlib)[_name])
-        globals()[_name] = _namespace[_name]
+        globals()[_name] = _with_our_names(vars(_stdlib)[_name])
     del _name
+
+    def __getattr__(name: str) -> Any:
+        """What the standard module has besides: no part of its API, but looked up by programs."""
+        if not name.startswith("__") and hasattr(_stdlib, name):
+            return getattr(_stdlib, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
