@@ -183,8 +183,8 @@ class OwnLoop(NothingLeft):
             transport.get_pipe_transport(0).write_eof()
             await protocol.ended
             self.assertEqual(protocol.events[0], "made")
-            return (sorted(map(str, protocol.events)), transport.get_returncode(),
-                    transport.get_pipe_transport(3))
+            transport.close()
+            return sorted(map(str, protocol.events)), transport.get_returncode()
 
         async def main():
             loop, command = asyncio.get_running_loop(), "cat; echo err >&2; exit 3"

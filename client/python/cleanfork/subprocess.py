@@ -94,7 +94,8 @@ def _os_error(number: int, filename: Any = None) -> OSError:
 def _as_standard(e: SpawnError, executable: Any, cwd: Any) -> OSError:
     """What the standard module raises for the same failure; `e` where it has none like it."""
     number = e.errno or 0
-    if e.step == "exec" or (e.step == "request" and number == errno.E2BIG):
+    too_long = number == errno.E2BIG and not e.object.endswith(" descriptors")
+    if e.step == "exec" or (e.step == "request" and too_long):
         return _os_error(number, executable)
     if e.step in _BEFORE_EXEC or (e.step == "request" and number == errno.EBADF):
         return _os_error(number, cwd)
