@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import errno
 import os
+import selectors
 import subprocess as _stdlib
 import sys
+import time
 import types
 import warnings
-from operator import index
-from signal import SIG_IGN, SIGINT, SIGPIPE, SIGXFSZ, getsignal, pidfd_send_signal
+from signal import SIGINT, pidfd_send_signal
 from subprocess import (
     DEVNULL,
     PIPE,
@@ -34,12 +35,9 @@ from subprocess import (
 )
 
 from cleanfork import _green, _server
-from cleanfork._cleanfork import INHERIT
+from cleanfork import _popen_arguments as _arguments
 from cleanfork._errors import SpawnError, StatusUnknown
 from cleanfork._lifetime import KEEP, Lifetime
-
-if _stdlib.Popen.__module__ != "subprocess":
-    raise ImportError(_green.refusal() or f"subprocess.Popen is that of {_stdlib.Popen.__module__}")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,13 +59,15 @@ if TYPE_CHECKING:
         """What the standard class has and its type hints leave out."""
 
         _child_created: bool
+        _communication_started: bool
         _sigint_wait_secs: float
 
         def _close_pipe_fds(self, *fds: int) -> None: ...
         def _communicate(self, input: Any, endtime: float | None,
                          orig_timeout: float | None) -> tuple[Any, Any]: ...
 else:
-    _Base, AnyStr = _stdlib.Popen, object
+    _standard = _green.unpatched_subprocess()
+    _Base, AnyStr = _standard.Popen, object
 
 __all__ = [
     "Popen", "PIPE", "STDOUT", "DEVNULL", "call", "check_call", "getstatusoutput", "getoutput",
@@ -82,9 +82,7 @@ _BEFORE_EXEC = frozenset((
     "groups", "gid", "uid", "chdir", "signal_mask",
 ))
 
-# Python ignores these, and restore_signals gives them their default back. What else this
-# program ignores is ignored in the child as well.
-_RESTORED = (SIGPIPE, SIGXFSZ)
+_LOOK_AGAIN = 1.0  # seconds: how often a wait among greenlets looks whether it is over
 
 
 def _os_error(number: int, filename: Any = None) -> OSError:
@@ -102,92 +100,6 @@ def _as_standard(e: SpawnError, executable: Any, cwd: Any) -> OSError:
     if e.step == "clone":
         return _os_error(number)
     return e
-
-
-def _words(args: Any, shell: bool) -> list[Any]:
-    if isinstance(args, (str, bytes)):
-        words: list[Any] = [args]
-    elif isinstance(args, os.PathLike):
-        if shell:
-            raise TypeError("path-like args is not allowed when shell is true")
-        words = [args]
-    else:
-        words = list(args)
-    return ["/bin/sh", "-c", *words] if shell else words
-
-
-def _integer(value: Any) -> int:
-    """As the standard module's C code takes an int."""
-    number = index(value)
-    if number > 0x7FFFFFFF:
-        raise OverflowError("signed integer is greater than maximum")
-    if number < -0x80000000:
-        raise OverflowError("signed integer is less than minimum")
-    return number
-
-
-# The highest number of a user or group: setuid(2) and its like take the next one for "no change".
-_LAST_ID = 0xFFFFFFFE
-_MOST_GROUPS = 65536  # NGROUPS_MAX
-
-
-def _add_ids(options: dict[str, Any], uid: int | None, gid: int | None,
-             gids: list[int] | None) -> None:
-    if gids is not None:
-        if len(gids) > _MOST_GROUPS:
-            raise ValueError("too many groups")
-        if any(index(each) > _LAST_ID for each in gids):
-            raise ValueError("invalid group id")
-        options["groups"] = gids
-    for name, what, number in (("group", "gid", gid), ("user", "uid", uid)):
-        if number is None:
-            continue
-        if index(number) > _LAST_ID:
-            raise OverflowError(f"{what} is greater than maximum")
-        options[name] = number
-    if uid is not None and gids is None:
-        options["groups"] = os.getgroups()
-
-
-def _add_streams(options: dict[str, Any], fds: tuple[int, ...]) -> None:
-    for number, (name, fd) in enumerate(zip(("stdin", "stdout", "stderr"), map(_integer, fds))):
-        if fd < -1:
-            raise _os_error(errno.EBADF)
-        options[name] = fd if fd != -1 else INHERIT if _is_open(number) else DEVNULL
-
-
-def _encoded_environment(env: Mapping[Any, Any]) -> dict[bytes, bytes]:
-    encoded = {_encoded(k): _encoded(v) for k, v in env.items()}
-    if any(not name or b"=" in name for name in encoded):
-        raise ValueError("illegal environment variable name")
-    return encoded
-
-
-def _encoded(value: Any) -> bytes:
-    encoded = os.fsencode(value)
-    if b"\0" in encoded:
-        raise ValueError("embedded null byte")
-    return encoded
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
-def _inheritable() -> set[int]:
-    """What a child of fork and exec would have: close_fds=False."""
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if os.get_inheritable(int(name)):
-                found.add(int(name))
-        except OSError:
-            pass  # that of the listing itself
-    return found
 
 
 def _at_terminal() -> bool:
@@ -210,19 +122,6 @@ def _refuse(preexec_fn: Callable[[], object] | None) -> None:
             "preexec_fn is not supported: the child is no copy of this program, so there is "
             "nothing in it that could be called; use cwd, umask, user, group, process_group, "
             "start_new_session, pass_fds, or the options of cleanfork.client().spawn()")
-    refusal = _green.refusal()
-    if refusal is not None:
-        raise RuntimeError(refusal)
-
-
-def _passed(pass_fds: Any, close_fds: bool) -> list[int]:
-    """The descriptors above 2 that the child gets, each under its own number."""
-    fds = {int(fd) for fd in pass_fds}
-    if any(not 0 <= fd <= 0x7FFFFFFF for fd in fds):
-        raise ValueError("bad value(s) in fds_to_keep")
-    if not close_fds:
-        fds |= _inheritable()
-    return [fd for fd in fds if fd > 2]
 
 
 class Popen(_Base[AnyStr]):
@@ -245,32 +144,32 @@ class Popen(_Base[AnyStr]):
                        gid: int | None, gids: list[int] | None, uid: int | None, umask: int,
                        start_new_session: bool, process_group: int) -> None:
         _refuse(preexec_fn)
-        words = _words(args, shell)
+        words = _arguments.words(args, shell)
         if shell and executable:
             words[0] = executable
         if executable is None:
             executable = words[0]
         sys.audit("subprocess.Popen", executable, words, cwd, env)
 
-        program = _encoded(executable)
-        argv = [_encoded(word) for word in words]
+        program = _arguments.encoded(executable)
+        argv = [_arguments.encoded(word) for word in words]
         if not program:  # execve(2) of each directory in PATH
             raise _os_error(errno.EACCES, executable)
         options: dict[str, Any] = {}
         if env is not None:
-            options["env"] = _encoded_environment(env)
+            options["env"] = _arguments.encoded_environment(env)
         if cwd is not None:
-            if not _encoded(cwd):
+            if not _arguments.encoded(cwd):
                 raise _os_error(errno.ENOENT, cwd)
-            options["cwd"] = _encoded(cwd)
-        self._add_group(options, bool(_integer(start_new_session)), _integer(process_group))
-        if _integer(umask) >= 0:
+            options["cwd"] = _arguments.encoded(cwd)
+        self._add_group(options, bool(_arguments.integer(start_new_session)), _arguments.integer(process_group))
+        if _arguments.integer(umask) >= 0:
             options["umask"] = umask & 0o777
-        if not _integer(restore_signals):
-            options["ignored_signals"] = [s for s in _RESTORED if getsignal(s) == SIG_IGN]
-        _add_ids(options, uid, gid, gids)
-        _add_streams(options, (p2cread, c2pwrite, errwrite))
-        fds = _passed(pass_fds, close_fds)
+        if not _arguments.integer(restore_signals):
+            options["ignored_signals"] = _arguments.ignored_by_python()
+        _arguments.add_ids(options, uid, gid, gids)
+        _arguments.add_streams(options, (p2cread, c2pwrite, errwrite))
+        fds = _arguments.passed(pass_fds, close_fds)
         try:
             process = _server.client().spawn(
                 program, argv[1:], argv0=argv[0] if argv else b"", like_caller=True,
@@ -326,7 +225,11 @@ class Popen(_Base[AnyStr]):
         if self.returncode is None:
             assert self._process is not None
             try:
-                status = self._process.wait(timeout)
+                left = timeout
+                if _green.are_here():
+                    self._let_others_run(timeout)
+                    left = None if timeout is None else 0
+                status = self._process.wait(left)
             except KeyboardInterrupt:
                 self._pass_on_interrupt()
                 raise
@@ -336,10 +239,35 @@ class Popen(_Base[AnyStr]):
             self._take(status)
         return self.returncode  # type: ignore[return-value]  # a number by now
 
+    def _let_others_run(self, timeout: float | None) -> None:
+        """Until it has ended, or `timeout` seconds have passed."""
+        give_up = None if timeout is None else time.monotonic() + timeout
+        while self._process is not None and self._process.poll() is None and self.pidfd >= 0:
+            left = _LOOK_AGAIN if give_up is None else min(give_up - time.monotonic(), _LOOK_AGAIN)
+            if left <= 0 or not _green.wait(self.pidfd, left):
+                break
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+        if timeout is not None or self._communication_started or not _green.are_here():
+            return super().communicate(input, timeout)
+        # As there, but for a single pipe, which it would read while the others wait.
+        try:
+            output = self._communicate(input, None, None)
+        finally:
+            self._communication_started = True
+        self.wait()
+        return output
+
+    communicate.__doc__ = _stdlib.Popen.communicate.__doc__
+
     def _communicate(self, input: Any, endtime: float | None,
                      orig_timeout: float | None) -> tuple[Any, Any]:
+        begin: Any = super()._communicate
+        if _green.are_here():
+            names = {**_Base._communicate.__globals__, "_PopenSelector": selectors.DefaultSelector}
+            begin = types.FunctionType(_Base._communicate.__code__, names).__get__(self)
         try:
-            output: tuple[Any, Any] = super()._communicate(input, endtime, orig_timeout)
+            output: tuple[Any, Any] = begin(input, endtime, orig_timeout)
             return output
         except KeyboardInterrupt:
             self._pass_on_interrupt()
@@ -376,8 +304,8 @@ if not TYPE_CHECKING:
     def _with_our_names(function: types.FunctionType) -> Any:
         """The standard module's function itself, which looks up its names in this module."""
         for name in function.__code__.co_names:
-            if hasattr(_stdlib, name):
-                globals().setdefault(name, getattr(_stdlib, name))
+            if hasattr(_standard, name):
+                globals().setdefault(name, getattr(_standard, name))
         ours = types.FunctionType(function.__code__, globals(), function.__name__,
                                   function.__defaults__, function.__closure__)
         ours.__kwdefaults__ = function.__kwdefaults__
@@ -389,11 +317,11 @@ if not TYPE_CHECKING:
     # fork: their code is used as it is. A Popen that a program puts in place of ours, as tests
     # of programs do, is theirs too.
     for _name in ("call", "check_call", "check_output", "run", "getstatusoutput", "getoutput"):
-        globals()[_name] = _with_our_names(vars(_stdlib)[_name])
+        globals()[_name] = _with_our_names(vars(_standard)[_name])
     del _name
 
     def __getattr__(name: str) -> Any:
         """What the standard module has besides: no part of its API, but looked up by programs."""
-        if not name.startswith("__") and hasattr(_stdlib, name):
-            return getattr(_stdlib, name)
+        if not name.startswith("__") and hasattr(_standard, name):
+            return getattr(_standard, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
