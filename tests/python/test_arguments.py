@@ -288,6 +288,25 @@ class OfOtherModules(Refused):
         self.each_refused(TypeError, wrong, start)
         self.refused(TypeError, lambda: start("nicer", 5), "nicer")
 
+    def test_of_a_context_itself(self):
+        for options in ({"preload": "json"}, {"preload": 5}, {"preload": [5]}, {"shared": 5},
+                        {"child_hook": 5}):
+            with self.subTest(options=options):
+                self.refused(TypeError, lambda: cleanfork.get_context(**options))
+        context = cleanfork.get_context(warm="x")
+        self.refused(TypeError, context.start, "warm")
+        self.refused(TypeError, lambda: context.set_forkserver_preload("json"), "module_names")
+        self.refused(ValueError, lambda: cleanfork.get_context(unclean=5), "unclean")
+
+    def test_of_a_supervisor(self):
+        supervisor = cleanfork.prefork.Supervisor
+        for options in ({"workers": "x"}, {"workers": 1.5}, {"args": 5}, {"grace": "x"},
+                        {"target": 5}, {"nonsense": 1}):
+            with self.subTest(options=options):
+                self.refused(TypeError,
+                             lambda: supervisor(**{"target": target, "workers": 1, **options}))
+        self.refused(ValueError, lambda: supervisor(target, 0))
+
     def test_of_asyncio(self):
         async def create(*words, **keywords):
             return await cleanfork.asyncio.create_subprocess_exec(*words, **keywords)

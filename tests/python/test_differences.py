@@ -53,6 +53,7 @@ def facts():
         "faulthandler": faulthandler.is_enabled(),
         "tracemalloc": tracemalloc.is_tracing(),
         "trace": sys.gettrace() is not None,
+        "digits": sys.get_int_max_str_digits(),
         "recursion": sys.getrecursionlimit(),
         "warnings": any(f[2] is UnicodeWarning for f in warnings.filters),
         "handler": signal.getsignal(signal.SIGUSR1) not in (signal.SIG_DFL, signal.SIG_IGN),
@@ -120,6 +121,7 @@ if __name__ == "__main__":
     LOCK.acquire()
     CHANGED = "changed"
     os.environ["SET_LATER"] = "set"
+    os.environ["PYTHONINTMAXSTRDIGITS"] = "5000"  # of the start of an interpreter
     os.putenv("PUT_LATER", "put")
     os.mkdir("below")
     os.chdir("below")
@@ -141,10 +143,13 @@ if __name__ == "__main__":
     first, second = asked(ctx), asked(ctx)
     sys.settrace(None)
     told = {"SIGCHLD": bool(chlds), "wait": can_be_waited_for(ctx), "usage": counted(ctx)}
-    LOCK.release()
-    here = facts()
     with open(RUNS) as file:
         told["runs of the main module"] = len(set(file)) - 1
+    LOCK.release()
+    here = facts()
+    if METHOD == "cleanfork":
+        ctx.reload()
+        told["digits after reload()"] = asked(ctx)["digits"]
     print(json.dumps([here, first, second, told, os.getpid()]))
 """
 
@@ -184,6 +189,8 @@ ROWS = {
     "the main module is run": ["test_runs_of_the_main_module"],
     "what the program changed in its modules": ["test_what_the_program_changed_in_its_modules"],
     "environment": ["test_environment"],
+    "what an interpreter or the loader reads of it at the start (PYTHONUTF8, LD_PRELOAD ...)": [
+        "test_what_an_interpreter_reads_at_its_start"],
     "directory, `sys.argv`, umask, limits": ["test_directory_and_arguments", "test_umask_and_limits"],
     "values that imports draw (`uuid4()`, a time, a seed)": ["test_values_drawn_at_import"],
     "random numbers of a preloaded numpy": [
@@ -241,6 +248,10 @@ class Differences(unittest.TestCase):
     def test_environment(self):
         self.row(found, "environment", "set", None, "set", "set")
         self.row(found, "put", "put", "", "put", "put")
+
+    def test_what_an_interpreter_reads_at_its_start(self):
+        self.row(found, "digits", 4300, 4300, 5000, 4300)
+        self.assertEqual(results("cleanfork")[3]["digits after reload()"], 5000)
 
     def test_directory_and_arguments(self):
         self.row(whose, "directory", *["program's"] * 4)
