@@ -5,6 +5,7 @@ import os
 import unittest
 
 from support import run_python
+from shards import load_tests  # in several entries of ctest
 
 BEGIN = """
 import sys
