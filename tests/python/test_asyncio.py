@@ -157,6 +157,47 @@ class OwnLoop(NothingLeft):
                 await p.communicate()
         asyncio.run(main())
 
+    def test_a_transport_with_a_protocol_of_the_program(self):
+        class Protocol(asyncio.SubprocessProtocol):
+            def __init__(self):
+                self.events, self.ended = [], asyncio.get_running_loop().create_future()
+
+            def connection_made(self, transport):
+                self.events.append("made")
+
+            def pipe_data_received(self, fd, data):
+                self.events.append((fd, data))
+
+            def pipe_connection_lost(self, fd, exc):
+                self.events.append((fd, "lost"))
+
+            def process_exited(self):
+                self.events.append("exited")
+
+            def connection_lost(self, exc):
+                self.ended.set_result(None)
+
+        async def outcome(begin, *words):
+            transport, protocol = await begin(Protocol, *words)
+            transport.get_pipe_transport(0).write(b"in")
+            transport.get_pipe_transport(0).write_eof()
+            await protocol.ended
+            self.assertEqual(protocol.events[0], "made")
+            transport.close()
+            return sorted(map(str, protocol.events)), transport.get_returncode()
+
+        async def main():
+            loop, command = asyncio.get_running_loop(), "cat; echo err >&2; exit 3"
+            expected = await outcome(loop.subprocess_shell, command)
+            self.assertEqual(await outcome(cleanfork.asyncio.subprocess_shell, command), expected)
+            self.assertEqual(await outcome(cleanfork.asyncio.subprocess_exec, "sh", "-c", command),
+                             expected)
+            with self.assertRaises(ValueError):
+                await cleanfork.asyncio.subprocess_shell(Protocol, ["true"])
+            with self.assertRaises(FileNotFoundError):
+                await cleanfork.asyncio.subprocess_exec(Protocol, "/missing")
+        asyncio.run(main())
+
     def test_a_closed_transport_kills(self):
         async def main():
             p = await cleanfork.asyncio.create_subprocess_exec("sleep", "infinity")

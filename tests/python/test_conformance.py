@@ -1,4 +1,4 @@
-"""A part of CPython's own tests of multiprocessing; ./dev conform runs all of them."""
+"""A part of CPython's own tests of multiprocessing and subprocess; ./dev conform runs them all."""
 
 import importlib.util
 import os
@@ -8,14 +8,14 @@ import unittest
 from support import PYTHON
 from shards import load_tests  # in several entries of ctest
 
-RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "conformance", "run.py")
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "conformance")
 
 
 class Conformance(unittest.TestCase):
     @unittest.skipIf(importlib.util.find_spec("test._test_multiprocessing") is None,
                      "CPython's tests are not installed (libpython3.11-testsuite)")
-    def passes(self, *classes):
-        p = subprocess.run([PYTHON, RUN, *classes], stdout=subprocess.PIPE, text=True,
+    def passes(self, *classes, suite="run.py"):
+        p = subprocess.run([PYTHON, os.path.join(HERE, suite), *classes], stdout=subprocess.PIPE, text=True,
                            stderr=subprocess.STDOUT)
         print(p.stdout, flush=True)
         self.assertEqual(p.returncode, 0)
@@ -30,6 +30,11 @@ class Conformance(unittest.TestCase):
     def test_locks_and_starts(self):
         self.passes("WithProcessesTestEvent", "WithProcessesTestLock", "TestForkAwareThreadLock",
                     "TestStartMethod", "TestCloseFds", "TestNoForkBomb")
+
+    def test_subprocess(self):
+        self.passes("RunFuncTestCase", "POSIXProcessTestCase", "MiscTests", "ContextManagerTests",
+                    "ProcessTestCase.test_i", "SubprocessPidfdWatcherTests",
+                    suite="subprocesses.py")
 
 
 if __name__ == "__main__":

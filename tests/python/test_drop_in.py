@@ -81,5 +81,32 @@ if __name__ == "__main__":
 """, "True 0")
 
 
+class Preloads(Programs):
+    def test_what_a_preload_sets_up_is_there_in_the_children(self):
+        # Found by a path that the program adds after it has named the module, as by the standard one.
+        self.prints('''
+import multiprocessing, os, signal, sys
+import cleanfork
+cleanfork.install()
+ctx = multiprocessing.get_context("forkserver")
+SETTINGS = """import os, signal
+os.environ["SET_BY_PRELOAD"] = "1"
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+signal.signal(signal.SIGUSR2, lambda *_: None)
+"""
+def found():
+    return (os.environ["SET_BY_PRELOAD"], signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN,
+            callable(signal.getsignal(signal.SIGUSR2)))
+if __name__ == "__main__":
+    ctx.set_forkserver_preload(["settings"])
+    os.mkdir("later")
+    with open("later/settings.py", "w") as file:
+        file.write(SETTINGS)
+    sys.path.insert(0, os.path.abspath("later"))
+    with ctx.Pool(1) as pool:
+        print(*pool.apply(found))
+''', "1 True True")
+
+
 if __name__ == "__main__":
     unittest.main()

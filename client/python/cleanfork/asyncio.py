@@ -14,15 +14,18 @@ import sys
 from asyncio import base_subprocess, streams
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process, SubprocessStreamProtocol
 
+from cleanfork import subprocess as _subprocess
 from cleanfork._errors import StatusUnknown
-from cleanfork.subprocess import Popen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-__all__ = ["create_subprocess_exec", "create_subprocess_shell", "Process", "PIPE", "STDOUT",
-           "DEVNULL"]
+    from cleanfork.subprocess import Popen
+
+__all__ = ["create_subprocess_exec", "create_subprocess_shell", "subprocess_exec",
+           "subprocess_shell", "Process", "PIPE", "STDOUT", "DEVNULL"]
 
 _DEFAULT_LIMIT: int = getattr(streams, "_DEFAULT_LIMIT", 2**16)
 # Once the forkserver is lost a zombie's pidfd is readable, but its status comes
@@ -42,8 +45,8 @@ class _Transport(base_subprocess.BaseSubprocessTransport):
 
     def _start(self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any,
                bufsize: int, **kwargs: Any) -> None:
-        self._proc = Popen(args, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr,
-                           bufsize=bufsize, **kwargs)
+        self._proc = _subprocess.Popen(args, shell=shell, stdin=stdin, stdout=stdout,
+                                       stderr=stderr, bufsize=bufsize, **kwargs)
         self._watched = self._proc.pidfd
         if self._watched < 0:
             self._loop.call_soon(self._look)
@@ -94,11 +97,11 @@ def _refuse_text(keywords: dict[str, Any], shell: bool) -> None:
             raise ValueError(f"{name} must be {needed}")
 
 
-async def _create(args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, limit: int,
-                  keywords: dict[str, Any]) -> Process:
+async def _start(make_protocol: Callable[[], Any], args: Any, shell: bool, stdin: Any, stdout: Any,
+                 stderr: Any, keywords: dict[str, Any]) -> tuple[_Transport, Any]:
     _refuse_text(keywords, shell)
     loop = _asyncio.get_running_loop()
-    protocol = SubprocessStreamProtocol(limit=limit, loop=loop)
+    protocol = make_protocol()
     connected: _asyncio.Future[None] = loop.create_future()
     transport = _Transport(loop, protocol, args, shell, stdin, stdout, stderr, 0,
                            waiter=connected, **keywords)
@@ -110,6 +113,34 @@ async def _create(args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, 
         transport.close()
         await transport._wait()
         raise
+    return transport, protocol
+
+
+def _command(cmd: Any) -> Any:
+    if not isinstance(cmd, (bytes, str)):
+        raise ValueError("cmd must be a string")
+    return cmd
+
+
+async def subprocess_exec(protocol_factory: Callable[[], Any], program: Any, *args: Any,
+                          stdin: Any = PIPE, stdout: Any = PIPE, stderr: Any = PIPE,
+                          **kwds: Any) -> tuple[Any, Any]:
+    """As loop.subprocess_exec() of the running loop: a SubprocessTransport and its protocol."""
+    return await _start(protocol_factory, (program, *args), False, stdin, stdout, stderr, kwds)
+
+
+async def subprocess_shell(protocol_factory: Callable[[], Any], cmd: str | bytes, *,
+                           stdin: Any = PIPE, stdout: Any = PIPE, stderr: Any = PIPE,
+                           **kwds: Any) -> tuple[Any, Any]:
+    """As loop.subprocess_shell()."""
+    return await _start(protocol_factory, _command(cmd), True, stdin, stdout, stderr, kwds)
+
+
+async def _create(args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, limit: int,
+                  keywords: dict[str, Any]) -> Process:
+    loop = _asyncio.get_running_loop()
+    transport, protocol = await _start(lambda: SubprocessStreamProtocol(limit=limit, loop=loop),
+                                       args, shell, stdin, stdout, stderr, keywords)
     return Process(transport, protocol, loop)
 
 
@@ -124,6 +155,4 @@ async def create_subprocess_shell(cmd: str | bytes, stdin: Any = None, stdout: A
                                   stderr: Any = None, limit: int = _DEFAULT_LIMIT,
                                   **kwds: Any) -> Process:
     """As asyncio.create_subprocess_shell()."""
-    if not isinstance(cmd, (bytes, str)):
-        raise ValueError("cmd must be a string")
-    return await _create(cmd, True, stdin, stdout, stderr, limit, kwds)
+    return await _create(_command(cmd), True, stdin, stdout, stderr, limit, kwds)

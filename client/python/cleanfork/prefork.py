@@ -25,6 +25,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 from cleanfork._errors import StatusUnknown
@@ -111,9 +112,17 @@ class Supervisor:
                  backoff: float = 0.05, backoff_limit: float = 5.0, stable: float = 1.0,
                  start_timeout: float = 60.0, grace: float = 30.0,
                  tell: Callable[[str], object] | None = None) -> None:
-        if workers < 1:
+        if index(workers) < 1:
             raise ValueError("there is at least one worker")
-        self._target, self._args = target, args
+        for name, value in (("backoff", backoff), ("backoff_limit", backoff_limit),
+                            ("stable", stable), ("start_timeout", start_timeout),
+                            ("grace", grace)):
+            if not isinstance(value, (int, float)):
+                raise TypeError(f"argument {name!r} must be a number of seconds, "
+                                f"not {type(value).__name__}")
+        if not callable(target):
+            raise TypeError(f"argument 'target' must be callable, not {type(target).__name__}")
+        self._target, self._args = target, tuple(args)
         self._context = context or get_context()
         self._backoff, self._backoff_limit, self._stable = backoff, backoff_limit, stable
         self._start_timeout, self._grace = start_timeout, grace

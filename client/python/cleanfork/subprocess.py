@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import errno
 import os
+import selectors
 import subprocess as _stdlib
 import sys
+import time
 import types
 import warnings
-from signal import SIG_IGN, SIGINT, SIGPIPE, SIGXFSZ, getsignal, pidfd_send_signal
+from signal import SIGINT, pidfd_send_signal
 from subprocess import (
     DEVNULL,
     PIPE,
@@ -33,12 +35,9 @@ from subprocess import (
 )
 
 from cleanfork import _green, _server
-from cleanfork._cleanfork import INHERIT
+from cleanfork import _popen_arguments as _arguments
 from cleanfork._errors import SpawnError, StatusUnknown
 from cleanfork._lifetime import KEEP, Lifetime
-
-if _stdlib.Popen.__module__ != "subprocess":
-    raise ImportError(_green.refusal() or f"subprocess.Popen is that of {_stdlib.Popen.__module__}")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,13 +59,15 @@ if TYPE_CHECKING:
         """What the standard class has and its type hints leave out."""
 
         _child_created: bool
+        _communication_started: bool
         _sigint_wait_secs: float
 
         def _close_pipe_fds(self, *fds: int) -> None: ...
         def _communicate(self, input: Any, endtime: float | None,
                          orig_timeout: float | None) -> tuple[Any, Any]: ...
 else:
-    _Base, AnyStr = _stdlib.Popen, object
+    _standard = _green.unpatched_subprocess()
+    _Base, AnyStr = _standard.Popen, object
 
 __all__ = [
     "Popen", "PIPE", "STDOUT", "DEVNULL", "call", "check_call", "getstatusoutput", "getoutput",
@@ -81,9 +82,7 @@ _BEFORE_EXEC = frozenset((
     "groups", "gid", "uid", "chdir", "signal_mask",
 ))
 
-# Python ignores these, and restore_signals gives them their default back. What else this
-# program ignores is ignored in the child as well.
-_RESTORED = (SIGPIPE, SIGXFSZ)
+_LOOK_AGAIN = 1.0  # seconds: how often a wait among greenlets looks whether it is over
 
 
 def _os_error(number: int, filename: Any = None) -> OSError:
@@ -93,52 +92,14 @@ def _os_error(number: int, filename: Any = None) -> OSError:
 def _as_standard(e: SpawnError, executable: Any, cwd: Any) -> OSError:
     """What the standard module raises for the same failure; `e` where it has none like it."""
     number = e.errno or 0
-    if e.step == "exec" or (e.step == "request" and number == errno.E2BIG):
+    too_long = number == errno.E2BIG and not e.object.endswith(" descriptors")
+    if e.step == "exec" or (e.step == "request" and too_long):
         return _os_error(number, executable)
     if e.step in _BEFORE_EXEC or (e.step == "request" and number == errno.EBADF):
         return _os_error(number, cwd)
     if e.step == "clone":
         return _os_error(number)
     return e
-
-
-def _words(args: Any, shell: bool) -> list[Any]:
-    if isinstance(args, (str, bytes)):
-        words: list[Any] = [args]
-    elif isinstance(args, os.PathLike):
-        if shell:
-            raise TypeError("path-like args is not allowed when shell is true")
-        words = [args]
-    else:
-        words = list(args)
-    return ["/bin/sh", "-c", *words] if shell else words
-
-
-def _encoded(value: Any) -> bytes:
-    encoded = os.fsencode(value)
-    if b"\0" in encoded:
-        raise ValueError("embedded null byte")
-    return encoded
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
-def _inheritable() -> set[int]:
-    """What a child of fork and exec would have: close_fds=False."""
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if os.get_inheritable(int(name)):
-                found.add(int(name))
-        except OSError:
-            pass  # that of the listing itself
-    return found
 
 
 def _at_terminal() -> bool:
@@ -161,19 +122,6 @@ def _refuse(preexec_fn: Callable[[], object] | None) -> None:
             "preexec_fn is not supported: the child is no copy of this program, so there is "
             "nothing in it that could be called; use cwd, umask, user, group, process_group, "
             "start_new_session, pass_fds, or the options of cleanfork.client().spawn()")
-    refusal = _green.refusal()
-    if refusal is not None:
-        raise RuntimeError(refusal)
-
-
-def _passed(pass_fds: Any, close_fds: bool) -> list[int]:
-    """The descriptors above 2 that the child gets, each under its own number."""
-    fds = {int(fd) for fd in pass_fds}
-    if any(fd < 0 for fd in fds):
-        raise ValueError("bad value(s) in fds_to_keep")
-    if not close_fds:
-        fds |= _inheritable()
-    return [fd for fd in fds if fd > 2]
 
 
 class Popen(_Base[AnyStr]):
@@ -196,43 +144,36 @@ class Popen(_Base[AnyStr]):
                        gid: int | None, gids: list[int] | None, uid: int | None, umask: int,
                        start_new_session: bool, process_group: int) -> None:
         _refuse(preexec_fn)
-        words = _words(args, shell)
+        words = _arguments.words(args, shell)
         if shell and executable:
             words[0] = executable
         if executable is None:
             executable = words[0]
         sys.audit("subprocess.Popen", executable, words, cwd, env)
 
-        program = _encoded(executable)
-        argv = [_encoded(word) for word in words]
+        program = _arguments.encoded(executable)
+        argv = [_arguments.encoded(word) for word in words]
         if not program:  # execve(2) of each directory in PATH
             raise _os_error(errno.EACCES, executable)
         options: dict[str, Any] = {}
         if env is not None:
-            options["env"] = {_encoded(k): _encoded(v) for k, v in env.items()}
+            options["env"] = _arguments.encoded_environment(env)
         if cwd is not None:
-            if not _encoded(cwd):
+            if not _arguments.encoded(cwd):
                 raise _os_error(errno.ENOENT, cwd)
-            options["cwd"] = _encoded(cwd)
-        self._add_group(options, start_new_session, process_group)
-        if umask >= 0:
-            options["umask"] = umask
-        if not restore_signals:
-            options["ignored_signals"] = [s for s in _RESTORED if getsignal(s) == SIG_IGN]
-        if gid is not None:
-            options["group"] = gid
-        if uid is not None:
-            options["user"] = uid
-            if gids is None:
-                gids = os.getgroups()
-        for name, fd, number in (("stdin", p2cread, 0), ("stdout", c2pwrite, 1),
-                                 ("stderr", errwrite, 2)):
-            options[name] = fd if fd != -1 else INHERIT if _is_open(number) else DEVNULL
-        fds = _passed(pass_fds, close_fds)
+            options["cwd"] = _arguments.encoded(cwd)
+        self._add_group(options, bool(_arguments.integer(start_new_session)), _arguments.integer(process_group))
+        if _arguments.integer(umask) >= 0:
+            options["umask"] = umask & 0o777
+        if not _arguments.integer(restore_signals):
+            options["ignored_signals"] = _arguments.ignored_by_python()
+        _arguments.add_ids(options, uid, gid, gids)
+        _arguments.add_streams(options, (p2cread, c2pwrite, errwrite))
+        fds = _arguments.passed(pass_fds, close_fds)
         try:
             process = _server.client().spawn(
                 program, argv[1:], argv0=argv[0] if argv else b"", like_caller=True,
-                groups=gids, fds=fds, lifetime=self.lifetime, **options)
+                fds=fds, lifetime=self.lifetime, **options)
         except SpawnError as e:
             error = _as_standard(e, executable, cwd)
             if error is e:
@@ -284,7 +225,11 @@ class Popen(_Base[AnyStr]):
         if self.returncode is None:
             assert self._process is not None
             try:
-                status = self._process.wait(timeout)
+                left = timeout
+                if _green.are_here():
+                    self._let_others_run(timeout)
+                    left = None if timeout is None else 0
+                status = self._process.wait(left)
             except KeyboardInterrupt:
                 self._pass_on_interrupt()
                 raise
@@ -294,10 +239,35 @@ class Popen(_Base[AnyStr]):
             self._take(status)
         return self.returncode  # type: ignore[return-value]  # a number by now
 
+    def _let_others_run(self, timeout: float | None) -> None:
+        """Until it has ended, or `timeout` seconds have passed."""
+        give_up = None if timeout is None else time.monotonic() + timeout
+        while self._process is not None and self._process.poll() is None and self.pidfd >= 0:
+            left = _LOOK_AGAIN if give_up is None else min(give_up - time.monotonic(), _LOOK_AGAIN)
+            if left <= 0 or not _green.wait(self.pidfd, left):
+                break
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+        if timeout is not None or self._communication_started or not _green.are_here():
+            return super().communicate(input, timeout)
+        # As there, but for a single pipe, which it would read while the others wait.
+        try:
+            output = self._communicate(input, None, None)
+        finally:
+            self._communication_started = True
+        self.wait()
+        return output
+
+    communicate.__doc__ = _stdlib.Popen.communicate.__doc__
+
     def _communicate(self, input: Any, endtime: float | None,
                      orig_timeout: float | None) -> tuple[Any, Any]:
+        begin: Any = super()._communicate
+        if _green.are_here():
+            names = {**_Base._communicate.__globals__, "_PopenSelector": selectors.DefaultSelector}
+            begin = types.FunctionType(_Base._communicate.__code__, names).__get__(self)
         try:
-            output: tuple[Any, Any] = super()._communicate(input, endtime, orig_timeout)
+            output: tuple[Any, Any] = begin(input, endtime, orig_timeout)
             return output
         except KeyboardInterrupt:
             self._pass_on_interrupt()
@@ -331,9 +301,12 @@ class Popen(_Base[AnyStr]):
 
 if not TYPE_CHECKING:
 
-    def _with_our_popen(namespace: dict[str, Any], function: types.FunctionType) -> Any:
-        """The standard module's function itself, with the names it looks up in `namespace`."""
-        ours = types.FunctionType(function.__code__, namespace, function.__name__,
+    def _with_our_names(function: types.FunctionType) -> Any:
+        """The standard module's function itself, which looks up its names in this module."""
+        for name in function.__code__.co_names:
+            if hasattr(_standard, name):
+                globals().setdefault(name, getattr(_standard, name))
+        ours = types.FunctionType(function.__code__, globals(), function.__name__,
                                   function.__defaults__, function.__closure__)
         ours.__kwdefaults__ = function.__kwdefaults__
         ours.__doc__ = function.__doc__
@@ -341,9 +314,14 @@ if not TYPE_CHECKING:
         return ours
 
     # call() and the like are made of Popen and of each other, with nothing that is about
-    # fork: their code is used as it is.
-    _namespace = {**vars(_stdlib), "__name__": __name__, "Popen": Popen}
+    # fork: their code is used as it is. A Popen that a program puts in place of ours, as tests
+    # of programs do, is theirs too.
     for _name in ("call", "check_call", "check_output", "run", "getstatusoutput", "getoutput"):
-        _namespace[_name] = _with_our_popen(_namespace, vars(_stdlib)[_name])
-        globals()[_name] = _namespace[_name]
+        globals()[_name] = _with_our_names(vars(_standard)[_name])
     del _name
+
+    def __getattr__(name: str) -> Any:
+        """What the standard module has besides: no part of its API, but looked up by programs."""
+        if not name.startswith("__") and hasattr(_standard, name):
+            return getattr(_standard, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "client/python/src/bind_arguments.hpp"
 #include "client/python/src/bind_options.hpp"
 #include "client/python/src/bind_reports.hpp"
 #include "client/python/src/claim.hpp"
@@ -30,10 +31,12 @@ using seconds = std::optional<double>;
 struct borrowed_payload {
     explicit borrowed_payload(py::handle h) {
         if (h.is_none()) return;
-        if (PyLong_Check(h.ptr()) || py::hasattr(h, "fileno")) {
-            value = payload(stdio::descriptor{descriptor_of(h)});
+        if (is_descriptor(h)) {
+            value = payload(stdio::descriptor{descriptor_of(h, "payload")});
             return;
         }
+        if (PyObject_CheckBuffer(h.ptr()) == 0)
+            refuse_type("payload", "a bytes-like object or a descriptor", h);
         if (PyObject_GetBuffer(h.ptr(), &view, PyBUF_SIMPLE) != 0) throw py::error_already_set();
         held = true;
         value = payload(std::string_view(static_cast<const char*>(view.buf),
@@ -50,11 +53,6 @@ struct borrowed_payload {
     bool held = false;
 };
 
-path_or_fd program_of(py::handle h) {
-    if (PyLong_Check(h.ptr()) || py::hasattr(h, "fileno")) return descriptor_of(h);
-    return bytes_of(h);
-}
-
 template <class Connect>
 std::unique_ptr<py_client> connected(const Connect& connect) {
     client c;
@@ -68,32 +66,34 @@ std::unique_ptr<py_client> connected(const Connect& connect) {
     return std::make_unique<py_client>(std::move(c), std::move(base));
 }
 
-std::chrono::nanoseconds nanoseconds_of(double t) {
+std::chrono::nanoseconds nanoseconds_of(const seconds& t) {
     return to_timeout(t).value_or(std::chrono::hours(24 * 365));
 }
 
-std::unique_ptr<py_client> launch_client(py::handle daemon, const std::vector<std::string>& args,
-                                         int log_fd, double t, std::optional<bool> descendant,
-                                         bool lends_rights) {
-    launch_options o{.daemon = daemon.is_none() ? "" : bytes_of(daemon),
-                     .daemon_args = args,
-                     .log_fd = log_fd,
-                     .share_session = true,
-                     .descendant = descendant,
-                     .timeout = nanoseconds_of(t),
-                     .lends_rights = lends_rights};
+std::unique_ptr<py_client> launch_client(const arguments& a) {
+    const py::object& wanted = a["descendant"];
+    const auto descendant = wanted.is_none() ? std::nullopt : std::optional(truth_of(wanted));
+    const launch_options o{.daemon = a["daemon"].is_none() ? "" : a.text("daemon"),
+                           .daemon_args = list_of_bytes(a["daemon_args"], "daemon_args"),
+                           .log_fd = a.integer("log_fd"),
+                           .share_session = true,
+                           .descendant = descendant,
+                           .timeout = nanoseconds_of(a.seconds("timeout")),
+                           .lends_rights = a.flag("lends_rights")};
     return connected([&] { return launch(o); });
 }
 
-std::unique_ptr<py_client> connect_client(py::handle path, double t, bool lends_rights) {
-    const connect_options o{.path = path.is_none() ? "" : bytes_of(path),
-                            .timeout = nanoseconds_of(t),
-                            .lends_rights = lends_rights};
+std::unique_ptr<py_client> connect_client(const arguments& a) {
+    const connect_options o{.path = a["path"].is_none() ? "" : a.text("path"),
+                            .timeout = nanoseconds_of(a.seconds("timeout")),
+                            .lends_rights = a.flag("lends_rights")};
     return connected([&] { return connect(o); });
 }
 
-std::unique_ptr<py_client> attach_client(int fd, double t) {
-    return connected([&] { return attach(unique_fd(fd), nanoseconds_of(t)); });
+std::unique_ptr<py_client> attach_client(const arguments& a) {
+    const auto t = nanoseconds_of(a.seconds("timeout"));
+    unique_fd socket(descriptor_of(a["fd"], "fd"));
+    return connected([&] { return attach(std::move(socket), t); });
 }
 
 // It has ended and was reaped, and its status went with the forkserver. Like a pidfd it is
@@ -124,8 +124,6 @@ void take_inherited(spawn_options& o) {
     o.ignored_signals = std::move(now.ignored_signals);
     std::erase_if(o.ignored_signals, [](int s) { return s == SIGPIPE || s == SIGXFSZ; });
 }
-
-py::bytes read_answer(int fd) { return py::bytes(read_result(fd)); }
 
 }  // namespace
 
@@ -176,7 +174,8 @@ int py_client::fileno() const { return connection()->native_handle(); }
 py_process py_client::spawn(py::handle program, py::handle args, bool like_caller, const seconds& t,
                             const py::kwargs& keywords) const {
     const auto c = connection();
-    spawn_options start{.program = program_of(program), .args = list_of_bytes(args)};
+    spawn_options start{.program = path_or_fd_of(program, "program"),
+                        .args = list_of_bytes(args, "args")};
     if (like_caller) make_like_caller(start);
     child_attributes a = attributes(keywords, std::move(start));
     return py_process(ask<detail::spawn_request>(c, t, a.options));
@@ -196,7 +195,7 @@ py_process py_client::call(std::string_view template_name, std::string_view entr
     if (!claim_name.empty()) named_fds[claim_name] = right_to_run.fd();
     const unique_fd session(session_name.empty() ? -1 : open_session());
     if (session) named_fds[session_name] = session.get();
-    const call_options o{.args = list_of_bytes(args),
+    const call_options o{.args = list_of_bytes(args, "args"),
                          .fds = std::move(named_fds),
                          .result = result,
                          .attributes = std::move(a.options)};
@@ -224,8 +223,8 @@ py::dict py_client::add_template(std::string_view name, py::handle program, py::
     take_template_keywords(keywords, o);
     spawn_options start;
     if (like_caller) take_inherited(start);
-    if (!program.is_none()) start.program = program_of(program);
-    start.args = list_of_bytes(args);
+    if (!program.is_none()) start.program = path_or_fd_of(program, "program");
+    start.args = list_of_bytes(args, "args");
     child_attributes a = attributes(keywords, std::move(start));
     o.process = std::move(a.options);
     return dict_of(ask<detail::add_template_request>(c, t, name, o));
@@ -268,42 +267,109 @@ py::list py_client::list(const seconds& t) const {
     return all;
 }
 
-void bind_client(py::module_& m) {
-    const auto no_timeout = py::arg("timeout") = py::none();
-    const auto no_args = py::arg("args") = py::tuple();
-    py::class_<py_client>(m, "Client", "A session with a forkserver.")
-        .def("close", &py_client::close)
-        .def("fileno", &py_client::fileno)
-        .def_property_readonly("connected", &py_client::connected)
-        .def_property_readonly("server", &py_client::server)
-        .def("spawn", &py_client::spawn, py::arg("program"), no_args, py::kw_only(),
-             py::arg("like_caller") = false, no_timeout)
-        .def("call", &py_client::call, py::arg("template_name"), py::arg("entry"),
-             py::arg("payload") = py::none(), py::kw_only(), no_args,
-             py::arg("named_fds") = py::dict(), py::arg("session_name") = "",
-             py::arg("claim_name") = "", py::arg("result") = false, py::arg("like_caller") = false,
-             no_timeout)
-        .def("add_template", &py_client::add_template, py::arg("name"),
-             py::arg("program") = py::none(), no_args, py::kw_only(),
-             py::arg("like_caller") = false, no_timeout)
-        .def("templates", &py_client::templates, no_timeout)
-        .def("template_info", &py_client::template_info, py::arg("name"), no_timeout)
-        .def("reload_template", &py_client::reload_template, py::arg("name"),
-             py::arg("wait") = true, no_timeout)
-        .def("remove_template", &py_client::remove_template, py::arg("name"), no_timeout)
-        .def("stats", &py_client::stats, no_timeout)
-        .def("list", &py_client::list, no_timeout)
-        .def("open_session", &py_client::open_session);
+namespace {
 
-    constexpr double k_usual = 10;
-    m.def("launch", &launch_client, py::arg("daemon") = py::none(), py::kw_only(),
-          py::arg("daemon_args") = py::tuple(), py::arg("log_fd") = -1,
-          py::arg("timeout") = k_usual, py::arg("descendant") = py::none(),
-          py::arg("lends_rights") = false);
-    m.def("connect", &connect_client, py::arg("path") = py::none(), py::kw_only(),
-          py::arg("timeout") = k_usual, py::arg("lends_rights") = false);
-    m.def("attach", &attach_client, py::arg("fd"), py::kw_only(), py::arg("timeout") = k_usual);
-    m.def("read_result", &read_answer, py::arg("fd"));
+void bind_templates(py::class_<py_client>& c) {
+    const auto no_timeout = [] { return parameter{"timeout", py::none()}; };
+    constexpr auto k_taken = signature::others::taken;
+    method(c,
+           {"call",
+            {{"template_name"},
+             {"entry"},
+             {"payload", py::none()},
+             keyword("args", py::tuple()),
+             keyword("named_fds", py::dict()),
+             keyword("session_name", py::str()),
+             keyword("claim_name", py::str()),
+             keyword("result", py::bool_(false)),
+             keyword("like_caller", py::bool_(false)),
+             keyword("timeout", py::none())},
+            k_taken},
+           [](const py_client& self, const arguments& a) {
+               return self.call(a.text("template_name"), a.text("entry"), a["payload"], a["args"],
+                                named_descriptors_of(a["named_fds"], "named_fds"),
+                                a.text("session_name"), a.text("claim_name"), a.flag("result"),
+                                a.flag("like_caller"), a.seconds("timeout"), a.others());
+           });
+    method(c,
+           {"add_template",
+            {{"name"},
+             {"program", py::none()},
+             {"args", py::tuple()},
+             keyword("like_caller", py::bool_(false)),
+             keyword("timeout", py::none())},
+            k_taken},
+           [](const py_client& self, const arguments& a) {
+               return self.add_template(a.text("name"), a["program"], a["args"],
+                                        a.flag("like_caller"), a.seconds("timeout"), a.others());
+           });
+    method(c, {"templates", {no_timeout()}}, [](const py_client& self, const arguments& a) {
+        return self.templates(a.seconds("timeout"));
+    });
+    method(c, {"template_info", {{"name"}, no_timeout()}},
+           [](const py_client& self, const arguments& a) {
+               return self.template_info(a.text("name"), a.seconds("timeout"));
+           });
+    method(c, {"reload_template", {{"name"}, {"wait", py::bool_(true)}, no_timeout()}},
+           [](const py_client& self, const arguments& a) {
+               return self.reload_template(a.text("name"), a.flag("wait"), a.seconds("timeout"));
+           });
+    method(c, {"remove_template", {{"name"}, no_timeout()}},
+           [](const py_client& self, const arguments& a) {
+               self.remove_template(a.text("name"), a.seconds("timeout"));
+           });
+}
+
+}  // namespace
+
+void bind_client(py::module_& m) {
+    const auto no_timeout = [] { return parameter{"timeout", py::none()}; };
+    py::class_<py_client> c(m, "Client", "A session with a forkserver.", py::is_final());
+    made_by_library_only(c);
+    property(c, "connected", &py_client::connected);
+    property(c, "server", &py_client::server);
+
+    method(c, {"close", {}}, [](py_client& self, const arguments&) { self.close(); });
+    method(c, {"fileno", {}}, [](py_client& self, const arguments&) { return self.fileno(); });
+    method(c, {"open_session", {}},
+           [](py_client& self, const arguments&) { return self.open_session(); });
+    method(c, {"stats", {no_timeout()}},
+           [](py_client& self, const arguments& a) { return self.stats(a.seconds("timeout")); });
+    method(c, {"list", {no_timeout()}},
+           [](py_client& self, const arguments& a) { return self.list(a.seconds("timeout")); });
+    method(c,
+           {"spawn",
+            {{"program"},
+             {"args", py::tuple()},
+             keyword("like_caller", py::bool_(false)),
+             keyword("timeout", py::none())},
+            signature::others::taken},
+           [](const py_client& self, const arguments& a) {
+               return self.spawn(a["program"], a["args"], a.flag("like_caller"),
+                                 a.seconds("timeout"), a.others());
+           });
+    bind_templates(c);
+
+    const py::float_ usual(10.0);  // seconds
+    function(m,
+             {"launch",
+              {{"daemon", py::none()},
+               keyword("daemon_args", py::tuple()),
+               keyword("log_fd", py::int_(-1)),
+               keyword("timeout", usual),
+               keyword("descendant", py::none()),
+               keyword("lends_rights", py::bool_(false))}},
+             &launch_client);
+    function(m,
+             {"connect",
+              {{"path", py::none()},
+               keyword("timeout", usual),
+               keyword("lends_rights", py::bool_(false))}},
+             &connect_client);
+    function(m, {"attach", {{"fd"}, keyword("timeout", usual)}}, &attach_client);
+    function(m, {"read_result", {{"fd"}}}, [](const arguments& a) {
+        return py::bytes(read_result(descriptor_of(a["fd"], "fd")));
+    });
 }
 
 }  // namespace cleanfork::python

@@ -28,6 +28,11 @@ void register_errors() {
     py::register_exception_translator([](std::exception_ptr p) {
         try {
             if (p) std::rethrow_exception(p);
+        } catch (const py::cast_error&) {
+            // Each argument was looked at, so this is of what somebody's object answered; what
+            // pybind11 says of it names C++ types.
+            PyErr_SetString(PyExc_TypeError,
+                            "an object has a value of another type than is needed");
         } catch (const spawn_error& e) {
             try {
                 raise(e.why());

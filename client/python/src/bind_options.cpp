@@ -14,10 +14,10 @@ namespace cleanfork::python {
 
 namespace {
 
-stdio_option stdio_of(py::handle h) {
+stdio_option stdio_of(py::handle h, const char* name) {
     if (h.is_none()) return stdio::null{};
     if (PyLong_Check(h.ptr())) {
-        const int number = h.cast<int>();
+        const int number = integer_of<int>(h, name);
         switch (number) {
             case k_pipe: return stdio::pipe{};
             case k_stdout: return stdio::to_stdout{};
@@ -26,55 +26,60 @@ stdio_option stdio_of(py::handle h) {
             default: return stdio::descriptor{number};
         }
     }
-    if (py::hasattr(h, "fileno")) return stdio::descriptor{descriptor_of(h)};
-    return stdio::file{.path = bytes_of(h)};
+    if (py::hasattr(h, "fileno")) return stdio::descriptor{descriptor_of(h, name)};
+    return stdio::file{.path = bytes_of(h, name)};
 }
 
-path_or_fd path_or_fd_of(py::handle h) {
-    if (PyLong_Check(h.ptr()) || py::hasattr(h, "fileno")) return descriptor_of(h);
-    return bytes_of(h);
-}
-
-std::map<std::string, std::string> variables_of(py::handle h) {
+std::map<std::string, std::string> variables_of(py::handle h, const char* name) {
     std::map<std::string, std::string> all;
-    for (const py::handle item : py::reinterpret_borrow<py::object>(h).attr("items")()) {
-        const auto pair = item.cast<py::tuple>();
-        std::string name = bytes_of(pair[0]);
-        if (name.find('=') != std::string::npos)
+    for_each_item(h, name, [&](py::handle key, py::handle value) {
+        std::string variable = bytes_of(key, name);
+        if (variable.find('=') != std::string::npos)
             throw py::value_error("illegal environment variable name");
-        all.insert_or_assign(std::move(name), bytes_of(pair[1]));
-    }
+        all.insert_or_assign(std::move(variable), bytes_of(value, name));
+    });
     return all;
 }
 
 // {number in the child: descriptor}, or descriptors that keep their numbers.
-std::vector<fd_mapping> descriptors_of(py::handle h) {
+std::vector<fd_mapping> descriptors_of(py::handle h, const char* name) {
     std::vector<fd_mapping> all;
     if (PyMapping_Check(h.ptr()) != 0 && py::hasattr(h, "items")) {
-        for (const py::handle item : py::reinterpret_borrow<py::object>(h).attr("items")()) {
-            const auto pair = item.cast<py::tuple>();
-            all.push_back({.source = descriptor_of(pair[1]), .target = pair[0].cast<int>()});
-        }
+        for_each_item(h, name, [&](py::handle number, py::handle fd) {
+            all.push_back(
+                {.source = descriptor_of(fd, name), .target = integer_of<int>(number, name)});
+        });
         return all;
     }
-    for (const py::handle each : py::reinterpret_borrow<py::object>(h)) {
-        const int fd = descriptor_of(each);
+    for_each_of(h, name, [&](py::handle each) {
+        const int fd = descriptor_of(each, name);
         all.push_back({.source = fd, .target = fd});
-    }
+    });
     return all;
 }
 
-std::vector<rlimit_option> limits_of(py::handle h) {
+std::vector<listen_fd> sockets_of(py::handle h, const char* name) {
+    std::vector<listen_fd> all;
+    for_each_of(h, name, [&](py::handle each) {
+        const auto [fd, called] = pair_of(each, name);
+        all.push_back({descriptor_of(fd, name), bytes_of(called, name)});
+    });
+    return all;
+}
+
+std::vector<rlimit_option> limits_of(py::handle h, const char* name) {
     std::vector<rlimit_option> all;
-    for (const py::handle item : py::reinterpret_borrow<py::object>(h).attr("items")()) {
-        const auto pair = item.cast<py::tuple>();
-        const auto values = pair[1].cast<py::tuple>();
-        const auto limit = [&](std::size_t i) {
-            // resource.RLIM_INFINITY is -1.
-            return static_cast<rlim_t>(py::object(values[i]).cast<std::int64_t>());
-        };
-        all.push_back({.resource = pair[0].cast<int>(), .soft = limit(0), .hard = limit(1)});
-    }
+    const auto limit = [&](py::handle value) {
+        // resource.RLIM_INFINITY is -1.
+        constexpr auto k_most = std::numeric_limits<std::int64_t>::max();
+        return static_cast<rlim_t>(integer_between(value, name, -1, k_most));
+    };
+    for_each_item(h, name, [&](py::handle resource, py::handle values) {
+        const auto [soft, hard] = pair_of(values, name);
+        all.push_back({.resource = integer_of<int>(resource, name),
+                       .soft = limit(soft),
+                       .hard = limit(hard)});
+    });
     return all;
 }
 
@@ -83,107 +88,103 @@ lifetime lifetime_of(py::handle h) {
         {"process", signal_target::process},
         {"group", signal_target::group},
         {"cgroup", signal_target::cgroup}};
-    const auto target = targets.find(h.attr("target").cast<std::string>());
+    for (const char* const member : {"keep", "signal", "grace", "target"})
+        if (!py::hasattr(h, member)) refuse_type("lifetime", "a cleanfork.Lifetime", h);
+    const auto target = targets.find(bytes_of(h.attr("target"), "lifetime.target"));
     if (target == targets.end())
         throw py::value_error("a lifetime's target is 'process', 'group' or 'cgroup'");
-    return {.keep = h.attr("keep").cast<bool>(),
-            .signal = h.attr("signal").cast<int>(),
-            .grace = std::chrono::milliseconds(
-                static_cast<std::int64_t>(h.attr("grace").cast<double>() * 1000)),
+    return {.keep = truth_of(h.attr("keep")),
+            .signal = integer_of<int>(h.attr("signal"), "lifetime.signal"),
+            .grace = milliseconds_of(h.attr("grace"), "lifetime.grace"),
             .target = target->second};
 }
 
-std::vector<listen_fd> listen_fds_of(py::handle h) {
-    std::vector<listen_fd> all;
-    for (const py::handle each : py::reinterpret_borrow<py::object>(h)) {
-        const auto pair = each.cast<py::tuple>();
-        all.push_back({descriptor_of(pair[0]), bytes_of(pair[1])});
-    }
-    return all;
-}
-
 // Names ("net_raw", "CAP_NET_RAW") or numbers.
-std::uint64_t capabilities_of(py::handle h) {
+std::uint64_t capabilities_of(py::handle h, const char* name) {
     std::uint64_t set = 0;
-    for (const py::handle each : py::reinterpret_borrow<py::object>(h)) {
+    for_each_of(h, name, [&](py::handle each) {
         std::optional<unsigned> number;
         if (PyLong_Check(each.ptr())) {
-            number = each.cast<unsigned>();
+            number = integer_of<unsigned>(each, name);
         } else {
-            auto name = each.cast<std::string>();
-            std::transform(name.begin(), name.end(), name.begin(), ::tolower);
-            number = ipc::capability_of(name);
+            std::string given = bytes_of(each, name);
+            std::transform(given.begin(), given.end(), given.begin(), ::tolower);
+            number = ipc::capability_of(given);
         }
         if (!number || *number >= ipc::capability_count())
             throw py::value_error("there is no capability " + py::repr(each).cast<std::string>());
         set |= std::uint64_t{1} << *number;
-    }
+    });
     return set;
 }
 
-identity identity_of(py::handle h) {
-    const auto name = h.cast<std::string>();
-    if (name == "caller") return identity::of_caller;
-    if (name == "forkserver") return identity::of_forkserver;
-    throw py::value_error("an identity is 'caller' or 'forkserver'");
+identity identity_of(py::handle h, const char* name) {
+    const std::string given = bytes_of(h, name);
+    if (given == "caller") return identity::of_caller;
+    if (given == "forkserver") return identity::of_forkserver;
+    throw py::value_error("argument 'identity' must be 'caller' or 'forkserver'");
 }
 
-using setter = void (*)(spawn_options&, py::handle);
+process_group group_of(py::handle h, const char* name) {
+    const auto id = integer_of<pid_t>(h, name);
+    if (id < 0) throw py::value_error("argument '" + std::string(name) + "' must not be negative");
+    if (id == 0) return {};
+    return {.how = process_group::kind::join, .id = id};
+}
+
+scheduling scheduling_of(py::handle h, const char* name) {
+    const auto [policy, priority] = pair_of(h, name);
+    return {integer_of<int>(policy, name), integer_of<int>(priority, name)};
+}
+
+using n = const char*;
+using setter = void (*)(spawn_options&, py::handle, n);
 
 const std::unordered_map<std::string_view, setter>& setters() {
     using o = spawn_options;
     using h = py::handle;
     static const std::unordered_map<std::string_view, setter> all{
-        {"argv0", [](o& s, h v) { s.argv0 = bytes_of(v); }},
-        {"stdin", [](o& s, h v) { s.in = stdio_of(v); }},
-        {"stdout", [](o& s, h v) { s.out = stdio_of(v); }},
-        {"stderr", [](o& s, h v) { s.err = stdio_of(v); }},
-        {"fds", [](o& s, h v) { s.fds = descriptors_of(v); }},
-        {"listen_fds", [](o& s, h v) { s.listen_fds = listen_fds_of(v); }},
-        {"env", [](o& s, h v) { s.env.set = variables_of(v); }},
-        {"cwd", [](o& s, h v) { s.cwd = path_or_fd_of(v); }},
-        {"umask", [](o& s, h v) { s.umask = v.cast<mode_t>(); }},
-        {"process_group",
-         [](o& s, h v) {
-             const auto id = v.cast<pid_t>();
-             s.group = id == 0 ? process_group{}
-                               : process_group{.how = process_group::kind::join, .id = id};
-         }},
+        {"argv0", [](o& s, h v, n name) { s.argv0 = bytes_of(v, name); }},
+        {"stdin", [](o& s, h v, n name) { s.in = stdio_of(v, name); }},
+        {"stdout", [](o& s, h v, n name) { s.out = stdio_of(v, name); }},
+        {"stderr", [](o& s, h v, n name) { s.err = stdio_of(v, name); }},
+        {"fds", [](o& s, h v, n name) { s.fds = descriptors_of(v, name); }},
+        {"listen_fds", [](o& s, h v, n name) { s.listen_fds = sockets_of(v, name); }},
+        {"env", [](o& s, h v, n name) { s.env.set = variables_of(v, name); }},
+        {"cwd", [](o& s, h v, n name) { s.cwd = path_or_fd_of(v, name); }},
+        {"umask", [](o& s, h v, n name) { s.umask = integer_of<mode_t>(v, name); }},
+        {"process_group", [](o& s, h v, n name) { s.group = group_of(v, name); }},
         {"start_new_session",
-         [](o& s, h v) {
-             if (v.cast<bool>()) s.group = {.how = process_group::kind::session};
+         [](o& s, h v, n) {
+             if (truth_of(v)) s.group = {.how = process_group::kind::session};
          }},
-        {"controlling_terminal", [](o& s, h v) { s.controlling_terminal = v.cast<int>(); }},
-        {"rlimits", [](o& s, h v) { s.rlimits = limits_of(v); }},
-        {"nice", [](o& s, h v) { s.nice = v.cast<int>(); }},
-        {"affinity",
-         [](o& s, h v) {
-             for (const h cpu : py::reinterpret_borrow<py::object>(v))
-                 s.cpus.push_back(cpu.cast<unsigned>());
-         }},
-        {"scheduling",
-         [](o& s, h v) {
-             const auto pair = v.cast<py::tuple>();
-             s.sched = scheduling{pair[0].cast<int>(), pair[1].cast<int>()};
-         }},
-        {"oom_score_adj", [](o& s, h v) { s.oom_score_adj = v.cast<int>(); }},
-        {"user", [](o& s, h v) { s.uid = v.cast<uid_t>(); }},
-        {"group", [](o& s, h v) { s.gid = v.cast<gid_t>(); }},
-        {"groups", [](o& s, h v) { s.groups = v.cast<std::vector<gid_t>>(); }},
-        {"no_new_privs", [](o& s, h v) { s.no_new_privs = v.cast<bool>(); }},
-        {"ambient_caps", [](o& s, h v) { s.ambient_caps = capabilities_of(v); }},
-        {"inheritable_caps", [](o& s, h v) { s.inheritable_caps = capabilities_of(v); }},
-        {"bounding_caps", [](o& s, h v) { s.bounding_caps = capabilities_of(v); }},
-        {"identity", [](o& s, h v) { s.identity = identity_of(v); }},
-        {"parent_death_signal", [](o& s, h v) { s.parent_death_signal = v.cast<int>(); }},
+        {"controlling_terminal",
+         [](o& s, h v, n name) { s.controlling_terminal = integer_of<int>(v, name); }},
+        {"rlimits", [](o& s, h v, n name) { s.rlimits = limits_of(v, name); }},
+        {"nice", [](o& s, h v, n name) { s.nice = integer_of<int>(v, name); }},
+        {"affinity", [](o& s, h v, n name) { s.cpus = integers_of<unsigned>(v, name); }},
+        {"scheduling", [](o& s, h v, n name) { s.sched = scheduling_of(v, name); }},
+        {"oom_score_adj", [](o& s, h v, n name) { s.oom_score_adj = integer_of<int>(v, name); }},
+        {"user", [](o& s, h v, n name) { s.uid = integer_of<uid_t>(v, name); }},
+        {"group", [](o& s, h v, n name) { s.gid = integer_of<gid_t>(v, name); }},
+        {"groups", [](o& s, h v, n name) { s.groups = integers_of<gid_t>(v, name); }},
+        {"no_new_privs", [](o& s, h v, n) { s.no_new_privs = truth_of(v); }},
+        {"ambient_caps", [](o& s, h v, n name) { s.ambient_caps = capabilities_of(v, name); }},
+        {"inheritable_caps",
+         [](o& s, h v, n name) { s.inheritable_caps = capabilities_of(v, name); }},
+        {"bounding_caps", [](o& s, h v, n name) { s.bounding_caps = capabilities_of(v, name); }},
+        {"identity", [](o& s, h v, n name) { s.identity = identity_of(v, name); }},
+        {"parent_death_signal",
+         [](o& s, h v, n name) { s.parent_death_signal = integer_of<int>(v, name); }},
         {"ignored_signals",
-         [](o& s, h v) {
+         [](o& s, h v, n name) {
              // Besides those of the caller, when the child is to be like that.
-             for (const int each : v.cast<std::vector<int>>()) s.ignored_signals.push_back(each);
+             for (const int each : integers_of<int>(v, name)) s.ignored_signals.push_back(each);
          }},
-        {"cgroup", [](o& s, h v) { s.cgroup = path_or_fd_of(v); }},
-        {"lifetime", [](o& s, h v) { s.lifetime = lifetime_of(v); }},
-        {"queue_timeout", [](o& s, h v) { s.queue_timeout = to_timeout(v.cast<double>()); }},
+        {"cgroup", [](o& s, h v, n name) { s.cgroup = path_or_fd_of(v, name); }},
+        {"lifetime", [](o& s, h v, n) { s.lifetime = lifetime_of(v); }},
+        {"queue_timeout",
+         [](o& s, h v, n name) { s.queue_timeout = to_timeout(seconds_of(v, name)); }},
     };
     return all;
 }
@@ -197,7 +198,7 @@ void make_absolute(child_attributes& a) {
         if (a.cwd) a.options.cwd = a.cwd.get();
         return;
     }
-    const auto here = bytes_of(py::module_::import("os").attr("getcwdb")());
+    const auto here = bytes_of(py::module_::import("os").attr("getcwdb")(), "cwd");
     a.cwd.reset();
     *path = here + "/" + *path;
 }
@@ -215,7 +216,7 @@ child_attributes attributes_of(const py::kwargs& keywords, bool base_is_current,
             throw py::type_error("'" + std::string(name) + "' is no option of a spawn");
         if (value.is_none()) continue;
         has_environment = has_environment || name == "env";
-        found->second(a.options, value);
+        found->second(a.options, value, found->first.data());  // of a literal
     }
     if (has_environment)
         a.options.env.clear = true;
@@ -226,34 +227,31 @@ child_attributes attributes_of(const py::kwargs& keywords, bool base_is_current,
 }
 
 void take_template_keywords(py::kwargs& keywords, template_options& o) {
-    using take = std::function<void(py::handle)>;
-    const auto milliseconds = [](py::handle v) {
-        return std::chrono::milliseconds(static_cast<std::int64_t>(v.cast<double>() * 1000));
-    };
-    const std::unordered_map<std::string, take> all{
-        {"own_program", [&](py::handle v) { o.own_program = v.cast<bool>(); }},
-        {"base", [&](py::handle v) { o.from = bytes_of(v); }},
-        {"initializer", [&](py::handle v) { o.initializer = bytes_of(v); }},
-        {"initializer_args", [&](py::handle v) { o.initializer_args = list_of_bytes(v); }},
-        {"initializer_payload",
-         [&](py::handle v) { o.initializer_payload = v.cast<std::string>(); }},
-        {"warm", [&](py::handle v) { o.warm = v.cast<unsigned>(); }},
-        {"start_timeout", [&](py::handle v) { o.start_timeout = milliseconds(v); }},
-        {"call_timeout", [&](py::handle v) { o.call_timeout = milliseconds(v); }},
-        {"wait", [&](py::handle v) { o.wait = v.cast<bool>(); }},
+    using take = std::function<void(py::handle, n)>;
+    using h = py::handle;
+    const std::unordered_map<std::string_view, take> all{
+        {"own_program", [&](h v, n) { o.own_program = truth_of(v); }},
+        {"base", [&](h v, n name) { o.from = bytes_of(v, name); }},
+        {"initializer", [&](h v, n name) { o.initializer = bytes_of(v, name); }},
+        {"initializer_args", [&](h v, n name) { o.initializer_args = list_of_bytes(v, name); }},
+        {"initializer_payload", [&](h v, n name) { o.initializer_payload = buffer_of(v, name); }},
+        {"warm", [&](h v, n name) { o.warm = integer_of<unsigned>(v, name); }},
+        {"start_timeout", [&](h v, n name) { o.start_timeout = milliseconds_of(v, name); }},
+        {"call_timeout", [&](h v, n name) { o.call_timeout = milliseconds_of(v, name); }},
+        {"wait", [&](h v, n) { o.wait = truth_of(v); }},
         {"allowed_descriptors",
-         [&](py::handle v) { o.allowed_descriptors = v.cast<std::vector<int>>(); }},
-        {"tolerate_unclean", [&](py::handle v) { o.tolerate_unclean = v.cast<bool>(); }},
-        {"ends_with_session", [&](py::handle v) { o.ends_with_session = v.cast<bool>(); }},
-        {"huge_pages", [&](py::handle v) { o.huge_pages = v.cast<bool>(); }},
+         [&](h v, n name) { o.allowed_descriptors = integers_of<int>(v, name); }},
+        {"tolerate_unclean", [&](h v, n) { o.tolerate_unclean = truth_of(v); }},
+        {"ends_with_session", [&](h v, n) { o.ends_with_session = truth_of(v); }},
+        {"huge_pages", [&](h v, n) { o.huge_pages = truth_of(v); }},
         {"initializer_fds",
-         [&](py::handle v) { o.initializer_fds = v.cast<std::map<std::string, int>>(); }},
+         [&](h v, n name) { o.initializer_fds = named_descriptors_of(v, name); }},
     };
     for (const auto& [name, assign] : all) {
         const py::str key(name);
         if (!keywords.contains(key)) continue;
         const py::object value = keywords.attr("pop")(key);
-        if (!value.is_none()) assign(value);
+        if (!value.is_none()) assign(value, name.data());  // of a literal
     }
 }
 

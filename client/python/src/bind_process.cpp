@@ -5,6 +5,7 @@
 
 #include <cerrno>
 
+#include "client/python/src/bind_arguments.hpp"
 #include "client/python/src/bind_convert.hpp"
 #include "client/python/src/interruptible.hpp"
 #include "client/src/connection/child_state.hpp"
@@ -117,35 +118,50 @@ void py_process::signal_group(int number) const {
 double py_process::wall() const { return std::chrono::duration<double>(get().wall_time()).count(); }
 
 void bind_process(py::module_& m) {
-    py::class_<exit_status>(m, "ExitStatus", "How a child ended.")
-        .def_property_readonly("exited", &exit_status::is_exited)
-        .def_property_readonly("signaled", &exit_status::is_signaled)
-        .def_property_readonly("unknown", &exit_status::is_unknown)
-        .def_property_readonly("code", &exit_status::code)
-        .def_property_readonly("signal", &exit_status::signal)
-        .def_property_readonly("core_dumped", &exit_status::core_dumped)
-        .def_property_readonly("why", &exit_status::why)
-        .def("__bool__", &exit_status::success)
-        .def("__eq__", [](const exit_status& a, const exit_status& b) { return a == b; })
-        .def("__str__", &exit_status::to_string)
-        .def("__repr__", [](const exit_status& s) { return "<ExitStatus: " + s.to_string() + ">"; })
-        .attr("__hash__") = py::none();
+    py::class_<exit_status> status(m, "ExitStatus", "How a child ended.", py::is_final());
+    made_by_library_only(status);
+    property(status, "exited", &exit_status::is_exited);
+    property(status, "signaled", &exit_status::is_signaled);
+    property(status, "unknown", &exit_status::is_unknown);
+    property(status, "code", &exit_status::code);
+    property(status, "signal", &exit_status::signal);
+    property(status, "core_dumped", &exit_status::core_dumped);
+    property(status, "why", &exit_status::why);
+    method(status, {"__bool__", {}},
+           [](const exit_status& s, const arguments&) { return s.success(); });
+    method(status, {"__str__", {}},
+           [](const exit_status& s, const arguments&) { return s.to_string(); });
+    method(status, {"__repr__", {}}, [](const exit_status& s, const arguments&) {
+        return "<ExitStatus: " + s.to_string() + ">";
+    });
+    method(status, {"__eq__", {{"other"}}},
+           [](const exit_status& s, const arguments& a) -> py::object {
+               const py::object& other = a["other"];
+               if (!py::isinstance<exit_status>(other) || !is_made(other))
+                   return py::reinterpret_borrow<py::object>(Py_NotImplemented);
+               return py::bool_(s == *other.cast<exit_status*>());
+           });
+    status.attr("__hash__") = py::none();
 
-    py::class_<py_process>(m, "Process", "A child of the forkserver.")
-        .def_property_readonly("pid", &py_process::pid)
-        .def_property_readonly("pidfd", &py_process::pidfd)
-        .def_property_readonly("child_id", &py_process::child_id)
-        .def("wait", &py_process::wait, py::arg("timeout") = py::none())
-        .def("poll", &py_process::poll)
-        .def("signal", &py_process::signal, py::arg("number"))
-        .def("signal_group", &py_process::signal_group, py::arg("number"))
-        .def_property_readonly("usage", [](const py_process& p) { return usage_of(p.usage()); })
-        .def_property_readonly("wall", &py_process::wall)
-        .def_property_readonly("error", [](const py_process& p) { return text_of(p.error()); })
-        .def("take_stdin", &py_process::take_stdin)
-        .def("take_stdout", &py_process::take_stdout)
-        .def("take_stderr", &py_process::take_stderr)
-        .def("take_result", &py_process::take_result);
+    py::class_<py_process> c(m, "Process", "A child of the forkserver.", py::is_final());
+    made_by_library_only(c);
+    property(c, "pid", &py_process::pid);
+    property(c, "pidfd", &py_process::pidfd);
+    property(c, "child_id", &py_process::child_id);
+    property(c, "usage", [](const py_process& p) { return usage_of(p.usage()); });
+    property(c, "wall", &py_process::wall);
+    property(c, "error", [](const py_process& p) { return text_of(p.error()); });
+    method(c, {"wait", {{"timeout", py::none()}}},
+           [](py_process& self, const arguments& a) { return self.wait(a.seconds("timeout")); });
+    method(c, {"poll", {}}, [](py_process& self, const arguments&) { return self.poll(); });
+    method(c, {"signal", {{"number"}}},
+           [](py_process& self, const arguments& a) { self.signal(a.integer("number")); });
+    method(c, {"signal_group", {{"number"}}},
+           [](py_process& self, const arguments& a) { self.signal_group(a.integer("number")); });
+    method(c, {"take_stdin", {}}, [](py_process& p, const arguments&) { return p.take_stdin(); });
+    method(c, {"take_stdout", {}}, [](py_process& p, const arguments&) { return p.take_stdout(); });
+    method(c, {"take_stderr", {}}, [](py_process& p, const arguments&) { return p.take_stderr(); });
+    method(c, {"take_result", {}}, [](py_process& p, const arguments&) { return p.take_result(); });
 }
 
 }  // namespace cleanfork::python

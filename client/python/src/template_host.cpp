@@ -8,6 +8,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "client/python/src/bind_arguments.hpp"
 #include "client/python/src/hot_pages.hpp"
 #include "forkserver/template/host.hpp"
 #include "forkserver/template/kept_files.hpp"
@@ -86,7 +87,7 @@ void serve(int control, py::object object) {
 }
 
 // What the C library has now; os.environ is what it had when Python began.
-py::dict current_environment() {
+py::dict c_environment() {
     py::dict all;
     for (char** e = ::environ; e != nullptr && *e != nullptr; ++e)
         if (const char* equals = std::strchr(*e, '='); equals != nullptr)
@@ -97,16 +98,16 @@ py::dict current_environment() {
 }  // namespace
 
 void bind_template(py::module_& m) {
-    m.def("c_environment", &current_environment);
-    m.def("ignored_signals", &ipc::own_ignored_signals);
-    m.def(
-        "not_for_children",
-        [](int own) {
-            return templates::not_for_children({&own, 1});
-        },
-        py::arg("own"));
-    m.def("current_umask", &ipc::own_umask);
-    m.def("serve_template", &serve, py::arg("control"), py::arg("host"));
+    function(m, {"c_environment", {}}, [](const arguments&) { return c_environment(); });
+    function(m, {"ignored_signals", {}},
+             [](const arguments&) { return ipc::own_ignored_signals(); });
+    function(m, {"not_for_children", {{"own"}}}, [](const arguments& a) {
+        const int own = a.integer("own");
+        return templates::not_for_children({&own, 1});
+    });
+    function(m, {"current_umask", {}}, [](const arguments&) { return ipc::own_umask(); });
+    function(m, {"serve_template", {{"control"}, {"host"}}},
+             [](const arguments& a) { serve(a.integer("control"), a["host"]); });
 }
 
 }  // namespace cleanfork::python

@@ -92,7 +92,12 @@ class CleanforkContext(_context.BaseContext):
             raise TypeError(f"get_context() has no option {', '.join(sorted(unknown))}")
         if unclean not in ("refuse", "warn"):
             raise ValueError("unclean is 'refuse' or 'warn'")
-        self.preload = tuple(preload)
+        if child_hook is not None and not callable(child_hook):
+            raise TypeError("argument 'child_hook' must be callable, "
+                            f"not {type(child_hook).__name__}")
+        if shared is not None and not isinstance(shared, str):
+            raise TypeError(f"argument 'shared' must be str, not {type(shared).__name__}")
+        self.preload = _names(preload)
         self.main = main
         self.warm = warm
         self.unclean = unclean
@@ -109,9 +114,7 @@ class CleanforkContext(_context.BaseContext):
 
     def set_forkserver_preload(self, module_names: Any) -> None:
         """As of the standard context: what `preload` is from the next start on."""
-        if not all(type(name) is str for name in module_names):
-            raise TypeError("module_names must be a list of strings")
-        self.preload = tuple(module_names)
+        self.preload = _names(module_names, "module_names")
 
     def start(self) -> None:
         """Starts the template now: a preload that fails is told here."""
@@ -124,6 +127,13 @@ class CleanforkContext(_context.BaseContext):
         from cleanfork._mp import templates
 
         templates.reload(self)
+
+
+def _names(names: Any, argument: str = "preload") -> tuple[str, ...]:
+    # A string is an iterable of strings as well, of which none is meant.
+    if isinstance(names, str) or not all(type(name) is str for name in names):
+        raise TypeError(f"{argument} must be a list of strings")
+    return tuple(names)
 
 
 def _rebuild(state: dict[str, Any]) -> CleanforkContext:

@@ -89,7 +89,11 @@ class Popen(popen_fork.Popen):
         if "lifetime" not in attributes:
             dies = process_obj.daemon or self._options.die_with_parent
             attributes["lifetime"] = Lifetime() if dies else KEEP
-        at_once = max(protocol.FDS_AT_ONCE - len(own.get("fds") or ()), 0)
+        fds = own.get("fds") or ()
+        if not hasattr(fds, "__len__"):
+            raise TypeError("argument 'fds' must be a mapping or a sequence of descriptors, "
+                            f"not {type(fds).__name__}")
+        at_once = max(protocol.FDS_AT_ONCE - len(fds), 0)
         named = {str(i): fd for i, fd in enumerate(self._fds[:at_once])}
         named[protocol.PARENT] = _own_pidfd()
         tracker: Any = resource_tracker
