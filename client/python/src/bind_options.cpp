@@ -208,6 +208,7 @@ void take_template_keywords(py::kwargs& keywords, template_options& o) {
          [&](py::handle v) { o.allowed_descriptors = v.cast<std::vector<int>>(); }},
         {"tolerate_unclean", [&](py::handle v) { o.tolerate_unclean = v.cast<bool>(); }},
         {"ends_with_session", [&](py::handle v) { o.ends_with_session = v.cast<bool>(); }},
+        {"unless_there", [&](py::handle v) { o.unless_there = v.cast<bool>(); }},
         {"huge_pages", [&](py::handle v) { o.huge_pages = v.cast<bool>(); }},
         {"initializer_fds",
          [&](py::handle v) { o.initializer_fds = v.cast<std::map<std::string, int>>(); }},
