@@ -89,10 +89,9 @@ def _register_start_method() -> None:
     """multiprocessing knows the name "cleanfork" as soon as both are imported."""
     import sys
 
-    if "multiprocessing.context" in sys.modules:
-        from cleanfork.multiprocessing import register
-
-        return register()
+    loaded = sys.modules.get("multiprocessing.context")
+    if loaded is not None:
+        return setattr(loaded, "_concrete_contexts", _Contexts(loaded._concrete_contexts))
 
     class Finder:
         # Once, and without a trace: lets the others find it, then adds the name.

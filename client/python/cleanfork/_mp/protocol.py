@@ -9,6 +9,8 @@ import sys
 import warnings
 from typing import Any, Protocol
 
+from cleanfork._mp import by_value
+
 # Descriptors come by name. These, and the numbers from "0" on of those that the
 # process object names; what one request cannot carry comes over a socket.
 PARENT, TRACKER, SESSION, MORE, CLAIM = "parent", "tracker", "session", "more", "claim"
@@ -65,6 +67,7 @@ class Options(Protocol):
     warm: int
     unclean: str
     shared: str | None
+    pickler: str | None
     child_hook: Any
     die_with_parent: bool
     attributes: dict[str, Any]
@@ -109,10 +112,12 @@ def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
     state = {
         "child_hook": options.child_hook,
         "warnings": warnings.filters,
-        "options": {method: (o.preload, o.main, o.warm, o.unclean, o.shared)
+        "options": {method: (o.preload, o.main, o.warm, o.unclean, o.shared, o.pickler,
+                              o.die_with_parent)
                     for method, o in options_of_method.items()},
         "program": (program(), shared_identities),
         "stdin": own_stdin,
+        "pickler": by_value.used(),
         "faulthandler": handler is not None and handler.is_enabled(),
     }
     try:
@@ -125,7 +130,8 @@ def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
 def take_over(state: dict[str, Any]) -> None:
     for method, told in state["options"].items():
         options = options_of_method[method]
-        options.preload, options.main, options.warm, options.unclean, options.shared = told
+        (options.preload, options.main, options.warm, options.unclean, options.shared,
+         options.pickler, options.die_with_parent) = told
     global _program
     _program, identities = state["program"]
     shared_identities.update(identities)
@@ -133,6 +139,8 @@ def take_over(state: dict[str, Any]) -> None:
         from multiprocessing import util
 
         util._close_stdin = lambda: None  # type: ignore[attr-defined]
+    if state["pickler"] is not None:
+        by_value.use(state["pickler"])
     if state["faulthandler"]:
         import faulthandler
 

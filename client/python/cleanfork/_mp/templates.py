@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
@@ -16,7 +17,7 @@ from typing import Any
 from cleanfork import _server
 from cleanfork._cleanfork import current_umask, ignored_signals
 from cleanfork._errors import SpawnError
-from cleanfork._mp import pickling, protocol
+from cleanfork._mp import by_value, pickling, protocol
 from cleanfork._server import HOME
 from cleanfork._mp.protocol import Options
 
@@ -70,6 +71,9 @@ def has_main(data: dict[str, Any]) -> bool:
     return "init_main_from_name" in data or "init_main_from_path" in data
 
 
+by_value.main_is_importable = lambda: has_main(preparation_data("pickler"))
+
+
 def _interpreter_flags() -> list[str]:
     module: Any = util
     return list(module._args_from_interpreter_flags())
@@ -115,7 +119,8 @@ def _config(options: Options, data: dict[str, Any]) -> dict[str, Any]:
     return {
         "preparation": {k: v for k, v in data.items() if k not in (*_MAIN, *_OF_PROCESS)},
         "main": {k: data[k] for k in _MAIN if options.main and k in data},
-        "preload": [name for name in options.preload if name != "__main__"],
+        "preload": [name for name in (*options.preload, options.pickler)
+                    if name not in ("__main__", None)],
         "drop_in": installed,
     }
 
@@ -151,7 +156,8 @@ def _current(info: dict[str, Any]) -> dict[str, Any] | None:
     return next((g for g in info["generations"] if g["generation"] == number), None)
 
 
-def _add(client: Any, options: Options, name: str, config: dict[str, Any]) -> None:
+def _add(client: Any, options: Options, name: str, config: dict[str, Any], anew: bool) -> bool:
+    """Adds it and waits until it is ready; false when another has added it, unless `anew`."""
     executable = os.fsdecode(spawn.get_executable())
     args = [*_interpreter_flags(), _SCRIPT, str(_CONFIG_NUMBER)]
     try:
@@ -159,15 +165,17 @@ def _add(client: Any, options: Options, name: str, config: dict[str, Any]) -> No
             info = client.add_template(name, executable, args, fds={_CONFIG_NUMBER: file},
                                        like_caller=True, warm=options.warm, start_timeout=300.0,
                                        tolerate_unclean=options.unclean == "warn",
-                                       ends_with_session=options.shared is None)
+                                       ends_with_session=options.shared is None,
+                                       unless_there=not anew)
     except SpawnError as e:
-        if not client.connected:  # that is no fault of the template
+        if not client.connected or e.errno == errno.ECANCELED:  # that is no fault of the template
             raise
         raise _explained(client, name, e) from None
     current = _current(info)
-    if current is not None and current["unclean"]:
+    if current is not None and current["unclean"] and not info["was_there"]:
         warnings.warn(f"children of this template may break: it has {current['unclean']}",
                       RuntimeWarning, stacklevel=4)
+    return not info["was_there"]
 
 
 def _explained(client: Any, name: str, e: SpawnError) -> Exception:
@@ -224,8 +232,9 @@ def ensure(options: Options, data: dict[str, Any], anew: bool = False) -> tuple[
                         _ensure(client, options, key, config, anew)
             _use(key)
             return client, name
-        except SpawnError:
-            if client.connected or not patience.lasts():
+        except SpawnError as e:
+            # It may have been another's, who took it along at its end.
+            if (client.connected and e.errno != errno.ECANCELED) or not patience.lasts():
                 raise
 
 
@@ -235,23 +244,12 @@ def _is_current(key: _Key) -> bool:
 
 
 def _ensure(client: Any, options: Options, key: _Key, config: dict[str, Any], anew: bool) -> None:
-    name = key[1]
     files = _files(options, config["main"])
-    if anew or key in _ready or not _is_there(client, name):
-        _add(client, options, name, config)
-        if options.shared is None:
-            _added[key] = None
-            _remove_least_used(client, key)
+    added = _add(client, options, key[1], config, anew or key in _ready)
+    if added and options.shared is None:
+        _added[key] = None
+        _remove_least_used(client, key)
     _ready[key] = files
-
-
-def _is_there(client: Any, name: str) -> bool:
-    try:
-        return client.template_info(name)["state"] in ("ready", "starting")
-    except SpawnError as e:
-        if e.step != "template_name":
-            raise
-        return False
 
 
 def _use(key: _Key) -> None:
