@@ -8,11 +8,12 @@ would wait for ever for what its own thread holds (up to 3.11), or get an except
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from multiprocessing import resource_tracker
 from typing import Any
 
 _Tracker: Any = resource_tracker.ResourceTracker
-_start = _Tracker.ensure_running
+_start: Callable[[Any], None] = _Tracker.ensure_running
 
 
 def _lives(tracker: Any) -> bool:
