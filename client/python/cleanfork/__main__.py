@@ -119,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="what to do with a template that has threads or sockets")
     parser.add_argument("--pickler", metavar="MODULE",
                         help="such as cloudpickle: for what has no name to be pickled by")
+    parser.add_argument("--logging", action="store_true",
+                        help="its processes' log records are handled by the program")
     parser.add_argument("--die-with-parent", action="store_true",
                         help="all its processes end with the program, not only daemonic ones and "
                              "the workers of executors and pools")
@@ -131,6 +133,7 @@ def main() -> None:
     for ctx in (registered, drop_in):
         ctx.warm = chosen.warm
         ctx.unclean = chosen.unclean
+        ctx.logging = chosen.logging
         ctx.die_with_parent = chosen.die_with_parent
         ctx.preload = tuple(chosen.preload)
         if chosen.pickler is not None:

@@ -86,8 +86,8 @@ class CleanforkContext(_context.BaseContext):
 
     def __init__(self, *, preload: list[str] | tuple[str, ...] = (), main: bool = True,
                  warm: int = 1, unclean: str = "refuse", shared: str | None = None,
-                 pickler: str | ModuleType | None = None, child_hook: Any = None,
-                 die_with_parent: bool = False, **attributes: Any) -> None:
+                 pickler: str | ModuleType | None = None, logging: bool = False,
+                 child_hook: Any = None, die_with_parent: bool = False, **attributes: Any) -> None:
         unknown = set(attributes) - _ATTRIBUTES
         if unknown:
             raise TypeError(f"get_context() has no option {', '.join(sorted(unknown))}")
@@ -101,6 +101,7 @@ class CleanforkContext(_context.BaseContext):
         self.pickler: str | None = None
         if pickler is not None:
             self.set_pickler(pickler)
+        self.logging = logging
         self.child_hook = child_hook
         self.die_with_parent = die_with_parent
         self.attributes = attributes
@@ -138,8 +139,8 @@ class CleanforkContext(_context.BaseContext):
 
 
 def _rebuild(state: dict[str, Any]) -> CleanforkContext:
-    options = ("preload", "main", "warm", "unclean", "shared", "pickler", "child_hook",
-               "die_with_parent")
+    options = ("preload", "main", "warm", "unclean", "shared", "pickler", "logging",
+               "child_hook", "die_with_parent")
     return get_context(**{k: state[k] for k in options}, **state["attributes"])
 
 
@@ -153,6 +154,8 @@ def get_context(**options: Any) -> CleanforkContext:
     that its imports could see; otherwise it is this program's, and ends with it.
     ``pickler``: a module such as "cloudpickle", or its name: it pickles by value what has no name
     to be found by, such as a lambda, from now on in the whole program.
+    ``logging``: log records of the processes are handled by the program, with its handlers; its
+    levels of each start hold there.
     ``child_hook(process)`` runs in each child before its target. ``die_with_parent``: all
     processes end with the program, not only daemonic ones. And the attributes env, cwd, fds,
     stdin, stdout, stderr, rlimits, nice, affinity, cgroup, ...

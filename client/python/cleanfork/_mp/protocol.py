@@ -68,6 +68,7 @@ class Options(Protocol):
     unclean: str
     shared: str | None
     pickler: str | None
+    logging: bool
     child_hook: Any
     die_with_parent: bool
     attributes: dict[str, Any]
@@ -113,11 +114,12 @@ def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
         "child_hook": options.child_hook,
         "warnings": warnings.filters,
         "options": {method: (o.preload, o.main, o.warm, o.unclean, o.shared, o.pickler,
-                              o.die_with_parent)
+                              o.logging, o.die_with_parent)
                     for method, o in options_of_method.items()},
         "program": (program(), shared_identities),
         "stdin": own_stdin,
         "pickler": by_value.used(),
+        "logging": _logs().state_for_child() if options.logging else None,
         "faulthandler": handler is not None and handler.is_enabled(),
     }
     try:
@@ -127,11 +129,17 @@ def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
     return state
 
 
+def _logs() -> Any:
+    from cleanfork._mp import logs  # few ask for it
+
+    return logs
+
+
 def take_over(state: dict[str, Any]) -> None:
     for method, told in state["options"].items():
         options = options_of_method[method]
         (options.preload, options.main, options.warm, options.unclean, options.shared,
-         options.pickler, options.die_with_parent) = told
+         options.pickler, options.logging, options.die_with_parent) = told
     global _program
     _program, identities = state["program"]
     shared_identities.update(identities)
@@ -141,6 +149,8 @@ def take_over(state: dict[str, Any]) -> None:
         util._close_stdin = lambda: None  # type: ignore[attr-defined]
     if state["pickler"] is not None:
         by_value.use(state["pickler"])
+    if state["logging"] is not None:
+        _logs().take_over(state["logging"])
     if state["faulthandler"]:
         import faulthandler
 

@@ -14,7 +14,7 @@ from multiprocessing import spawn, util
 from threading import RLock
 from typing import Any
 
-from cleanfork import _server
+from cleanfork import _frozen, _server
 from cleanfork._cleanfork import current_umask, ignored_signals
 from cleanfork._errors import SpawnError
 from cleanfork._mp import by_value, pickling, protocol
@@ -62,13 +62,14 @@ def preparation_data(name: str) -> dict[str, Any]:
     if module is not None and (module == "__main__" or module.endswith(".__main__")):
         del data["init_main_from_name"]  # of a directory or an archive: it has no guard
     path = data.get("init_main_from_path")
-    if path is not None and not os.path.exists(path):
+    if path is not None and (_frozen.is_frozen() or not os.path.exists(path)):
         del data["init_main_from_path"]  # "<stdin>"
     return data
 
 
 def has_main(data: dict[str, Any]) -> bool:
-    return "init_main_from_name" in data or "init_main_from_path" in data
+    # A frozen program is run again, as the template, up to freeze_support().
+    return _frozen.is_frozen() or "init_main_from_name" in data or "init_main_from_path" in data
 
 
 by_value.main_is_importable = lambda: has_main(preparation_data("pickler"))
@@ -119,7 +120,8 @@ def _config(options: Options, data: dict[str, Any]) -> dict[str, Any]:
     return {
         "preparation": {k: v for k, v in data.items() if k not in (*_MAIN, *_OF_PROCESS)},
         "main": {k: data[k] for k in _MAIN if options.main and k in data},
-        "preload": [name for name in (*options.preload, options.pickler)
+        "preload": [name for name in (*options.preload, options.pickler,
+                                      "cleanfork._mp.logs" if options.logging else None)
                     if name not in ("__main__", None)],
         "drop_in": installed,
     }
@@ -159,10 +161,11 @@ def _current(info: dict[str, Any]) -> dict[str, Any] | None:
 def _add(client: Any, options: Options, name: str, config: dict[str, Any], anew: bool) -> bool:
     """Adds it and waits until it is ready; false when another has added it, unless `anew`."""
     executable = os.fsdecode(spawn.get_executable())
-    args = [*_interpreter_flags(), _SCRIPT, str(_CONFIG_NUMBER)]
+    how = [_frozen.WORD] if _frozen.is_frozen() else [*_interpreter_flags(), _SCRIPT]
     try:
         with pickling.in_memory(pickle.dumps(config)) as file:
-            info = client.add_template(name, executable, args, fds={_CONFIG_NUMBER: file},
+            info = client.add_template(name, executable, [*how, str(_CONFIG_NUMBER)],
+                                       fds={_CONFIG_NUMBER: file},
                                        like_caller=True, warm=options.warm, start_timeout=300.0,
                                        tolerate_unclean=options.unclean == "warn",
                                        ends_with_session=options.shared is None,
@@ -219,6 +222,10 @@ def ensure(options: Options, data: dict[str, Any], anew: bool = False) -> tuple[
     ``data``: the preparation data of now, which tell what it imports. ``anew``: also when
     there is one, of which the new one takes the place.
     """
+    if _frozen.was_asked():
+        raise RuntimeError(
+            "this frozen program was started again, to be the template of its processes, and began "
+            "its work anew: call cleanfork.freeze_support() first under if __name__ == '__main__'")
     config = _config(options, data)
     name = _identity(options, data, config)
     patience = Patience()
