@@ -26,8 +26,8 @@ class _WithoutMain(reduction.ForkingPickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, (type, FunctionType)) and value.__module__ == "__main__":
             raise pickle.PicklingError(
-                "a new process cannot import this __main__, which was typed in, came from -c or "
-                "standard input, or is the __main__.py of a directory or an archive")
+                "a new process cannot import this __main__, which was typed in, came from -c, "
+                "standard input or a pipe, or is the __main__.py of a directory or an archive")
         return NotImplemented
 
 

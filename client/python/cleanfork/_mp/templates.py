@@ -12,6 +12,7 @@ import time
 import warnings
 from multiprocessing import spawn, util
 from threading import RLock
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from cleanfork import _frozen, _server
@@ -55,15 +56,42 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
+# The standard function, which asks for the directory, for a program whose directory is gone. The
+# child has it as it is, by the request.
+_data_without_directory = FunctionType(
+    spawn.get_preparation_data.__code__,
+    {**vars(spawn), "os": SimpleNamespace(path=os.path, getcwd=lambda: "")})
+
+
+def _complete_main() -> None:
+    """What the standard function needs of the main module, and is not always there."""
+    main: Any = sys.modules["__main__"]
+    if not hasattr(main, "__spec__"):  # pdb has made it
+        main.__spec__ = None
+    path = getattr(getattr(main, "__loader__", None), "path", None)
+    if path is not None and not hasattr(main, "__file__"):  # it has ended: threads, atexit
+        main.__file__ = path
+
+
+def _others_can_read(path: str) -> bool:
+    return os.path.isfile(path) and not path.startswith(("/dev/fd/", "/proc/self/fd/"))
+
+
 def preparation_data(name: str) -> dict[str, Any]:
     """As multiprocessing's, without a main module that cannot be imported."""
-    data: dict[str, Any] = spawn.get_preparation_data(name)
+    _complete_main()
+    data: dict[str, Any]
+    try:
+        data = spawn.get_preparation_data(name)
+    except FileNotFoundError:
+        data = _data_without_directory(name)
+        data["sys_path"] = [entry for entry in data["sys_path"] if entry is not None]
     module = data.get("init_main_from_name")
     if module is not None and (module == "__main__" or module.endswith(".__main__")):
         del data["init_main_from_name"]  # of a directory or an archive: it has no guard
     path = data.get("init_main_from_path")
-    if path is not None and (_frozen.is_frozen() or not os.path.exists(path)):
-        del data["init_main_from_path"]  # "<stdin>"
+    if path is not None and (_frozen.is_frozen() or not _others_can_read(path)):
+        del data["init_main_from_path"]  # "<stdin>", or a pipe
     return data
 
 
