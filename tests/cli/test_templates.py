@@ -32,6 +32,13 @@ class Templates(TemplateTest):
                          ["other"])
         self.assertEqual(self.call("t", "nothing").returncode, 127)
 
+    def test_one_is_added_unless_it_is_there(self):
+        self.assertNotIn("was there", self.add("t", "--if-absent"))
+        self.assertRegex(self.add("t", "--if-absent"),
+                         r"\At ready, was there, generation 1, pid \d+, ")
+        self.assertEqual(self.told()["generation"], 1)
+        self.assertRegex(self.add("t"), r"\At ready, generation 2, ")
+
     def test_warm_children_are_shown_with_their_memory(self):
         self.add("t", "--warm", "2")
         # Forked when the forkserver is idle: each question gives it a chance to.

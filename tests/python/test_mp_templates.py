@@ -96,6 +96,35 @@ class OfSeveralPrograms(unittest.TestCase):
             self.assertEqual(len(client.templates()), 3)
 
 
+    RACING = """
+        import cleanfork, os, sys
+        with open("imports", "a") as file: file.write(f"{sys.argv[1]}\\n")
+        if __name__ == "__main__":
+            cleanfork.client()
+            for name in sys.stdin:
+                ctx = cleanfork.get_context(shared=name)
+                p = ctx.Process(target=int)
+                p.start(); p.join()
+                print(p.exitcode, flush=True)
+        """
+
+    def test_of_two_that_need_it_at_the_same_moment_one_starts_it(self):
+        rounds = 6
+        with server() as (path, client), Program(self.RACING) as program:
+            two = [program.start("a", stdin=subprocess.PIPE, env={"CLEANFORK_SOCKET": path})
+                   for _ in range(2)]
+            for i in range(rounds):
+                for p in two:
+                    p.stdin.write(f"{i}\n")
+                    p.stdin.flush()
+                self.assertEqual([p.stdout.readline() for p in two], ["0\n"] * 2)
+            self.assertEqual([t["generation"] for t in client.templates()], [1] * rounds)
+            for p in two:
+                self.end(p)
+            with open(os.path.join(program.directory.name, "imports")) as file:
+                self.assertEqual(len(file.readlines()), 2 + rounds)
+
+
 class OfOneProgram(Programs):
     def test_a_change_of_path_arguments_or_variables_starts_no_other(self):
         self.prints("""

@@ -15,7 +15,7 @@ import unittest.mock
 from multiprocessing import shared_memory
 
 from mp_support import NothingLeft, Program, ask, ctx, nothing, running
-from support import DEADLINE, wait_readable
+from support import DEADLINE, PYTHON, wait_readable
 
 
 def double(x):
@@ -320,6 +320,62 @@ class ParentIsKilled(unittest.TestCase):
 
     def test_a_process_of_its_own_choice(self):
         wait_readable(self.pid_of_a_child(False, "lifetime=cleanfork.Lifetime(signal=9)"))
+
+    IDLE = """
+        import os, signal, sys
+        from concurrent.futures import ProcessPoolExecutor
+        import multiprocessing
+        if __name__ == "__main__":
+            if "cleanfork._mp.drop_in" in sys.modules:  # by the runner
+                e = ProcessPoolExecutor(1)
+            else:
+                import cleanfork
+                {install}
+                e = ProcessPoolExecutor(1, mp_context={context})
+            print(e.submit(os.getpid).result(), flush=True)
+            sys.stdin.readline()
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+
+    def idle_worker_ends(self, *before, install="", context="None"):
+        with Program(self.IDLE.format(install=install, context=context)) as program:
+            p = subprocess.Popen([PYTHON, *before, program.path],
+                                 **program.options({"stdin": subprocess.PIPE}))
+            pidfd = os.pidfd_open(int(p.stdout.readline()))
+            self.addCleanup(os.close, pidfd)
+            p.communicate("\n", timeout=DEADLINE)
+            self.assertEqual(p.returncode, -9)
+            wait_readable(pidfd)
+
+    def test_idle_workers_of_an_executor_end_with_it(self):
+        self.idle_worker_ends(context="cleanfork.get_context()")
+
+    def test_those_of_one_that_asked_for_forkserver_too(self):
+        self.idle_worker_ends(install="cleanfork.install()",
+                              context="multiprocessing.get_context('forkserver')")
+
+    def test_those_of_an_unchanged_program_too(self):
+        self.idle_worker_ends("-m", "cleanfork")
+
+    def test_other_processes_of_an_unchanged_program_by_choice(self):
+        with Program("""
+            import multiprocessing, os, signal, sys
+            def wait(connection):
+                connection.send(os.getpid())
+                signal.pause()
+            if __name__ == "__main__":
+                ours, theirs = multiprocessing.Pipe()
+                multiprocessing.Process(target=wait, args=(theirs,)).start()
+                print(ours.recv(), flush=True)
+                sys.stdin.readline()
+                os.kill(os.getpid(), signal.SIGKILL)
+            """) as program:
+            p = subprocess.Popen([PYTHON, "-m", "cleanfork", "--die-with-parent", program.path],
+                                 **program.options({"stdin": subprocess.PIPE}))
+            pidfd = os.pidfd_open(int(p.stdout.readline()))
+            self.addCleanup(os.close, pidfd)
+            p.communicate("\n", timeout=DEADLINE)
+            wait_readable(pidfd)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ add_line parse_add(const words& args, const closed_streams& streams) {
     form.text("--from", "BASE", base, "Derive it from this template");
     form.text("--init", "ENTRY", initializer, "The initializer that runs in the child of BASE");
     form.text("--payload-file", "FILE", payload_file, "What that works on (-: standard input)");
+    form.flag("--if-absent", o.unless_there, "Leave one of that name that is ready, or starts");
     form.flag("--no-wait", no_wait, "Return when its start was asked for");
     a.add_to(form, subject::template_process);
     form.heading("Forkserver");

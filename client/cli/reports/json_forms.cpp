@@ -118,6 +118,7 @@ json template_json(const template_info& t) {
             {"retry-in-seconds", seconds(t.retry_in)},
             {"last-error", t.last_error ? failure_json(*t.last_error) : json(nullptr)},
             {"stderr-tail", t.stderr_tail},
+            {"was-there", t.was_there},
             {"generations", std::move(generations)}};
 }
 

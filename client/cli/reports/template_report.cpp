@@ -111,6 +111,7 @@ std::string template_details(const template_info& t) {
 std::string template_summary(const template_info& t) {
     const generation_info* const g = t.current();
     std::string line = printable(t.name) + " " + std::string(to_string(t.state));
+    if (t.was_there) line += ", was there";
     if (g == nullptr) return line;
     line += ", generation " + std::to_string(g->generation) + ", pid " + std::to_string(g->pid);
     if (t.state == template_state::ready)

@@ -128,6 +128,9 @@ struct template_options {
     // It is removed when the session of this client ends; its children are left alone. Otherwise
     // it stays for the forkserver's other clients.
     bool ends_with_session = false;
+    // One of that name that is ready, or starts, is left as it is, whatever it was added with:
+    // template_info::was_there. Programs that share a forkserver can both add what they share.
+    bool unless_there = false;
     // Its heap in huge pages, by the C library (glibc 2.35, GLIBC_TUNABLES): a fork copies fewer
     // page table entries. Not with `from`: the heap is then the base's.
     bool huge_pages = false;
@@ -197,6 +200,8 @@ struct template_info {
     std::uint64_t waiting = 0;                 // calls that wait for it to start
     std::chrono::milliseconds retry_in{};      // until the next start after a failure
     std::vector<generation_info> generations;  // newest first
+    // Of an add_template() with `unless_there`: another has added it, and nothing was started.
+    bool was_there = false;
 
     // The one that calls go to; null when there is none.
     [[nodiscard]] const generation_info* current() const noexcept {

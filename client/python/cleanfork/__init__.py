@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cleanfork._cleanfork import read_result as read_result
     from cleanfork._errors import SpawnError as SpawnError
     from cleanfork._errors import StatusUnknown as StatusUnknown
+    from cleanfork._freeze_support import freeze_support as freeze_support
     from cleanfork._lifetime import KEEP as KEEP
     from cleanfork._lifetime import Lifetime as Lifetime
     from cleanfork._server import client as client
@@ -55,6 +56,7 @@ _HOMES = {
     "read_result": "_cleanfork",
     "SpawnError": "_errors",
     "StatusUnknown": "_errors",
+    "freeze_support": "_freeze_support",
     "KEEP": "_lifetime",
     "Lifetime": "_lifetime",
     "client": "_server",
@@ -89,10 +91,11 @@ def _register_start_method() -> None:
     """multiprocessing knows the name "cleanfork" as soon as both are imported."""
     import sys
 
-    if "multiprocessing.context" in sys.modules:
-        from cleanfork.multiprocessing import register
-
-        return register()
+    loaded = sys.modules.get("multiprocessing.context")
+    if loaded is not None:
+        if getattr(sys, "frozen", False):
+            _support_freezing(sys.modules["multiprocessing"])
+        return setattr(loaded, "_concrete_contexts", _Contexts(loaded._concrete_contexts))
 
     class Finder:
         # Once, and without a trace: lets the others find it, then adds the name.
@@ -111,11 +114,20 @@ def _register_start_method() -> None:
                 run(module)  # type: ignore[arg-type]
                 contexts = _Contexts(module._concrete_contexts)  # type: ignore[attr-defined]
                 setattr(module, "_concrete_contexts", contexts)
+                if getattr(sys, "frozen", False):
+                    _support_freezing(module.BaseContext)  # type: ignore[attr-defined]
 
             setattr(spec.loader, "exec_module", exec_module)
             return spec
 
     sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]
+
+
+def _support_freezing(holder: object) -> None:
+    from cleanfork._freeze_support import supporting
+
+    stock = holder.freeze_support  # type: ignore[attr-defined]
+    setattr(holder, "freeze_support", supporting(stock))
 
 
 class _Contexts(dict[str, object]):

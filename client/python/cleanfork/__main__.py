@@ -22,7 +22,7 @@ from cleanfork._mp.context import drop_in, registered
 from cleanfork.multiprocessing import install
 
 
-_WITH_VALUE = ("--warm", "--preload", "--unclean")
+_WITH_VALUE = ("--warm", "--preload", "--unclean", "--pickler")
 
 
 def _new_main(**attributes: Any) -> types.ModuleType:
@@ -117,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:
                         help="imported once, in the template; may be repeated")
     parser.add_argument("--unclean", choices=("refuse", "warn"), default="refuse",
                         help="what to do with a template that has threads or sockets")
+    parser.add_argument("--pickler", metavar="MODULE",
+                        help="such as cloudpickle: for what has no name to be pickled by")
+    parser.add_argument("--logging", action="store_true",
+                        help="its processes' log records are handled by the program")
+    parser.add_argument("--die-with-parent", action="store_true",
+                        help="all its processes end with the program, not only daemonic ones and "
+                             "the workers of executors and pools")
     return parser
 
 
@@ -126,7 +133,11 @@ def main() -> None:
     for ctx in (registered, drop_in):
         ctx.warm = chosen.warm
         ctx.unclean = chosen.unclean
+        ctx.logging = chosen.logging
+        ctx.die_with_parent = chosen.die_with_parent
         ctx.preload = tuple(chosen.preload)
+        if chosen.pickler is not None:
+            ctx.set_pickler(chosen.pickler)
     install()
     default: Any = context._default_context
     default._default_context = registered

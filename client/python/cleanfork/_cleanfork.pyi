@@ -136,6 +136,7 @@ class TemplateInfo(TypedDict):
     waiting: int
     retry_in: float
     generations: list[GenerationInfo]
+    was_there: bool  # of add_template(unless_there=True): another has added it
 
 @final
 class Client:
@@ -227,7 +228,7 @@ class Client:
         warm: int = 0, start_timeout: float | None = None, call_timeout: float | None = None,
         wait: bool = True, allowed_descriptors: Sequence[int] | None = None,
         tolerate_unclean: bool = False, ends_with_session: bool = False,
-        huge_pages: bool = False,
+        unless_there: bool = False, huge_pages: bool = False,
         # As of spawn().
         argv0: _Text | None = None,
         stdin: _Stdio = None, stdout: _Stdio = None, stderr: _Stdio = None,

@@ -11,7 +11,8 @@
 The supervisor may use threads and gRPC itself: its workers are no copies of it. run()
 ends by SIGTERM or SIGINT, once all workers have drained; SIGHUP replaces them by a new
 generation, which has imported everything anew; SIGTTIN and SIGTTOU make them one more or
-one less. A worker drains when it gets SIGTERM, and when its supervisor is gone.
+one less. A worker drains when it gets SIGTERM, and when its supervisor is gone. With
+limits=Limits(requests=1000, age=3600, pss=200 << 20, hang=30) workers are replaced in time.
 """
 
 from __future__ import annotations
@@ -30,44 +31,15 @@ from typing import Any
 
 from cleanfork._errors import StatusUnknown
 from cleanfork._lifetime import Lifetime
+from cleanfork._limits import Limits
+from cleanfork._worker import Worker, work
 from cleanfork.multiprocessing import CleanforkContext, get_context
 
-__all__ = ["Supervisor", "Worker"]
+__all__ = ["Limits", "Supervisor", "Worker"]
 
 # Beyond the grace, in seconds, until a worker that does not end is killed.
 _AFTER_GRACE = 5.0
 _STARTING, _SERVING, _DRAINING = "starting", "serving", "draining"
-
-
-class Worker:
-    """What a worker has of its supervisor: the first argument of its target."""
-
-    def __init__(self, number: int, generation: int, channel: Any) -> None:
-        self.number = number
-        self.generation = generation
-        self._channel = channel
-
-    def _begin(self) -> None:
-        # Written to by the interpreter's own handler, so that a wait ends.
-        self._woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, lambda *_: None)
-
-    def ready(self) -> None:
-        """It serves now: an old worker may go."""
-        try:
-            self._channel.send("ready")
-        except OSError:
-            pass  # the supervisor is gone, which wait() tells
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Waits until the worker is to drain; false when it is not within `timeout` seconds."""
-        return bool(connection.wait([self._woken, self._channel], timeout))
-
-
-def _work(worker: Worker, target: Callable[..., object], args: tuple[object, ...]) -> None:
-    worker._begin()
-    target(worker, *args)
 
 
 class _Handle:
@@ -79,6 +51,8 @@ class _Handle:
         self.process, self.channel = process, channel
         self.state = _STARTING
         self.since = 0.0  # it serves
+        self.heard = 0.0
+        self.worn = False  # it is to be replaced
         self.ended = False
 
 
@@ -104,13 +78,13 @@ class Supervisor:
     A worker that dies is replaced after ``backoff`` seconds, doubling up to
     ``backoff_limit`` unless it had served for ``stable`` seconds. One that is not ready
     within ``start_timeout``, or has not ended ``grace`` after it was told to drain (and
-    some seconds), is killed. resize(), reload() and stop() may be called by any thread.
+    some seconds), is killed. ``limits``: when one that serves is replaced. resize(), reload() and stop() may be called by any thread.
     """
 
     def __init__(self, target: Callable[..., object], workers: int, *,
                  args: tuple[object, ...] = (), context: CleanforkContext | None = None,
                  backoff: float = 0.05, backoff_limit: float = 5.0, stable: float = 1.0,
-                 start_timeout: float = 60.0, grace: float = 30.0,
+                 start_timeout: float = 60.0, grace: float = 30.0, limits: Limits = Limits(),
                  tell: Callable[[str], object] | None = None) -> None:
         if index(workers) < 1:
             raise ValueError("there is at least one worker")
@@ -126,6 +100,8 @@ class Supervisor:
         self._context = context or get_context()
         self._backoff, self._backoff_limit, self._stable = backoff, backoff_limit, stable
         self._start_timeout, self._grace = start_timeout, grace
+        limits.check()
+        self._limits = limits
         self._tell = tell or (lambda line: print(line, flush=True))
         self._workers: list[_Handle] = []
         self._restarts = 0  # that wait for their time
@@ -168,6 +144,7 @@ class Supervisor:
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         handlers = self._handle_signals()
         try:
+            self._look_at_memory()
             self._reconcile()
             while self._workers or self._reload is not None or not self._stopping:
                 self._turn()
@@ -198,7 +175,7 @@ class Supervisor:
         watched: dict[Any, _Handle] = {}
         for handle in self._workers:
             watched[handle.process.sentinel] = handle
-            if handle.state == _STARTING and handle.channel is not None:
+            if handle.channel is not None:
                 watched[handle.channel] = handle
         for ready in connection.wait([self._woken, *watched], timeout):
             if ready == self._woken:
@@ -225,22 +202,24 @@ class Supervisor:
         if self._stopping:
             return
         starting = self._restarts + sum(h.state == _STARTING for h in self._workers)
-        fresh = self._restarts + sum(h.generation == self._generation and h.state != _DRAINING
+        fresh = self._restarts + sum(not self._is_old(h) and h.state != _DRAINING
                                      for h in self._workers)
-        old = sum(h.generation != self._generation and h.state == _SERVING
-                  for h in self._workers)
+        old = sum(self._is_old(h) and h.state == _SERVING for h in self._workers)
         while fresh < self._wanted and (not old or not starting):
             self._start(0)
             fresh, starting = fresh + 1, starting + 1
         serving = [h for h in self._workers if h.state == _SERVING]
-        serving.sort(key=lambda h: (h.generation, h.number))
+        serving.sort(key=lambda h: (not self._is_old(h), h.generation, h.number))
         for handle in serving[: max(len(serving) - self._wanted, 0)]:
             self._drain(handle)
         settled = not self._restarts and len(self._workers) == self._wanted and all(
-            h.state == _SERVING and h.generation == self._generation for h in self._workers)
+            h.state == _SERVING and not self._is_old(h) for h in self._workers)
         if settled and not self._settled:
             self._tell(f"{self._wanted} workers serve, generation {self._generation}")
         self._settled = settled
+
+    def _is_old(self, handle: _Handle) -> bool:
+        return handle.worn or handle.generation != self._generation
 
     def _resize(self, workers: int) -> None:
         if not self._stopping:
@@ -292,8 +271,10 @@ class Supervisor:
     def _start(self, failures: int) -> None:
         number = next(self._numbers)
         ours, theirs = self._context.Pipe()
+        worker = Worker(number, self._generation, theirs, self._limits.draw_requests(),
+                        self._limits.hang)
         process = self._context.Process(
-            target=_work, args=(Worker(number, self._generation, theirs), self._target, self._args),
+            target=work, args=(worker, self._target, self._args),
             # A Ctrl-C is for the supervisor alone, and when that is killed, they drain.
             process_group=0,
             lifetime=Lifetime(grace=self._grace + _AFTER_GRACE))
@@ -313,15 +294,64 @@ class Supervisor:
         if handle.ended:
             return
         try:
-            handle.channel.recv()
+            what = handle.channel.recv()
         except (EOFError, OSError):  # it ends, which its sentinel tells
             handle.channel.close()
             handle.channel = None
             return
+        handle.heard = time.monotonic()
+        if what not in ("ready", "alive"):
+            self._wear_out(handle, what)
+        elif what == "ready" and handle.state == _STARTING:
+            self._serves(handle)
+
+    def _serves(self, handle: _Handle) -> None:
         handle.state, handle.since = _SERVING, time.monotonic()
         self._say(handle, "serves")
         if self._stopping:
-            self._drain(handle)
+            return self._drain(handle)
+        age = self._limits.draw_age()
+        if age is not None:
+            self._after(age, lambda: self._wear_out(handle, "it has served its time"))
+        if self._limits.hang is not None:
+            self._listen(handle, self._limits.hang)
+
+    # ---- limits
+
+    def _wear_out(self, handle: _Handle, why: str) -> None:
+        if not (handle.ended or handle.worn or handle.state == _DRAINING):
+            handle.worn, self._settled = True, False
+            self._say(handle, f"is replaced: {why}")
+
+    def _look_at_memory(self) -> None:
+        if self._limits.rss is None and self._limits.pss is None:
+            return
+        for handle in self._workers:
+            why = "" if handle.worn else self._limits.memory_is_over(handle.process.pid)
+            if why and handle.state == _SERVING:
+                self._wear_out(handle, why)
+        self._after(self._limits.memory_every, self._look_at_memory)
+
+    def _listen(self, handle: _Handle, seconds: float) -> None:
+        due = time.monotonic() + seconds
+        self._after(seconds, lambda: self._give_up_unless_heard(handle, due))
+
+    def _give_up_unless_heard(self, handle: _Handle, due: float) -> None:
+        hang = self._limits.hang
+        if hang is None or handle.ended or handle.state != _SERVING:
+            return
+        now = time.monotonic()
+        left = handle.heard + hang - now
+        if now > due + hang / 2:  # this process has been stopped, and they perhaps as well
+            left = hang
+        if left > 0:
+            return self._listen(handle, left)
+        self._say(handle, f"no sign of life for {hang:g} s, so it is ended by SIGABRT")
+        try:
+            signal.pidfd_send_signal(handle.process.sentinel, signal.SIGABRT)
+        except ProcessLookupError:
+            return  # its sentinel tells
+        self._after(_AFTER_GRACE, lambda: self._kill_unless(handle))
 
     def _drain(self, handle: _Handle) -> None:
         handle.state = _DRAINING

@@ -243,6 +243,7 @@ void take_template_keywords(py::kwargs& keywords, template_options& o) {
          [&](h v, n name) { o.allowed_descriptors = integers_of<int>(v, name); }},
         {"tolerate_unclean", [&](h v, n) { o.tolerate_unclean = truth_of(v); }},
         {"ends_with_session", [&](h v, n) { o.ends_with_session = truth_of(v); }},
+        {"unless_there", [&](h v, n) { o.unless_there = truth_of(v); }},
         {"huge_pages", [&](h v, n) { o.huge_pages = truth_of(v); }},
         {"initializer_fds",
          [&](h v, n name) { o.initializer_fds = named_descriptors_of(v, name); }},

@@ -91,6 +91,7 @@ py::dict dict_of(const template_info& t) {
     py::list generations;
     for (const generation_info& g : t.generations) generations.append(dict_of(g));
     d["generations"] = generations;
+    d["was_there"] = t.was_there;
     return d;
 }
 

@@ -115,6 +115,7 @@ result<void> translate_template(std::string_view name, const template_options& o
     for (const int fd : o.allowed_descriptors) request.add_allowed_descriptors(fd);
     request.set_tolerate_unclean(o.tolerate_unclean);
     request.set_ends_with_session(o.ends_with_session);
+    request.set_unless_there(o.unless_there);
     parent_ends none;
     v1::SpawnRequest& process = *request.mutable_process();
     return o.from.empty() ? translate_program(o, process, descriptors, none)

@@ -19,7 +19,9 @@ result<add_template_request> add_template_request::fill(outgoing& m, const deadl
 
 result<template_info> add_template_request::convert(connection&, reply&& r) {
     if (!r.message.has_add_template()) return unexpected_reply();
-    return template_of(r.message.add_template().info());
+    template_info info = template_of(r.message.add_template().info());
+    info.was_there = r.message.add_template().was_there();
+    return info;
 }
 
 result<reload_template_request> reload_template_request::fill(outgoing& m, const deadline&,

@@ -27,6 +27,17 @@ void named_template::restart(session_id session, v1::ServerMessage reply) {
     start_next();
 }
 
+bool named_template::join(session_id session, v1::ServerMessage& reply, bool at_once) {
+    if (!current_ && !next_) return false;
+    reply.mutable_add_template()->set_was_there(true);
+    pending_reply asked{session, std::move(reply)};
+    if (current_ || at_once)
+        answer(std::move(asked), {});
+    else
+        replies_.push_back(std::move(asked));
+    return true;
+}
+
 result<void> named_template::take_early(shared_spec spec, int pid, unique_fd control) {
     spec_ = std::move(spec);
     ipc::process_ref process = tools_.launcher.own_process({pid, ipc::pidfd_open(pid)});
@@ -156,15 +167,18 @@ void named_template::broken(generation& g, const failure& why) {
 }
 
 void named_template::settle(const failure& why) {
-    for (auto& [session, reply] : std::exchange(replies_, {})) {
-        if (why.step != step::none)
-            ipc::to_wire(why, *reply.mutable_failure());
-        else if (reply.has_add_template())
-            to_wire(*reply.mutable_add_template()->mutable_info());
-        else
-            to_wire(*reply.mutable_reload_template()->mutable_info());
-        owner_.on_settled(session, std::move(reply));
-    }
+    for (pending_reply& asked : std::exchange(replies_, {})) answer(std::move(asked), why);
+}
+
+void named_template::answer(pending_reply asked, const failure& why) {
+    v1::ServerMessage& reply = asked.reply;
+    if (why.step != step::none)
+        ipc::to_wire(why, *reply.mutable_failure());
+    else if (reply.has_add_template())
+        to_wire(*reply.mutable_add_template()->mutable_info());
+    else
+        to_wire(*reply.mutable_reload_template()->mutable_info());
+    owner_.on_settled(asked.session, std::move(reply));
 }
 
 void named_template::leave(const failure& why) {

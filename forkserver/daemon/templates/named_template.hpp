@@ -57,6 +57,9 @@ public:
     // has settled, unless settle() is called before.
     void start(shared_spec spec, session_id session, v1::ServerMessage reply);
     void restart(session_id session, v1::ServerMessage reply);
+    // Of one that is ready, or starts: `reply` tells of it, at once or when it has settled.
+    // False when it is neither.
+    bool join(session_id session, v1::ServerMessage& reply, bool at_once);
     // The generation is a process that exists already.
     result<void> take_early(shared_spec spec, int pid, unique_fd control);
     // Everybody who asked for a generation learns what became of it, or (step::none) how
@@ -98,6 +101,7 @@ private:
     void on_state(generation& g, const failure& why) override;
     void on_change(generation& g) override;
 
+    void answer(pending_reply asked, const failure& why);
     void start_next();
     result<void> start_process();
     void make_next(unique_fd control, unique_fd messages);

@@ -49,12 +49,15 @@ result<void> template_table::add(v1::AddTemplateRequest& r, std::vector<int> pur
                                  session_id session, request_id request) {
     auto spec = spec_of(r, std::move(purposes), std::move(descriptors), std::move(base), session);
     if (!spec) return spec.error();
-    if (!templates_.contains(r.name()) && templates_.size() >= ipc::k_max_templates)
-        return ipc::fail(step::quota, EDQUOT, "templates",
-                         "RESOURCE_EXHAUSTED: at most " + std::to_string(ipc::k_max_templates));
     v1::ServerMessage reply;
     reply.set_request_id(request.value());
     reply.mutable_add_template();
+    const auto there = templates_.find(r.name());
+    const bool known = there != templates_.end();
+    if (r.unless_there() && known && there->second->join(session, reply, r.no_wait())) return {};
+    if (!known && templates_.size() >= ipc::k_max_templates)
+        return ipc::fail(step::quota, EDQUOT, "templates",
+                         "RESOURCE_EXHAUSTED: at most " + std::to_string(ipc::k_max_templates));
     named_template& t = named(r.name());
     t.start(std::move(*spec), session, std::move(reply));
     if (r.no_wait()) t.settle({});

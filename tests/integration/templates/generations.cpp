@@ -164,6 +164,55 @@ TEST_CASE("calls run all through a reload, none fails, and the old generation dr
     before.expect_again();
 }
 
+TEST_CASE("a template is added unless it is there: of two who both need it one starts it") {
+    test_daemon daemon;
+    raw_session s(daemon), other(daemon), third(daemon);
+    const slow_start start;
+    const auto unless_there = [&start](bool no_wait = false) {
+        v1::ClientMessage m = start.request();
+        m.mutable_add_template()->set_unless_there(true);
+        m.mutable_add_template()->set_no_wait(no_wait);
+        return m;
+    };
+    start.hold_the_next();
+    const std::uint64_t first = post(s, unless_there());
+    await_state(s, v1::TEMPLATE_STATE_STARTING);
+    const std::uint64_t second = post(other, unless_there());
+    // Answered at once, and nobody else is by it.
+    const reply at_once = third.request(unless_there(true));
+    REQUIRE(failure_in(at_once) == failure{});
+    CHECK(at_once.message.add_template().was_there());
+    CHECK(at_once.message.add_template().info().state() == v1::TEMPLATE_STATE_STARTING);
+
+    SUBCASE("and both have it") {
+        start.let_go();
+        const reply one = s.reply_to(first), two = other.reply_to(second);
+        REQUIRE(failure_in(one) == failure{});
+        REQUIRE(failure_in(two) == failure{});
+        CHECK_FALSE(one.message.add_template().was_there());
+        CHECK(two.message.add_template().was_there());
+        const v1::TemplateInfo& info = two.message.add_template().info();
+        CHECK(info.state() == v1::TEMPLATE_STATE_READY);
+        CHECK(info.generation() == 1);
+        const pid_t pid = pid_of_template(s);
+        const reply late = third.request(unless_there());
+        CHECK(late.message.add_template().was_there());
+        CHECK(late.message.add_template().info().generations(0).pid() == pid);
+        // Without the word it is the next generation, as ever.
+        CHECK(failure_in(third.request(start.request())) == failure{});
+        CHECK(testing::template_info(s).generation() == 2);
+    }
+    SUBCASE("and both learn that it failed; the next one tries again") {
+        start.let_go("no model");
+        CHECK(failure_in(s.reply_to(first)).detail.find("no model") != std::string::npos);
+        CHECK(failure_in(other.reply_to(second)).detail.find("no model") != std::string::npos);
+        const reply again = third.request(unless_there());
+        REQUIRE(failure_in(again) == failure{});
+        CHECK_FALSE(again.message.add_template().was_there());
+        CHECK(again.message.add_template().info().generation() == 2);
+    }
+}
+
 TEST_CASE("a next generation that fails leaves the old one, and says why") {
     test_daemon daemon;
     raw_session s(daemon);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing.context as _context
 import multiprocessing.process as _process
+from types import ModuleType
 from typing import Any
 
 from cleanfork._errors import StatusUnknown
@@ -86,6 +87,7 @@ class CleanforkContext(_context.BaseContext):
 
     def __init__(self, *, preload: list[str] | tuple[str, ...] = (), main: bool = True,
                  warm: int = 1, unclean: str = "refuse", shared: str | None = None,
+                 pickler: str | ModuleType | None = None, logging: bool = False,
                  child_hook: Any = None, die_with_parent: bool = False, **attributes: Any) -> None:
         unknown = set(attributes) - _ATTRIBUTES
         if unknown:
@@ -102,6 +104,10 @@ class CleanforkContext(_context.BaseContext):
         self.warm = warm
         self.unclean = unclean
         self.shared = shared
+        self.pickler: str | None = None
+        if pickler is not None:
+            self.set_pickler(pickler)
+        self.logging = logging
         self.child_hook = child_hook
         self.die_with_parent = die_with_parent
         self.attributes = attributes
@@ -115,6 +121,13 @@ class CleanforkContext(_context.BaseContext):
     def set_forkserver_preload(self, module_names: Any) -> None:
         """As of the standard context: what `preload` is from the next start on."""
         self.preload = _names(module_names, "module_names")
+
+    def set_pickler(self, pickler: str | ModuleType) -> None:
+        """As the option `pickler`, from the next start on."""
+        from cleanfork._mp import by_value, templates  # noqa: F401 (it knows the main module)
+
+        by_value.use(pickler)
+        self.pickler = by_value.used()
 
     def start(self) -> None:
         """Starts the template now: a preload that fails is told here."""
@@ -137,7 +150,8 @@ def _names(names: Any, argument: str = "preload") -> tuple[str, ...]:
 
 
 def _rebuild(state: dict[str, Any]) -> CleanforkContext:
-    options = ("preload", "main", "warm", "unclean", "shared", "child_hook", "die_with_parent")
+    options = ("preload", "main", "warm", "unclean", "shared", "pickler", "logging",
+               "child_hook", "die_with_parent")
     return get_context(**{k: state[k] for k in options}, **state["attributes"])
 
 
@@ -149,6 +163,10 @@ def get_context(**options: Any) -> CleanforkContext:
     "refuse" (default) a template that has threads or sockets after its imports, or "warn".
     ``shared``: a name, by which programs of one forkserver share a template, if all is the same
     that its imports could see; otherwise it is this program's, and ends with it.
+    ``pickler``: a module such as "cloudpickle", or its name: it pickles by value what has no name
+    to be found by, such as a lambda, from now on in the whole program.
+    ``logging``: log records of the processes are handled by the program, with its handlers; its
+    levels of each start hold there.
     ``child_hook(process)`` runs in each child before its target. ``die_with_parent``: all
     processes end with the program, not only daemonic ones. And the attributes env, cwd, fds,
     stdin, stdout, stderr, rlimits, nice, affinity, cgroup, ...
@@ -171,4 +189,7 @@ options_of_method.update(cleanfork=registered, forkserver=drop_in)
 
 def register() -> None:
     """Makes multiprocessing know the name "cleanfork"."""
+    from cleanfork._mp import tracker
+
+    tracker.install()
     _context._concrete_contexts.setdefault("cleanfork", registered)  # type: ignore[attr-defined]

@@ -11,6 +11,8 @@ from multiprocessing import reduction
 from types import FunctionType
 from typing import Any
 
+from cleanfork._mp import by_value
+
 # What pickle raises for what cannot be pickled, or by __getstate__.
 _FAILURES = (pickle.PicklingError, TypeError, AttributeError, NotImplementedError)
 _DEPTH = 8
@@ -24,8 +26,8 @@ class _WithoutMain(reduction.ForkingPickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, (type, FunctionType)) and value.__module__ == "__main__":
             raise pickle.PicklingError(
-                "a new process cannot import this __main__, which was typed in, came from -c or "
-                "standard input, or is the __main__.py of a directory or an archive")
+                "a new process cannot import this __main__, which was typed in, came from -c, "
+                "standard input or a pipe, or is the __main__.py of a directory or an archive")
         return NotImplemented
 
 
@@ -102,7 +104,8 @@ def _write_all(file: io.FileIO, data: Any) -> int:
 
 def dump(value: Any, file: Any, main_is_importable: bool) -> None:
     """As reduction.dump(), but the exception names what failed and the way out."""
-    kind = reduction.ForkingPickler if main_is_importable else _WithoutMain
+    by_name = main_is_importable or by_value.used() is not None
+    kind = reduction.ForkingPickler if by_name else _WithoutMain
     try:
         kind(file, pickle.HIGHEST_PROTOCOL).dump(value)
     except _FAILURES as e:
@@ -132,7 +135,8 @@ def _way_out(culprit: Any) -> str:
     if not isinstance(culprit, (type, FunctionType)):
         return "make it in the process, or leave it out with __getstate__"
     if "<" in culprit.__qualname__:  # <lambda>, <locals>
-        return "define it at module level with def or class"
+        return ("define it at module level with def or class, or have it pickled by value: "
+                "get_context(pickler='cloudpickle')")
     return "define it in a module that can be imported"
 
 

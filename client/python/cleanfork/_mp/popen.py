@@ -18,6 +18,9 @@ from cleanfork._mp.protocol import Options
 _LOOK_AGAIN = 1.0
 _ON_ITS_WAY = 0.01  # the status of one that has ended
 
+# Modules of executors: of the standard library, and of loky, which joblib has a copy of.
+_EXECUTORS = ("concurrent.futures.process", "loky.process_executor")
+
 _own_pidfds: dict[int, int] = {}  # by pid: in the child of an os.fork() that is another
 
 
@@ -29,6 +32,15 @@ def _own_pidfd() -> int:
         if _own_pidfds.setdefault(pid, pidfd) != pidfd:  # another thread was first
             os.close(pidfd)
     return _own_pidfds[pid]
+
+
+def _is_worker_of_executor(process_obj: Any) -> bool:
+    """Nobody else can give it work. It would never learn that nobody will, since it holds the
+    writing end of its own queue. A Pool's workers, which are daemonic, need no such question.
+    """
+    target = getattr(process_obj, "_target", None)
+    return (getattr(target, "__name__", "") == "_process_worker"
+            and getattr(target, "__module__", "").endswith(_EXECUTORS))
 
 
 class _DupFd:
@@ -87,7 +99,8 @@ class Popen(popen_fork.Popen):
         pickled = time.monotonic()
         attributes: dict[str, Any] = {"stdout": INHERIT, "stderr": INHERIT, **own}
         if "lifetime" not in attributes:
-            dies = process_obj.daemon or self._options.die_with_parent
+            dies = (process_obj.daemon or self._options.die_with_parent
+                    or _is_worker_of_executor(process_obj))
             attributes["lifetime"] = Lifetime() if dies else KEEP
         fds = own.get("fds") or ()
         if not hasattr(fds, "__len__"):

@@ -9,6 +9,8 @@ import sys
 import warnings
 from typing import Any, Protocol
 
+from cleanfork._mp import by_value
+
 # Descriptors come by name. These, and the numbers from "0" on of those that the
 # process object names; what one request cannot carry comes over a socket.
 PARENT, TRACKER, SESSION, MORE, CLAIM = "parent", "tracker", "session", "more", "claim"
@@ -65,6 +67,8 @@ class Options(Protocol):
     warm: int
     unclean: str
     shared: str | None
+    pickler: str | None
+    logging: bool
     child_hook: Any
     die_with_parent: bool
     attributes: dict[str, Any]
@@ -109,10 +113,13 @@ def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
     state = {
         "child_hook": options.child_hook,
         "warnings": warnings.filters,
-        "options": {method: (o.preload, o.main, o.warm, o.unclean, o.shared)
+        "options": {method: (o.preload, o.main, o.warm, o.unclean, o.shared, o.pickler,
+                              o.logging, o.die_with_parent)
                     for method, o in options_of_method.items()},
         "program": (program(), shared_identities),
         "stdin": own_stdin,
+        "pickler": by_value.used(),
+        "logging": _logs().state_for_child() if options.logging else None,
         "faulthandler": handler is not None and handler.is_enabled(),
     }
     try:
@@ -122,10 +129,17 @@ def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
     return state
 
 
+def _logs() -> Any:
+    from cleanfork._mp import logs  # few ask for it
+
+    return logs
+
+
 def take_over(state: dict[str, Any]) -> None:
     for method, told in state["options"].items():
         options = options_of_method[method]
-        options.preload, options.main, options.warm, options.unclean, options.shared = told
+        (options.preload, options.main, options.warm, options.unclean, options.shared,
+         options.pickler, options.logging, options.die_with_parent) = told
     global _program
     _program, identities = state["program"]
     shared_identities.update(identities)
@@ -133,6 +147,10 @@ def take_over(state: dict[str, Any]) -> None:
         from multiprocessing import util
 
         util._close_stdin = lambda: None  # type: ignore[attr-defined]
+    if state["pickler"] is not None:
+        by_value.use(state["pickler"])
+    if state["logging"] is not None:
+        _logs().take_over(state["logging"])
     if state["faulthandler"]:
         import faulthandler
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
@@ -11,12 +12,13 @@ import time
 import warnings
 from multiprocessing import spawn, util
 from threading import RLock
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
-from cleanfork import _server
+from cleanfork import _frozen, _server
 from cleanfork._cleanfork import current_umask, ignored_signals
 from cleanfork._errors import SpawnError
-from cleanfork._mp import pickling, protocol
+from cleanfork._mp import by_value, pickling, protocol
 from cleanfork._server import HOME
 from cleanfork._mp.protocol import Options
 
@@ -54,20 +56,51 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
+# The standard function, which asks for the directory, for a program whose directory is gone. The
+# child has it as it is, by the request.
+_data_without_directory = FunctionType(
+    spawn.get_preparation_data.__code__,
+    {**vars(spawn), "os": SimpleNamespace(path=os.path, getcwd=lambda: "")})
+
+
+def _complete_main() -> None:
+    """What the standard function needs of the main module, and is not always there."""
+    main: Any = sys.modules["__main__"]
+    if not hasattr(main, "__spec__"):  # pdb has made it
+        main.__spec__ = None
+    path = getattr(getattr(main, "__loader__", None), "path", None)
+    if path is not None and not hasattr(main, "__file__"):  # it has ended: threads, atexit
+        main.__file__ = path
+
+
+def _others_can_read(path: str) -> bool:
+    return os.path.isfile(path) and not path.startswith(("/dev/fd/", "/proc/self/fd/"))
+
+
 def preparation_data(name: str) -> dict[str, Any]:
     """As multiprocessing's, without a main module that cannot be imported."""
-    data: dict[str, Any] = spawn.get_preparation_data(name)
+    _complete_main()
+    data: dict[str, Any]
+    try:
+        data = spawn.get_preparation_data(name)
+    except FileNotFoundError:
+        data = _data_without_directory(name)
+        data["sys_path"] = [entry for entry in data["sys_path"] if entry is not None]
     module = data.get("init_main_from_name")
     if module is not None and (module == "__main__" or module.endswith(".__main__")):
         del data["init_main_from_name"]  # of a directory or an archive: it has no guard
     path = data.get("init_main_from_path")
-    if path is not None and not os.path.exists(path):
-        del data["init_main_from_path"]  # "<stdin>"
+    if path is not None and (_frozen.is_frozen() or not _others_can_read(path)):
+        del data["init_main_from_path"]  # "<stdin>", or a pipe
     return data
 
 
 def has_main(data: dict[str, Any]) -> bool:
-    return "init_main_from_name" in data or "init_main_from_path" in data
+    # A frozen program is run again, as the template, up to freeze_support().
+    return _frozen.is_frozen() or "init_main_from_name" in data or "init_main_from_path" in data
+
+
+by_value.main_is_importable = lambda: has_main(preparation_data("pickler"))
 
 
 def _interpreter_flags() -> list[str]:
@@ -115,7 +148,9 @@ def _config(options: Options, data: dict[str, Any]) -> dict[str, Any]:
     return {
         "preparation": {k: v for k, v in data.items() if k not in (*_MAIN, *_OF_PROCESS)},
         "main": {k: data[k] for k in _MAIN if options.main and k in data},
-        "preload": [name for name in options.preload if name != "__main__"],
+        "preload": [name for name in (*options.preload, options.pickler,
+                                      "cleanfork._mp.logs" if options.logging else None)
+                    if name not in ("__main__", None)],
         "drop_in": installed,
     }
 
@@ -151,23 +186,27 @@ def _current(info: dict[str, Any]) -> dict[str, Any] | None:
     return next((g for g in info["generations"] if g["generation"] == number), None)
 
 
-def _add(client: Any, options: Options, name: str, config: dict[str, Any]) -> None:
+def _add(client: Any, options: Options, name: str, config: dict[str, Any], anew: bool) -> bool:
+    """Adds it and waits until it is ready; false when another has added it, unless `anew`."""
     executable = os.fsdecode(spawn.get_executable())
-    args = [*_interpreter_flags(), _SCRIPT, str(_CONFIG_NUMBER)]
+    how = [_frozen.WORD] if _frozen.is_frozen() else [*_interpreter_flags(), _SCRIPT]
     try:
         with pickling.in_memory(pickle.dumps(config)) as file:
-            info = client.add_template(name, executable, args, fds={_CONFIG_NUMBER: file},
+            info = client.add_template(name, executable, [*how, str(_CONFIG_NUMBER)],
+                                       fds={_CONFIG_NUMBER: file},
                                        like_caller=True, warm=options.warm, start_timeout=300.0,
                                        tolerate_unclean=options.unclean == "warn",
-                                       ends_with_session=options.shared is None)
+                                       ends_with_session=options.shared is None,
+                                       unless_there=not anew)
     except SpawnError as e:
-        if not client.connected:  # that is no fault of the template
+        if not client.connected or e.errno == errno.ECANCELED:  # that is no fault of the template
             raise
         raise _explained(client, name, e) from None
     current = _current(info)
-    if current is not None and current["unclean"]:
+    if current is not None and current["unclean"] and not info["was_there"]:
         warnings.warn(f"children of this template may break: it has {current['unclean']}",
                       RuntimeWarning, stacklevel=4)
+    return not info["was_there"]
 
 
 # What keeps a library from having threads, by the name of its object file.
@@ -226,6 +265,10 @@ def ensure(options: Options, data: dict[str, Any], anew: bool = False) -> tuple[
     ``data``: the preparation data of now, which tell what it imports. ``anew``: also when
     there is one, of which the new one takes the place.
     """
+    if _frozen.was_asked():
+        raise RuntimeError(
+            "this frozen program was started again, to be the template of its processes, and began "
+            "its work anew: call cleanfork.freeze_support() first under if __name__ == '__main__'")
     config = _config(options, data)
     name = _identity(options, data, config)
     patience = Patience()
@@ -239,8 +282,9 @@ def ensure(options: Options, data: dict[str, Any], anew: bool = False) -> tuple[
                         _ensure(client, options, key, config, anew)
             _use(key)
             return client, name
-        except SpawnError:
-            if client.connected or not patience.lasts():
+        except SpawnError as e:
+            # It may have been another's, who took it along at its end.
+            if (client.connected and e.errno != errno.ECANCELED) or not patience.lasts():
                 raise
 
 
@@ -250,23 +294,12 @@ def _is_current(key: _Key) -> bool:
 
 
 def _ensure(client: Any, options: Options, key: _Key, config: dict[str, Any], anew: bool) -> None:
-    name = key[1]
     files = _files(options, config["main"])
-    if anew or key in _ready or not _is_there(client, name):
-        _add(client, options, name, config)
-        if options.shared is None:
-            _added[key] = None
-            _remove_least_used(client, key)
+    added = _add(client, options, key[1], config, anew or key in _ready)
+    if added and options.shared is None:
+        _added[key] = None
+        _remove_least_used(client, key)
     _ready[key] = files
-
-
-def _is_there(client: Any, name: str) -> bool:
-    try:
-        return client.template_info(name)["state"] in ("ready", "starting")
-    except SpawnError as e:
-        if e.step != "template_name":
-            raise
-        return False
 
 
 def _use(key: _Key) -> None:
