@@ -24,6 +24,15 @@ class Scene:
 
     def __init__(self, terminal, wrapper):
         self.terminal, self.wrapper = terminal, wrapper
+        self.prompt()
+
+    def prompt(self):
+        """Has the shell ask for lines with a word that is nowhere in what is typed."""
+        self.run("PS1='$((6*7))ready> '")
+        self.await_prompt()
+
+    def await_prompt(self):
+        self.terminal.await_match(rb"42ready> ")
 
     def run(self, line):
         """A line for the shell, in which WRAP stands for what is tried."""
@@ -39,7 +48,9 @@ class Scene:
         self.terminal.await_match(re.escape(text.encode()))
 
     def status(self):
-        """Of the last command, once the shell takes lines again."""
+        """Of the last command, once the shell takes lines again: a key takes away what was typed
+        ahead of it, and what comes after it too soon."""
+        self.await_prompt()
         self.run("echo \"the status is:$?\"")
         return int(self.terminal.await_match(rb"the status is:(\d+)")[1])
 
@@ -47,7 +58,8 @@ class Scene:
         """The shell tells of the state of a job before a prompt: it is made to prompt."""
         for _ in range(10_000):
             self.run("jobs; echo told:$((1))")
-            if state in self.terminal.await_match(rb"(?s)(.*)told:1")[1]:
+            shown = self.terminal.await_match(rb"(?s)(.*)told:1\r\n.*42ready> ")[1]
+            if state in shown:
                 return
         raise AssertionError(f"no job is {state!r}")
 
@@ -94,6 +106,7 @@ class AsTheBareCommand(PtyTest):
             s.key(b"\x1a")
             await_state(pid, "T")
             stopped = s.status()
+            s.await_prompt()
             s.await_job(b"Stopped")
             s.run("fg")
             s.run("awake")
@@ -112,8 +125,7 @@ class AsTheBareCommand(PtyTest):
             s.run("bg")
             s.await_job(b"Running")
             state = state_of(pid)
-            s.run("kill %1; wait")
-            s.await_job(b"")
+            s.run("kill -9 %1")
             return state == "T", s.status()
         self.assertEqual(self.play(scene), (False, 0))
 
@@ -172,6 +184,7 @@ class AsTheBareCommand(PtyTest):
     def test_a_shell_in_it_has_jobs_of_its_own(self):
         def scene(s):
             s.run("WRAP bash --norc --noprofile --noediting -i")
+            s.prompt()
             s.run("sleep 1000 & echo ready:$!")
             sleeper = s.await_pid()
             s.run("fg")
@@ -180,7 +193,10 @@ class AsTheBareCommand(PtyTest):
             while state_of(sleeper) != "T":
                 s.key(b"\x1a")
                 s.terminal.look()
-            s.run("kill -9 %1; wait; exit 7")
+            s.await_job(b"Stopped")
+            s.run("kill -9 %1")
+            s.await_job(b"Killed")
+            s.run("exit 7")
             return s.status()
         self.assertEqual(self.play(scene), 7)
 
