@@ -57,11 +57,6 @@ class Terminal:
         self.seen = self.seen[match.end():]
         return match
 
-    def look(self):
-        """Takes what is shown within a moment."""
-        if select.select([self.master], [], [], 0.05)[0]:
-            self.seen += os.read(self.master, 4096)
-
     def hang_up(self):
         """As when the window is closed or the connection lost."""
         os.close(self.slave)

@@ -58,7 +58,7 @@ class Scene:
         """The shell tells of the state of a job before a prompt: it is made to prompt."""
         for _ in range(10_000):
             self.run("jobs; echo told:$((1))")
-            shown = self.terminal.await_match(rb"(?s)(.*)told:1\r\n.*42ready> ")[1]
+            shown = self.terminal.await_match(rb"(?s).*told:1\r\n.*42ready> ")[0]
             if state in shown:
                 return
         raise AssertionError(f"no job is {state!r}")
@@ -189,13 +189,17 @@ class AsTheBareCommand(PtyTest):
             sleeper = s.await_pid()
             s.run("fg")
             s.await_text("sleep 1000\r\n")
-            # Until the shell has given the terminal away, the key is for the shell.
+            # Until the shell has given the terminal away and continued the job, the key is lost.
             while state_of(sleeper) != "T":
                 s.key(b"\x1a")
-                s.terminal.look()
+                for _ in range(1000):
+                    os.sched_yield()
+            s.await_prompt()
             s.await_job(b"Stopped")
+            end = os.pidfd_open(sleeper)
             s.run("kill -9 %1")
-            s.await_job(b"Killed")
+            wait_for_end(end)
+            s.await_job(b"")  # a shell with a stopped job would not end
             s.run("exit 7")
             return s.status()
         self.assertEqual(self.play(scene), 7)
