@@ -1,10 +1,14 @@
 // spawn: runs a program in the foreground, or leaves it running.
+#include <unistd.h>
+
 #include <boost/asio/io_context.hpp>
 
+#include "client/cli/commands/ask.hpp"
 #include "client/cli/commands/commands.hpp"
 #include "client/cli/commands/detach.hpp"
 #include "client/cli/commands/errors.hpp"
 #include "client/cli/commands/servers.hpp"
+#include "client/cli/foreground/job.hpp"
 #include "client/cli/foreground/runner.hpp"
 #include "client/cli/options/arguments.hpp"
 #include "client/cli/options/exit_codes.hpp"
@@ -49,11 +53,24 @@ spawn_request parse_spawn(const words& args, const closed_streams& streams) {
     return std::move(a.request);
 }
 
+// A child that this command leaves behind is nothing to a terminal.
+bool belongs_in_job(const spawn_request& r) {
+    return r.usual_group && !r.detach && !r.options.lifetime.keep && has_terminal();
+}
+
+// As a command that the shell itself had started: in our group, and with what that ignores.
+void put_in_job(spawn_request& r) {
+    r.in_job = true;
+    r.options.group = {process_group::kind::join, ::getpgrp()};
+    r.options.lifetime.target = signal_target::process;
+    r.options.ignored_signals = ignored_job_signals();
+}
+
 // In the foreground. Of a forkserver that happens to serve the default socket a child is wanted
 // only if it becomes what it would be without one: else `why` is set, and nothing was begun.
 int run_with(const chosen_server& server, boost::asio::io_context& io, const spawn_request& request,
              const spawn_report& report, std::optional<failure>* why) {
-    runner foreground(io, server.client, request, report,
+    runner foreground(io, server.client, server.socket, request, report,
                       [&server](const spawn_options& options, runner::handler started) {
                           server.client.async_spawn(options, std::move(started));
                       });
@@ -63,12 +80,16 @@ int run_with(const chosen_server& server, boost::asio::io_context& io, const spa
     return code;
 }
 
-int run(const spawn_request& request, const spawn_report& report, bool only_private) {
+int run(const spawn_request& given, const spawn_report& report, bool only_private) {
     boost::asio::io_context io(1);
+    spawn_request request = given;
     const auto begun = std::chrono::steady_clock::now();
-    const chosen_server server = choose_server(io.get_executor(), {request.socket, only_private});
+    const bool in_job = belongs_in_job(request);
+    const chosen_server server =
+        choose_server(io.get_executor(), {request.socket, only_private, in_job});
     if (!server.note.empty()) report.note(server.note);
     report.server(server.client, server.socket, std::chrono::steady_clock::now() - begun);
+    if (in_job && server.same_session) put_in_job(request);
     if (!request.detach) {
         const bool by_chance = !request.socket && !server.socket.empty();
         std::optional<failure> why;
@@ -76,10 +97,14 @@ int run(const spawn_request& request, const spawn_report& report, bool only_priv
         if (!why) return code;
         report.note("not the forkserver at " + server.socket + ": " + why->object +
                     "; using a private one");
-        return run(request, report, true);
+        return run(given, report, true);
     }
     if (!server.socket.empty())
-        leave_running(report, [&] { return server.client.spawn(request.options); });
+        leave_running(report, [&] {
+            return ask<process>(io, server.client, server.socket, [&](auto done) {
+                server.client.async_spawn(request.options, std::move(done));
+            });
+        });
     report.error("no forkserver answers at " + default_socket_path() +
                  ", and a private one would end with this command: --detach needs `cleanfork "
                  "serve` to run");
@@ -89,7 +114,7 @@ int run(const spawn_request& request, const spawn_report& report, bool only_priv
 }  // namespace
 
 int spawn_command(const words& args, const closed_streams& streams) {
-    const spawn_request request = parse_spawn(args, streams);
+    spawn_request request = parse_spawn(args, streams);
     const spawn_report report(request);
     const auto tell = [&](const failure& f) {
         if (request.socket && f.step == step::hello)
