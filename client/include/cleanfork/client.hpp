@@ -106,7 +106,8 @@ public:
     // through stdio::pipe of out and err without deadlock, and waits. When
     // `timeout` passes, the child's process group is killed and ETIMEDOUT thrown.
     // Output ends with the child's exit: a descendant that keeps the pipe open
-    // does not hold the call.
+    // does not hold the call. Of stdio::pty, all that comes from the terminal is `out`, unless
+    // out is a pipe; its input is at its end.
     run_result run(const spawn_options& options, std::string_view input = {}, timeout t = {}) const;
     result<run_result> try_run(const spawn_options& options, std::string_view input = {},
                                timeout t = {}) const;

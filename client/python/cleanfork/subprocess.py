@@ -9,7 +9,7 @@ CompletedProcess are its own classes. What is different, and why, is in docs/pyt
 - The child is fresh: no signal is blocked.
 - A status that nobody can know is cleanfork.StatusUnknown, never a number.
 
-Extra: ``Popen.pidfd``, ``Popen.rusage``, ``Popen.lifetime``.
+Extra: ``Popen.pidfd``, ``Popen.rusage``, ``Popen.lifetime``, ``Popen(..., pty=True)``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from subprocess import (
 )
 
 from cleanfork import _green, _server
+from cleanfork._at_terminal import AtTerminal
 from cleanfork._cleanfork import INHERIT
 from cleanfork._errors import SpawnError, StatusUnknown
 from cleanfork._lifetime import KEEP, Lifetime
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from typing import Any, AnyStr, ClassVar
 
     from cleanfork._cleanfork import ExitStatus, Process
+    from cleanfork._pty import Pty as Pty
 
     class _Base(_stdlib.Popen[AnyStr]):
         """What the standard class has and its type hints leave out."""
@@ -176,7 +178,7 @@ def _passed(pass_fds: Any, close_fds: bool) -> list[int]:
     return [fd for fd in fds if fd > 2]
 
 
-class Popen(_Base[AnyStr]):
+class Popen(AtTerminal, _Base[AnyStr]):
     __doc__ = _stdlib.Popen.__doc__
 
     #: What becomes of the child when this program ends: it lives on, as with the standard
@@ -247,6 +249,8 @@ class Popen(_Base[AnyStr]):
         if new_session and group >= 0:
             raise _os_error(errno.EPERM)  # a session's leader cannot leave its group
         self._group_of_its_own = new_session or group >= 0
+        if self._terminal is not None:
+            options["controlling_terminal"] = self._terminal.number
         if new_session:
             options["start_new_session"] = True
         elif group >= 0:
@@ -330,6 +334,14 @@ class Popen(_Base[AnyStr]):
 
 
 if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        # Not in __all__, which is the standard module's; loaded when it is asked for.
+        if name != "Pty":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from cleanfork._pty import Pty
+
+        return Pty
 
     def _with_our_popen(namespace: dict[str, Any], function: types.FunctionType) -> Any:
         """The standard module's function itself, with the names it looks up in `namespace`."""

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cleanfork/pseudo_terminal.hpp>
 #include <csignal>
 #include <cstdint>
 #include <limits>
@@ -121,6 +122,12 @@ void take_inherited(spawn_options& o) {
     o.umask = now.umask;
     o.ignored_signals = std::move(now.ignored_signals);
     std::erase_if(o.ignored_signals, [](int s) { return s == SIGPIPE || s == SIGXFSZ; });
+}
+
+// Both belong to the caller.
+py::tuple open_terminal(unsigned short rows, unsigned short columns, bool echo, bool raw) {
+    pty_pair pty = value_or_raise(open_pty({rows, columns, echo, raw}));
+    return py::make_tuple(pty.master.release(), pty.child_end.release());
 }
 
 py::bytes read_answer(int fd) { return py::bytes(read_result(fd)); }
@@ -307,6 +314,8 @@ void bind_client(py::module_& m) {
           py::arg("timeout") = k_usual);
     m.def("attach", &attach_client, py::arg("fd"), py::kw_only(), py::arg("timeout") = k_usual,
           py::arg("launched") = py::bytes());
+    m.def("open_pty", &open_terminal, py::kw_only(), py::arg("rows") = 24, py::arg("columns") = 80,
+          py::arg("echo") = true, py::arg("raw") = false);
     m.def("read_result", &read_answer, py::arg("fd"));
 }
 

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <boost/asio.hpp>
-#include <boost/process/v2.hpp>
 #include <boost/process/v2/bind_launcher.hpp>
+#include <boost/process/v2/execute.hpp>
+#include <boost/process/v2/popen.hpp>
+#include <boost/process/v2/process.hpp>
 #include <cleanfork/boost_process.hpp>
 #include <filesystem>
 #include <fstream>

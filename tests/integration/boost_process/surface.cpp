@@ -136,6 +136,8 @@ TEST_CASE("Launchers may be bound again, and are used by popen") {
     asio::io_context io;
     auto launcher = bp::bind_launcher(bp::bind_default_launcher(bp::process_start_dir("/")),
                                       bp::process_start_dir(here.string()));
+    const auto again(launcher);
+    CHECK(sizeof again == sizeof launcher);
     bp::popen p(launcher, io, "/bin/pwd", {});
     std::string text;
     error_code ec;

@@ -10,8 +10,10 @@ namespace cleanfork::boost_process {
 template <class Launcher, class... Init>
 class bound_launcher {
 public:
+    // By reference: 1.81's process_stdio closes its files with each copy that goes.
     template <class Launcher1, class... Init1>
-    explicit bound_launcher(Launcher1&& launcher, Init1&&... inits)
+    requires(!std::same_as<std::remove_cvref_t<Launcher1>, bound_launcher>) explicit bound_launcher(
+        Launcher1&& launcher, Init1&&... inits)
         : launcher_(std::forward<Launcher1>(launcher)), inits_(std::forward<Init1>(inits)...) {}
 
     template <detail::launch_place Place, class Args, class... Inits>
