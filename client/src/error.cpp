@@ -1,5 +1,5 @@
 #include <cleanfork/error.hpp>
-#include <cstring>
+#include <system_error>
 
 namespace cleanfork {
 
@@ -25,6 +25,10 @@ public:
     }
 };
 
+failure of_system_error(const boost::system::error_code& ec, const char* what) {
+    return {step::prepare, errno_of(ec), "client", what};
+}
+
 }  // namespace
 
 const boost::system::error_category& error_category() noexcept {
@@ -43,7 +47,17 @@ step step_of(const boost::system::error_code& ec) noexcept {
 }
 
 int errno_of(const boost::system::error_code& ec) noexcept {
-    return ec.category() == error_category() ? ec.value() & k_errno_mask : 0;
+    if (ec.category() == error_category()) return ec.value() & k_errno_mask;
+    if (ec.category() == boost::system::system_category()) return ec.value();
+    // Through the standard's form, since a code of std may be wrapped in Boost's.
+    const std::error_condition means = std::error_code(ec).default_error_condition();
+    return means.category() == std::generic_category() ? means.value() : 0;
+}
+
+failure as_failure(const boost::system::error_code& ec, step s) {
+    if (ec.category() == error_category()) return {step_of(ec), errno_of(ec)};
+    if (const int number = errno_of(ec); number != 0) return {s, number};
+    return {s, 0, {}, std::string(ec.category().name()) + ": " + ec.message()};
 }
 
 spawn_error::spawn_error(failure f)
@@ -57,6 +71,10 @@ failure failure_of(const std::exception_ptr& e) {
         std::rethrow_exception(e);
     } catch (const spawn_error& error) {
         return error.why();
+    } catch (const boost::system::system_error& error) {
+        return of_system_error(error.code(), error.what());
+    } catch (const std::system_error& error) {
+        return of_system_error(error.code(), error.what());
     } catch (const std::exception& error) {
         return {step::prepare, ENOMEM, "client", error.what()};
     } catch (...) {

@@ -1,4 +1,5 @@
 #include <cleanfork/process.hpp>
+#include <cleanfork/pseudo_terminal.hpp>
 
 #include "client/src/connection/child_state.hpp"
 #include "client/src/requests/server_requests.hpp"
@@ -86,6 +87,16 @@ void process::signal_group(int number) const {
 
 void process::leave_rest() const {
     if (state_ && state_->known()) state_->owner().leave_rest(state_->id());
+}
+
+void process::resize(unsigned short rows, unsigned short columns) const {
+    resize_pty(pty(), rows, columns).value();
+}
+
+void process::resize(unsigned short rows, unsigned short columns,
+                     boost::system::error_code& ec) const {
+    const auto done = resize_pty(pty(), rows, columns);
+    ec = done ? boost::system::error_code() : make_error_code(done.error());
 }
 
 }  // namespace cleanfork

@@ -205,9 +205,19 @@ class Handle(SameAsStandard):
 
     def test_signature(self):
         import inspect
-        for name in ("run", "call", "check_call", "check_output", "getoutput", "getstatusoutput",
-                     "Popen"):
+        import subprocess as stock
+
+        from cleanfork import subprocess
+
+        for name in ("run", "call", "check_call", "check_output", "getoutput", "getstatusoutput"):
             self.same_result(lambda m: str(inspect.signature(getattr(m, name))))
+        expected = str(inspect.signature(stock.Popen)).removesuffix(")") + ", pty=False)"
+        self.assertEqual(str(inspect.signature(subprocess.Popen)), expected)
+
+        class Other(subprocess.Popen):
+            def __init__(self, one):
+                pass
+        self.assertEqual(str(inspect.signature(Other)), "(one)")
 
     def test_public_names(self):
         self.same_result(lambda m: sorted(m.__all__))

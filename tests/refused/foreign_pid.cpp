@@ -1,4 +1,4 @@
-// refused: use of deleted function
+// refused: cleanfork::boost_process makes no object of a pid
 #include <boost/asio/io_context.hpp>
 #include <cleanfork/boost_process.hpp>
 

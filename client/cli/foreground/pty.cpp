@@ -1,7 +1,5 @@
 #include "client/cli/foreground/pty.hpp"
 
-#include <fcntl.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,26 +16,20 @@ bad_value failed(const char* what) {
 }  // namespace
 
 parsed<pty_pair> open_pty(const termios* like) {
-    pty_pair pty;
-    pty.master.reset(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK));
-    if (!pty.master) return failed("posix_openpt");
-    if (::unlockpt(pty.master.get()) != 0) return failed("unlockpt");
-    // By ioctl instead of by name, which may mean another /dev/pts in a container.
-    pty.slave.reset(::ioctl(pty.master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
-    if (!pty.slave) return failed("TIOCGPTPEER");
-
+    // 0 x 0, of a terminal whose size nobody knows.
+    auto pty = cleanfork::open_pty({.rows = 0, .columns = 0, .echo = false});
+    if (!pty) return bad_value{"no new terminal: " + pty.error().message()};
     termios modes{};
     if (like != nullptr) {
         modes = *like;
     } else {
-        if (::tcgetattr(pty.slave.get(), &modes) != 0) return failed("tcgetattr");
-        modes.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+        if (::tcgetattr(pty->child_end.get(), &modes) != 0) return failed("tcgetattr");
         // Linux 6.0 and later looks ahead for Ctrl-S and Ctrl-Q, quoted or not (lookahead_buf).
         modes.c_iflag &= ~static_cast<tcflag_t>(IXON);
     }
-    if (::tcsetattr(pty.slave.get(), TCSANOW, &modes) != 0) return failed("tcsetattr");
-    if (const auto size = outer_window_size()) ::ioctl(pty.master.get(), TIOCSWINSZ, &*size);
-    return pty;
+    if (::tcsetattr(pty->child_end.get(), TCSANOW, &modes) != 0) return failed("tcsetattr");
+    if (const auto size = outer_window_size()) ::ioctl(pty->master.get(), TIOCSWINSZ, &*size);
+    return std::move(*pty);
 }
 
 std::optional<winsize> outer_window_size() noexcept {

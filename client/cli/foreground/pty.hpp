@@ -4,17 +4,12 @@
 #include <sys/ioctl.h>
 #include <termios.h>
 
-#include <cleanfork/unique_fd.hpp>
+#include <cleanfork/pseudo_terminal.hpp>
 #include <optional>
 
 #include "client/cli/options/values.hpp"
 
 namespace cleanfork::cli {
-
-struct pty_pair {
-    unique_fd master;  // non-blocking
-    unique_fd slave;
-};
 
 // With the modes of `like`, or, without, those of a new terminal but no echo and no flow control
 // by keys: input that comes from a file or pipe is not to show up in the output, or to stop it.

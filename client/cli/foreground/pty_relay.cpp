@@ -23,7 +23,7 @@ ssize_t read_some(int fd, char* into, std::size_t size) noexcept {
 
 pty_relay::pty_relay(boost::asio::io_context& io, pty_pair pty, events e)
     : master_(io, pty.master.release()),
-      slave_(std::move(pty.slave)),
+      slave_(std::move(pty.child_end)),
       events_(std::move(e)),
       input_ready_(io, STDIN_FILENO, readiness::direction::read),
       output_ready_(io, STDOUT_FILENO, readiness::direction::write),

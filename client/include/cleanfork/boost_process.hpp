@@ -44,7 +44,10 @@
 
 #include <cleanfork/detail/boost_process_client.hpp>
 #include <cleanfork/detail/boost_process_execute.hpp>
+#include <cleanfork/detail/boost_process_exit_code.hpp>
+#include <cleanfork/detail/boost_process_ext.hpp>
 #include <cleanfork/detail/boost_process_handle.hpp>
+#include <cleanfork/detail/boost_process_launchers.hpp>
 #include <cleanfork/detail/boost_process_popen.hpp>
 #include <cleanfork/detail/boost_process_process.hpp>
 #include <cleanfork/detail/boost_process_request.hpp>

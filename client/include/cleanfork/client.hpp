@@ -107,7 +107,8 @@ public:
     // `timeout` passes, the child's process group gets options.timeout_signal and ETIMEDOUT is
     // thrown once the child has ended.
     // Output ends with the child's exit: a descendant that keeps the pipe open
-    // does not hold the call.
+    // does not hold the call. Of stdio::pty, all that comes from the terminal is `out`, unless
+    // out is a pipe; its input is at its end.
     run_result run(const spawn_options& options, std::string_view input = {}, timeout t = {}) const;
     result<run_result> try_run(const spawn_options& options, std::string_view input = {},
                                timeout t = {}) const;

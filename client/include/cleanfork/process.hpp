@@ -101,6 +101,13 @@ public:
     unique_fd take_in() noexcept { return std::move(in_); }
     unique_fd take_out() noexcept { return std::move(out_); }
     unique_fd take_err() noexcept { return std::move(err_); }
+    // The caller's end of the terminal asked for with stdio::pty, blocking, to read and to write;
+    // empty if not, or taken. For Asio it fits a posix::stream_descriptor.
+    [[nodiscard]] int pty() const noexcept { return pty_.get(); }
+    unique_fd take_pty() noexcept { return std::move(pty_); }
+    // The terminal has another size: SIGWINCH for its foreground group. resize_pty() once taken.
+    void resize(unsigned short rows, unsigned short columns) const;
+    void resize(unsigned short rows, unsigned short columns, boost::system::error_code& ec) const;
     // The memfd with the answer of a call made with call_options::result, for
     // read_result() once the child has ended; empty if not, or taken.
     unique_fd take_result() noexcept { return std::move(result_); }
@@ -118,7 +125,7 @@ private:
                            detail::wait_handler handler);
 
     std::shared_ptr<detail::child_state> state_;
-    unique_fd in_, out_, err_, result_;
+    unique_fd in_, out_, err_, pty_, result_;
 };
 
 }  // namespace cleanfork

@@ -51,7 +51,7 @@ struct server_stats {
 // What client::run() gathers.
 struct run_result {
     exit_status status;
-    std::string out;  // of stdio::pipe
+    std::string out;  // of stdio::pipe, or of stdio::pty
     std::string err;
     resource_usage usage;
     std::chrono::nanoseconds wall{};

@@ -43,10 +43,25 @@ struct file {  // opened by the caller's side, O_CLOEXEC
     bool append = false;  // for output: append instead of truncate
 };
 struct to_stdout {};  // for standard error only: where standard output goes
+
+// A new pseudo terminal, the same for all streams of a child that ask for one, with the same
+// settings. The child leads a new session whose controlling terminal it is (process_group own
+// or session). The caller's end is in the process handle: what is written to it is typed, so
+// that Ctrl-C (3) interrupts the foreground group; what the child writes is read from it, and
+// once nobody has the terminal open any more, read(2) fails with EIO, which is the end. Closing
+// it hangs up: SIGHUP for the child.
+struct pty {
+    unsigned short rows = 24;
+    unsigned short columns = 80;
+    bool echo = true;  // what is typed is read back as well
+    bool raw = false;  // as cfmakeraw(3): bytes as they are; no lines, signals or echo
+
+    friend bool operator==(const pty&, const pty&) = default;
+};
 }  // namespace stdio
 
 using stdio_option = std::variant<stdio::null, stdio::inherit, stdio::pipe, stdio::descriptor,
-                                  stdio::file, stdio::to_stdout>;
+                                  stdio::file, stdio::to_stdout, stdio::pty>;
 
 // ---- attributes ------------------------------------------------------------
 
@@ -145,7 +160,7 @@ struct spawn_options {
 
     cleanfork::process_group group{};
     // A *target* number of the child that becomes its controlling terminal;
-    // needs process_group::kind::session.
+    // needs process_group::kind::session. With stdio::pty it is that terminal.
     std::optional<int> controlling_terminal{};
 
     std::vector<rlimit_option> rlimits{};

@@ -270,6 +270,10 @@ def connect(path: _Text | None = None, *, timeout: float = 10.0,
 def attach(fd: int, *, timeout: float = 10.0) -> Client:
     """Takes over a socket (AF_UNIX, SOCK_SEQPACKET) that is connected to one."""
 
+def open_pty(*, rows: int = 24, columns: int = 80, echo: bool = True,
+             raw: bool = False) -> tuple[int, int]:
+    """A new pseudo terminal: the master's descriptor and the terminal's, owned by the caller."""
+
 def read_result(fd: int) -> bytes:
     """The answer of an entry, of what Process.take_result() gave, once the child has ended."""
 

@@ -3,13 +3,15 @@
     p = await cleanfork.asyncio.create_subprocess_exec("sort", stdin=PIPE, stdout=PIPE)
     out, _ = await p.communicate(b"b\\na\\n")
 
-The arguments, Process and its streams are asyncio's own. The event loop watches the child's
+The arguments, Process and its streams are asyncio's own, and pty=True is as in
+cleanfork.subprocess: stdin types and stdout reads. The event loop watches the child's
 pidfd: there is no child watcher, no thread and no SIGCHLD, in any thread's loop.
 """
 
 from __future__ import annotations
 
 import asyncio as _asyncio
+import errno
 import sys
 from asyncio import base_subprocess, streams
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process, SubprocessStreamProtocol
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from cleanfork.subprocess import Popen
 
 __all__ = ["create_subprocess_exec", "create_subprocess_shell", "subprocess_exec",
-           "subprocess_shell", "Process", "PIPE", "STDOUT", "DEVNULL"]
+           "subprocess_shell", "resize", "Process", "PIPE", "STDOUT", "DEVNULL"]
 
 _DEFAULT_LIMIT: int = getattr(streams, "_DEFAULT_LIMIT", 2**16)
 # Once the forkserver is lost a zombie's pidfd is readable, but its status comes
@@ -65,13 +67,20 @@ class _Transport(base_subprocess.BaseSubprocessTransport):
         except StatusUnknown as e:
             # The streams are told that it has ended; who asks how gets the exception.
             self._unknown = e
+            self._let_go_of_terminal()
             self._process_exited(sys.maxsize)
             return
         if returncode is None:
             self._loop.call_later(_LOOK_AGAIN, self._look)
         else:
+            self._let_go_of_terminal()
             # Skip one iteration for callbacks to be executed.
             self._loop.call_soon(self._process_exited, returncode)
+
+    def _let_go_of_terminal(self) -> None:
+        # The streams have descriptors of their own.
+        if self._proc is not None and self._proc.pty is not None:
+            self._proc.pty.close()
 
     def get_returncode(self) -> int | None:
         if self._unknown is not None:
@@ -83,6 +92,13 @@ class _Transport(base_subprocess.BaseSubprocessTransport):
         if self._unknown is not None:
             raise self._unknown
         return returncode
+
+
+class _Protocol(SubprocessStreamProtocol):
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if isinstance(exc, OSError) and exc.errno == errno.EIO:
+            exc = None  # the end of a terminal's output
+        super().pipe_connection_lost(fd, exc)
 
 
 def _refuse_text(keywords: dict[str, Any], shell: bool) -> None:
@@ -156,3 +172,9 @@ async def create_subprocess_shell(cmd: str | bytes, stdin: Any = None, stdout: A
                                   **kwds: Any) -> Process:
     """As asyncio.create_subprocess_shell()."""
     return await _create(_command(cmd), True, stdin, stdout, stderr, limit, kwds)
+
+
+def resize(process: Process, rows: int, columns: int) -> None:
+    """Give the terminal of a process that was started with pty another size."""
+    transport: _Transport = process._transport  # type: ignore[attr-defined]
+    transport.get_extra_info("subprocess").resize(rows, columns)

@@ -9,7 +9,7 @@ CompletedProcess are its own classes. What is different, and why, is in docs/pyt
 - The child is fresh: no signal is blocked.
 - A status that nobody can know is cleanfork.StatusUnknown, never a number.
 
-Extra: ``Popen.pidfd``, ``Popen.rusage``, ``Popen.lifetime``.
+Extra: ``Popen.pidfd``, ``Popen.rusage``, ``Popen.lifetime``, ``Popen(..., pty=True)``.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from subprocess import (
 
 from cleanfork import _green, _server
 from cleanfork import _popen_arguments as _arguments
+from cleanfork._at_terminal import AtTerminal
 from cleanfork._errors import SpawnError, StatusUnknown
 from cleanfork._lifetime import KEEP, Lifetime
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from typing import Any, AnyStr, ClassVar
 
     from cleanfork._cleanfork import ExitStatus, Process
+    from cleanfork._pty import Pty as Pty
 
     class _Base(_stdlib.Popen[AnyStr]):
         """What the standard class has and its type hints leave out."""
@@ -124,7 +126,7 @@ def _refuse(preexec_fn: Callable[[], object] | None) -> None:
             "start_new_session, pass_fds, or the options of cleanfork.client().spawn()")
 
 
-class Popen(_Base[AnyStr]):
+class Popen(AtTerminal, _Base[AnyStr]):
     __doc__ = _stdlib.Popen.__doc__
 
     #: What becomes of the child when this program ends: it lives on, as with the standard
@@ -188,6 +190,8 @@ class Popen(_Base[AnyStr]):
         if new_session and group >= 0:
             raise _os_error(errno.EPERM)  # a session's leader cannot leave its group
         self._group_of_its_own = new_session or group >= 0
+        if self._terminal is not None:
+            options["controlling_terminal"] = self._terminal.number
         if new_session:
             options["start_new_session"] = True
         elif group >= 0:
@@ -322,6 +326,10 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         """What the standard module has besides: no part of its API, but looked up by programs."""
+        if name == "Pty":  # not in __all__, which is the standard module's
+            from cleanfork._pty import Pty
+
+            return Pty
         if not name.startswith("__") and hasattr(_standard, name):
             return getattr(_standard, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cleanfork/pseudo_terminal.hpp>
 #include <csignal>
 #include <cstdint>
 #include <limits>
@@ -123,6 +124,14 @@ void take_inherited(spawn_options& o) {
     o.umask = now.umask;
     o.ignored_signals = std::move(now.ignored_signals);
     std::erase_if(o.ignored_signals, [](int s) { return s == SIGPIPE || s == SIGXFSZ; });
+}
+
+// Both belong to the caller.
+py::tuple open_terminal(const arguments& a) {
+    pty_pair pty = value_or_raise(open_pty({integer_of<unsigned short>(a["rows"], "rows"),
+                                            integer_of<unsigned short>(a["columns"], "columns"),
+                                            a.flag("echo"), a.flag("raw")}));
+    return py::make_tuple(pty.master.release(), pty.child_end.release());
 }
 
 }  // namespace
@@ -367,6 +376,11 @@ void bind_client(py::module_& m) {
                keyword("lends_rights", py::bool_(false))}},
              &connect_client);
     function(m, {"attach", {{"fd"}, keyword("timeout", usual)}}, &attach_client);
+    function(m,
+             {"open_pty",
+              {keyword("rows", py::int_(24)), keyword("columns", py::int_(80)),
+               keyword("echo", py::bool_(true)), keyword("raw", py::bool_(false))}},
+             &open_terminal);
     function(m, {"read_result", {{"fd"}}}, [](const arguments& a) {
         return py::bytes(read_result(descriptor_of(a["fd"], "fd")));
     });

@@ -36,6 +36,7 @@ process connection::make_process(std::shared_ptr<child_state> child, parent_ends
     p.in_ = std::move(ends.in);
     p.out_ = std::move(ends.out);
     p.err_ = std::move(ends.err);
+    p.pty_ = std::move(ends.pty);
     p.result_ = std::move(ends.result);
     return p;
 }

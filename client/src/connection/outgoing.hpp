@@ -85,7 +85,7 @@ private:
 // What the caller keeps of one spawn: its ends of the pipes, and the memfd that
 // a call's answer is written to.
 struct parent_ends {
-    unique_fd in, out, err;
+    unique_fd in, out, err, pty{};
     unique_fd result{};
 };
 

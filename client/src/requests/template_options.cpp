@@ -40,6 +40,8 @@ result<void> check(const template_options& o) {
     for (const stdio_option* stream : {&o.process.in, &o.process.out, &o.process.err})
         if (std::holds_alternative<stdio::pipe>(*stream))
             return refused("stdio::pipe", "a template has no owner who could hold the other end");
+        else if (std::holds_alternative<stdio::pty>(*stream))
+            return refused("stdio::pty", "a template has no owner who could hold the other end");
     const bool derived = !o.from.empty();
     if (o.own_program && (derived || names_program(o.process)))
         return refused("own_program", "the template is something else as well");

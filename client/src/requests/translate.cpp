@@ -4,6 +4,7 @@
 #include <limits.h>
 
 #include <algorithm>
+#include <cleanfork/pseudo_terminal.hpp>
 #include <cstring>
 #include <limits>
 
@@ -36,6 +37,8 @@ struct translator {
 
     void program() const;
     [[nodiscard]] result<void> streams() const;
+    [[nodiscard]] result<void> check_terminal() const;
+    [[nodiscard]] result<std::uint32_t> terminal(const stdio::pty& settings, int target) const;
     // The place of the descriptor for `target`; 0: /dev/null.
     [[nodiscard]] result<std::uint32_t> stream(const stdio_option& o, int target,
                                                std::uint32_t out) const;
@@ -104,6 +107,7 @@ result<std::uint32_t> translator::stream(const stdio_option& o, int target,
     if (std::holds_alternative<stdio::pipe>(o)) return pipe(target);
     if (const auto* d = std::get_if<stdio::descriptor>(&o)) return child(d->fd);
     if (const auto* f = std::get_if<stdio::file>(&o)) return file(*f, target);
+    if (const auto* t = std::get_if<stdio::pty>(&o)) return terminal(*t, target);
     if (std::holds_alternative<stdio::to_stdout>(o)) {
         if (target != 2)
             return ipc::fail(step::request, EINVAL, "stdio::to_stdout",
@@ -113,12 +117,47 @@ result<std::uint32_t> translator::stream(const stdio_option& o, int target,
     return 0U;
 }
 
+result<void> refused_pty(const char* why) {
+    return ipc::fail(step::request, EINVAL, "stdio::pty", why);
+}
+
+result<void> translator::check_terminal() const {
+    const stdio::pty* first = nullptr;
+    for (const stdio_option* o : {&options.in, &options.out, &options.err})
+        if (const auto* wanted = std::get_if<stdio::pty>(o)) {
+            if (first != nullptr && *wanted != *first)
+                return refused_pty(
+                    "the streams of a child share one terminal: their settings differ");
+            first = wanted;
+        }
+    if (first == nullptr) return {};
+    if (options.group.how == process_group::kind::join)
+        return refused_pty("the child leads a session, whose terminal it is: it can join no group");
+    if (options.controlling_terminal)
+        return refused_pty("it is the child's controlling terminal: there can be no other");
+    return {};
+}
+
+// It becomes the controlling terminal of the session that the child leads.
+result<std::uint32_t> translator::terminal(const stdio::pty& settings, int target) const {
+    auto pty = open_pty(settings);
+    if (!pty) return pty.error();
+    ends.pty = std::move(pty->master);
+    request.set_process_group(v1::PROCESS_GROUP_SESSION);
+    request.set_controlling_terminal(target);
+    return descriptors.add_owned(std::move(pty->child_end), v1::DESCRIPTOR_PURPOSE_CHILD);
+}
+
 result<void> translator::streams() const {
-    std::uint32_t out = 0;
+    if (auto r = check_terminal(); !r) return r;
+    std::uint32_t out = 0, pty = 0;
     const stdio_option* const all[] = {&options.in, &options.out, &options.err};
     for (int target = 0; target < 3; ++target) {
-        auto place = stream(*all[target], target, out);
+        const bool at_pty = std::holds_alternative<stdio::pty>(*all[target]);
+        auto place =
+            at_pty && pty != 0 ? result<std::uint32_t>(pty) : stream(*all[target], target, out);
         if (!place) return place.error();
+        if (at_pty) pty = *place;
         if (target == 1) out = *place;
         if (*place != 0) map(*place, target);
     }

@@ -73,8 +73,7 @@ private:
 
     void ended(boost::system::error_code ec, const exit_status& s) {
         if (!done_) return;
-        if (ec)
-            return complete(exception_of(ipc::fail(step::wait, ec.value(), {}, ec.message())), {});
+        if (ec) return complete(exception_of(as_failure(ec, step::wait)), {});
         release_streams();
         streams_.finish();
         complete({}, Result(gathered(child_, s, std::move(streams_))));

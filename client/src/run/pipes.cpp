@@ -1,6 +1,9 @@
 #include "client/src/run/pipes.hpp"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 
 #include <csignal>
 
@@ -16,6 +19,14 @@ constexpr std::size_t k_chunk = 64 * 1024;
 
 void set_non_blocking(const unique_fd& fd) noexcept {
     if (fd) ipc::set_nonblocking(fd.get());
+}
+
+// A terminal has no end of file, only a character that means it at the start of a line.
+void end_terminal_input(int master) noexcept {
+    termios modes{};
+    if (::tcgetattr(master, &modes) != 0 || (modes.c_lflag & ICANON) == 0) return;
+    const char end = static_cast<char>(modes.c_cc[VEOF]);
+    ipc::retry([&] { return ::write(master, &end, 1); });
 }
 
 }  // namespace
@@ -41,7 +52,13 @@ ssize_t write_without_sigpipe(int fd, const char* data, std::size_t size) noexce
 }
 
 pipes::pipes(parent_ends&& ends, std::string_view input)
-    : ends_{std::move(ends.in), std::move(ends.out), std::move(ends.err)}, input_(input) {
+    : ends_{std::move(ends.in), std::move(ends.out), std::move(ends.err), std::move(ends.pty)},
+      input_(input) {
+    if (ends_.pty) {
+        terminal_.reset(::ioctl(ends_.pty.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
+        end_terminal_input(ends_.pty.get());
+    }
+    if (ends_.pty && !ends_.out) ends_.out = std::move(ends_.pty);
     set_non_blocking(ends_.in);
     set_non_blocking(ends_.out);
     set_non_blocking(ends_.err);
@@ -86,6 +103,8 @@ void pipes::finish() {
     }
     ends_.out.reset();
     ends_.err.reset();
+    ends_.pty.reset();
+    terminal_.reset();
 }
 
 std::span<pollfd> pipes::wanted() {

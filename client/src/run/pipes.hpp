@@ -20,6 +20,7 @@ class pipes final : public served_descriptors {
 public:
     // Takes the three streams, and leaves `ends.result`. Sets the descriptors
     // non-blocking: the child's ends are files of their own. `input` is borrowed.
+    // A terminal is read as standard output, unless that is a pipe; its input is at the end.
     pipes(parent_ends&& ends, std::string_view input);
 
     [[nodiscard]] int in() const noexcept { return ends_.in.get(); }
@@ -42,6 +43,8 @@ private:
     static void read(unique_fd& fd, std::string& into);
 
     parent_ends ends_;
+    // A terminal that only we have open is not at its end: the child may open /dev/tty.
+    unique_fd terminal_;
     std::string_view input_;
     std::array<pollfd, 3> polled_{};
     std::size_t polled_count_ = 0;

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <boost/asio.hpp>
-#include <boost/process/v2.hpp>
+#include <boost/process/v2/bind_launcher.hpp>
+#include <boost/process/v2/execute.hpp>
+#include <boost/process/v2/popen.hpp>
+#include <boost/process/v2/process.hpp>
 #include <cleanfork/boost_process.hpp>
 #include <filesystem>
 #include <fstream>
@@ -21,11 +24,19 @@ struct boost_v2 {
     using process = v2::process;
     using launcher = v2::default_process_launcher;
     using popen = v2::popen;
+    template <class... Inits>
+    static auto bind_default(Inits&&... inits) {
+        return v2::bind_default_launcher(std::forward<Inits>(inits)...);
+    }
 };
 struct forkserver {
     using process = bp::process;
     using launcher = bp::default_process_launcher;
     using popen = bp::popen;
+    template <class... Inits>
+    static auto bind_default(Inits&&... inits) {
+        return bp::bind_default_launcher(std::forward<Inits>(inits)...);
+    }
 };
 
 inline std::string read_all(asio::readable_pipe& p) {

@@ -2,9 +2,12 @@
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 
+#include <boost/asio/error.hpp>
 #include <cleanfork/error.hpp>
 #include <cleanfork/exit_status.hpp>
 #include <csignal>
+#include <future>
+#include <system_error>
 
 using namespace cleanfork;
 
@@ -19,10 +22,41 @@ TEST_CASE("an error code keeps step and errno, and compares equal to the errno's
     CHECK(ec != make_error_code({step::exec, ENOENT}));
 }
 
-TEST_CASE("codes of other categories have no step") {
-    const boost::system::error_code ec(ENOENT, boost::system::system_category());
-    CHECK(step_of(ec) == step::none);
-    CHECK(errno_of(ec) == 0);
+TEST_CASE("codes of other categories have no step, and an errno only where they count errnos") {
+    namespace errc = boost::system::errc;
+    const boost::system::error_code of_system(ENOENT, boost::system::system_category());
+    CHECK(step_of(of_system) == step::none);
+    CHECK(errno_of(of_system) == ENOENT);
+    CHECK(errno_of(errc::make_error_code(errc::timed_out)) == ETIMEDOUT);
+    CHECK(errno_of(std::make_error_code(std::errc::no_lock_available)) == ENOLCK);
+    CHECK(errno_of(std::error_code(EPIPE, std::system_category())) == EPIPE);
+    CHECK(errno_of({}) == 0);
+    // Its value is 1, which is EPERM nowhere but in the categories above.
+    const boost::system::error_code open_already = boost::asio::error::already_open;
+    CHECK(open_already.value() == EPERM);
+    CHECK(errno_of(open_already) == 0);
+    CHECK(errno_of(std::make_error_code(std::future_errc::no_state)) == 0);
+}
+
+TEST_CASE("a code of any category as a failure keeps what it says") {
+    const auto ours = as_failure(make_error_code({step::chdir, ENOENT}), step::wait);
+    CHECK(ours.step == step::chdir);
+    CHECK(ours.error_number == ENOENT);
+    const auto of_system = as_failure({EMFILE, boost::system::system_category()}, step::wait);
+    CHECK(of_system.message() == "wait: Too many open files (EMFILE)");
+    const auto foreign = as_failure(boost::asio::error::already_open, step::request);
+    CHECK(foreign.error_number == 0);
+    CHECK(foreign.message() == "request: asio.misc: Already open");
+    CHECK(spawn_error(foreign).code());
+    CHECK(std::string(spawn_error(foreign).what()).find("EPERM") == std::string::npos);
+}
+
+TEST_CASE("an exception that is no spawn_error keeps the errno of its code, and no other") {
+    const auto of = [](const auto& e) { return failure_of(std::make_exception_ptr(e)); };
+    CHECK(of(std::system_error(ENOSPC, std::system_category())).error_number == ENOSPC);
+    CHECK(of(boost::system::system_error(boost::asio::error::eof)).error_number == 0);
+    CHECK(of(boost::system::system_error(make_error_code({step::exec, EACCES}))).error_number ==
+          EACCES);
 }
 
 TEST_CASE("no such directory and no such program are different sentences") {

@@ -14,7 +14,9 @@
 #include <chrono>
 #include <cleanfork/detail/boost_process_names.hpp>
 #include <cleanfork/detail/owning_process.hpp>
+#include <concepts>
 #include <memory>
+#include <type_traits>
 
 namespace cleanfork::boost_process {
 
@@ -94,15 +96,35 @@ struct child_watch {
     }
 };
 
-// Completes with what wait(2) would tell, or with the exit code in it.
-enum class told { status, exit_code };
+// How a wait is completed: with what wait(2) would tell, with the exit code in it, or
+// with nothing but the error, and what wait(2) would tell in the caller's variable.
+struct tells_status {
+    template <class Self>
+    void operator()(Self& self, error_code ec, native_exit_code_type native) const {
+        self.complete(ec, native);
+    }
+};
+struct tells_exit_code {
+    template <class Self>
+    void operator()(Self& self, error_code ec, native_exit_code_type native) const {
+        self.complete(ec, evaluate_exit_code(native));
+    }
+};
+struct fills_status {
+    native_exit_code_type* into;
+    template <class Self>
+    void operator()(Self& self, error_code ec, native_exit_code_type native) const {
+        if (!ec) *into = native;
+        self.complete(ec);
+    }
+};
 
-template <class Executor>
+template <class Executor, class Tell>
 class child_wait {
 public:
     child_wait(const Executor& e, std::shared_ptr<child> c,
-               std::shared_ptr<child_watch<Executor>> w, told what)
-        : executor_(e), child_(std::move(c)), watch_(std::move(w)), told_(what) {}
+               std::shared_ptr<child_watch<Executor>> w, Tell tell)
+        : executor_(e), child_(std::move(c)), watch_(std::move(w)), tell_(tell) {}
 
     template <class Self>
     void operator()(Self& self, error_code ec = {}) {
@@ -148,13 +170,13 @@ private:
     template <class Self>
     void complete(Self& self, error_code ec) {
         const native_exit_code_type native = child_ ? child_->native.load() : k_still_active;
-        self.complete(ec, told_ == told::status ? native : evaluate_exit_code(native));
+        tell_(self, ec, native);
     }
 
     Executor executor_;
     std::shared_ptr<child> child_;
     std::shared_ptr<child_watch<Executor>> watch_;
-    told told_;
+    Tell tell_;
     std::unique_ptr<timer> timer_;
     stage stage_ = stage::start;
     error_code ec_;
@@ -165,16 +187,26 @@ concept context_type = std::is_convertible_v<Context&, asio::execution_context&>
 
 // What the throwing overloads do with what the others report.
 template <class Call>
-auto throwing(Call&& call) {
+auto throwing(step s, Call&& call) {
     error_code ec;
     if constexpr (std::is_void_v<decltype(call(ec))>) {
         call(ec);
-        if (ec) throw spawn_error({step_of(ec), errno_of(ec)});
+        if (ec) throw spawn_error(as_failure(ec, s));
     } else {
         auto r = call(ec);
-        if (ec) throw spawn_error({step_of(ec), errno_of(ec)});
+        if (ec) throw spawn_error(as_failure(ec, s));
         return r;
     }
+}
+
+// Where Boost takes over a process by its pid.
+template <class... Pid>
+constexpr void refuse_foreign_pid() {
+    static_assert(sizeof...(Pid) == 0,
+                  "cleanfork::boost_process makes no object of a pid: only the forkserver that "
+                  "started a process knows its status, and a pid may be reused. Keep the process "
+                  "or the handle that detach() gives; for a child that the program forked itself, "
+                  "use boost::process::v2::process.");
 }
 
 }  // namespace detail
@@ -197,8 +229,10 @@ public:
     basic_process_handle(executor_type e, std::shared_ptr<detail::child> c)
         : executor_(std::move(e)), child_(std::move(c)) {}
     // Only the forkserver's children have a status to wait for.
-    basic_process_handle(executor_type, pid_type) = delete;
-    basic_process_handle(executor_type, pid_type, native_handle_type) = delete;
+    template <class Place, std::same_as<pid_type>... Pid>
+    requires(sizeof...(Pid) == 1 || sizeof...(Pid) == 2) basic_process_handle(Place&&, Pid...) {
+        detail::refuse_foreign_pid<Pid...>();
+    }
 
     // What was moved from is empty and keeps its executor.
     basic_process_handle(basic_process_handle&& other) noexcept
@@ -253,7 +287,7 @@ public:
         return false;
     }
     bool running(native_exit_code_type& status) {
-        return detail::throwing([&](error_code& ec) { return running(status, ec); });
+        return detail::throwing(step::wait, [&](error_code& ec) { return running(status, ec); });
     }
 
     void interrupt(error_code& ec) { signal(SIGINT, ec); }
@@ -274,8 +308,14 @@ public:
 
     // void(error_code, native_exit_code_type). The child is not touched by a cancellation.
     template <class Token = typename boost::asio::default_completion_token<Executor>::type>
-    auto async_wait(Token&& token = Token()) {
-        return async_wait_for(detail::told::status, token);
+    requires(!std::same_as<std::remove_cvref_t<Token>, native_exit_code_type>) auto async_wait(
+        Token&& token = Token()) {
+        return async_wait_for<void(error_code, int)>(detail::tells_status(), token);
+    }
+    // void(error_code), as in Boost since 1.89. `status` lives until then.
+    template <class Token = typename boost::asio::default_completion_token<Executor>::type>
+    auto async_wait(native_exit_code_type& status, Token&& token = Token()) {
+        return async_wait_for<void(error_code)>(detail::fills_status{&status}, token);
     }
 
 private:
@@ -284,11 +324,11 @@ private:
     template <class>
     friend class basic_process;
 
-    template <class Token>
-    auto async_wait_for(detail::told what, Token& token) {
+    template <class Signature, class Tell, class Token>
+    auto async_wait_for(Tell tell, Token& token) {
         if (child_ && !watch_) watch_ = std::make_shared<detail::child_watch<Executor>>(executor_);
-        return boost::asio::async_compose<Token, void(error_code, int)>(
-            detail::child_wait<Executor>(executor_, child_, watch_, what), token, executor_);
+        return boost::asio::async_compose<Token, Signature>(
+            detail::child_wait<Executor, Tell>(executor_, child_, watch_, tell), token, executor_);
     }
 
     void signal(int number, error_code& ec) {
@@ -296,7 +336,7 @@ private:
         if (child_) child_->signal(number, ec);
     }
     void signal(int number) {
-        detail::throwing([&](error_code& ec) { signal(number, ec); });
+        detail::throwing(step::signal, [&](error_code& ec) { signal(number, ec); });
     }
     void cancel() noexcept {
         if (!watch_) return;

@@ -20,18 +20,23 @@
 //
 #include <cleanfork/client.hpp>
 
+// What came after 1.81 came in one release: ext, all_pids() and the like.
+#if __has_include(<boost/process/v2/ext.hpp>)
+#include <boost/process/v2/ext.hpp>
+#define CLEANFORK_BOOST_PROCESS_EXT 1
+#endif
+
 namespace cleanfork::boost_process {
 
 // ---- Boost's own names, which need no translation
 using boost::process::v2::basic_cstring_ref;
 using boost::process::v2::basic_string_view;
-using boost::process::v2::code_as_error;
-using boost::process::v2::code_as_error_t;
 using boost::process::v2::cstring_ref;
 using boost::process::v2::current_pid;
 using boost::process::v2::error_category;
 using boost::process::v2::error_code;
 using boost::process::v2::evaluate_exit_code;
+using boost::process::v2::get_shell_category;
 using boost::process::v2::native_exit_code_type;
 using boost::process::v2::pid_type;
 using boost::process::v2::process_environment;
@@ -39,16 +44,25 @@ using boost::process::v2::process_is_running;
 using boost::process::v2::process_start_dir;
 using boost::process::v2::process_stdio;
 using boost::process::v2::shell;
+using boost::process::v2::shell_category;
 using boost::process::v2::string_view;
 using boost::process::v2::system_category;
 using boost::process::v2::system_error;
+using boost::process::v2::u16cstring_ref;
+using boost::process::v2::u32cstring_ref;
 using boost::process::v2::wcstring_ref;
 using boost::process::v2::wstring_view;
 namespace environment = boost::process::v2::environment;
 namespace error = boost::process::v2::error;
 namespace filesystem = boost::process::v2::filesystem;
 
-// The launchers of boost::process::v2::posix fork; they have no counterpart.
+#ifdef CLEANFORK_BOOST_PROCESS_EXT
+using boost::process::v2::all_pids;
+using boost::process::v2::child_pids;
+using boost::process::v2::parent_pid;
+using boost::process::v2::root_pid;
+#endif
+
 namespace posix {
 using boost::process::v2::posix::bind_fd;
 }  // namespace posix

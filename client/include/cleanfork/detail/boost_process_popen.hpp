@@ -54,6 +54,22 @@ public:
         start(exe, std::forward<Args>(args), std::forward<Inits>(inits)...);
     }
 
+    // By a launcher, such as that of bind_default_launcher().
+    template <class Launcher, detail::launch_place Place, class... Inits>
+    requires(!detail::launch_place<Launcher>)
+        basic_popen(Launcher&& launcher, Place&& place, const filesystem::path& exe,
+                    std::initializer_list<string_view> args, Inits&&... inits)
+        : basic_popen(detail::executor_at(place)) {
+        start_by(launcher, exe, args, std::forward<Inits>(inits)...);
+    }
+    template <class Launcher, detail::launch_place Place, class Args, class... Inits>
+    requires(!detail::launch_place<Launcher>)
+        basic_popen(Launcher&& launcher, Place&& place, const filesystem::path& exe, Args&& args,
+                    Inits&&... inits)
+        : basic_popen(detail::executor_at(place)) {
+        start_by(launcher, exe, std::forward<Args>(args), std::forward<Inits>(inits)...);
+    }
+
     stdin_type& get_stdin() { return in_; }
     stdout_type& get_stdout() { return out_; }
     const stdin_type& get_stdin() const { return in_; }
@@ -92,9 +108,14 @@ private:
 
     template <class Args, class... Inits>
     void start(const filesystem::path& exe, Args&& args, Inits&&... inits) {
+        forkserver_launcher launcher;
+        start_by(launcher, exe, std::forward<Args>(args), std::forward<Inits>(inits)...);
+    }
+    template <class Launcher, class Args, class... Inits>
+    void start_by(Launcher& launcher, const filesystem::path& exe, Args&& args, Inits&&... inits) {
         basic_process<Executor>::operator=(
-            basic_process<Executor>(this->get_executor(), exe, std::forward<Args>(args),
-                                    std::forward<Inits>(inits)..., process_stdio{in_, out_, {}}));
+            launcher(this->get_executor(), exe, std::forward<Args>(args),
+                     std::forward<Inits>(inits)..., process_stdio{in_, out_, {}}));
     }
 
     stdin_type in_{this->get_executor()};

@@ -19,6 +19,19 @@ concept executor_type = asio::execution::is_executor<E>::value || asio::is_execu
 template <class T>
 concept wide_string = std::is_convertible_v<T, wstring_view>;
 
+// What a launcher is told first: an executor, or a context that has one.
+template <class T>
+concept launch_place =
+    executor_type<std::remove_cvref_t<T>> || context_type<std::remove_reference_t<T>>;
+
+template <launch_place Place>
+auto executor_at(Place& place) {
+    if constexpr (executor_type<std::remove_cvref_t<Place>>)
+        return place;
+    else
+        return place.get_executor();
+}
+
 }  // namespace detail
 
 // Owns a child: its destructor kills it if it still runs, and waits for its end. A forked copy
@@ -61,12 +74,10 @@ public:
         : handle_(started(context.get_executor(), exe, std::forward<Args>(args), inits...)) {}
 
     // A status needs the forkserver: it has none of a process it did not start.
-    basic_process(executor_type, pid_type) = delete;
-    basic_process(executor_type, pid_type, native_handle_type) = delete;
-    template <detail::context_type Context>
-    basic_process(Context&, pid_type) = delete;
-    template <detail::context_type Context>
-    basic_process(Context&, pid_type, native_handle_type) = delete;
+    template <class Place, std::same_as<pid_type>... Pid>
+    requires(sizeof...(Pid) == 1 || sizeof...(Pid) == 2) basic_process(Place&&, Pid...) {
+        detail::refuse_foreign_pid<Pid...>();
+    }
 
     basic_process(basic_process&&) = default;
     // As Boost's: what was assigned to is neither killed nor waited for.
@@ -131,7 +142,8 @@ public:
     // void(error_code, int): the exit code. Destroying the process cancels it.
     template <class Token = typename boost::asio::default_completion_token<Executor>::type>
     auto async_wait(Token&& token = Token()) {
-        return handle_.async_wait_for(detail::told::exit_code, token);
+        return handle_.template async_wait_for<void(error_code, int)>(detail::tells_exit_code(),
+                                                                      token);
     }
 
 private:

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include <boost/asio/error.hpp>
 #include <cleanfork/detail/boost_process_client.hpp>
 #include <cleanfork/detail/boost_process_names.hpp>
 #include <concepts>
@@ -24,6 +25,8 @@ concept initializer =
                       posix::bind_fd, client, lifetime> || std::invocable<T&, spawn_options&>;
 
 namespace detail {
+
+namespace asio = boost::asio;
 
 // Boost's own rules for what an argument list may be; argv lives as long as this.
 class argument_list : private boost::process::v2::posix::default_launcher {
@@ -111,9 +114,15 @@ private:
 
     template <class Binding>
     void stream(const Binding& b, const char* name) {
-        // Boost 1.81 does not look at this: its child would have the caller's stream.
-        if (b.ec)
-            return fail(step::request, b.ec.value(), name, "could not create a pipe for the child");
+        // Of a pipe that was open already Boost gives the child one end of a new one and leaves
+        // the caller's object as it was. Other errors it does not look at: its child would have
+        // the caller's stream.
+        if (b.ec && b.ec != asio::error::already_open) {
+            const failure f = as_failure(b.ec, step::request);
+            return fail(f.step, f.error_number, name,
+                        "could not create a pipe for the child" +
+                            (f.detail.empty() ? "" : ": " + f.detail));
+        }
         map(b.fd, b.target, b.fd_needs_closing, name);
     }
 
