@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cleanfork._errors import StatusUnknown as StatusUnknown
     from cleanfork._lifetime import KEEP as KEEP
     from cleanfork._lifetime import Lifetime as Lifetime
+    from cleanfork._output import RotatedFile as RotatedFile
     from cleanfork._server import client as client
     from cleanfork._server import start as start
     from cleanfork._server import stop as stop
@@ -57,6 +58,7 @@ _HOMES = {
     "StatusUnknown": "_errors",
     "KEEP": "_lifetime",
     "Lifetime": "_lifetime",
+    "RotatedFile": "_output",
     "client": "_server",
     "start": "_server",
     "stop": "_server",

@@ -27,6 +27,11 @@ py::object text_of(const std::string& bytes) {
         PyUnicode_DecodeFSDefaultAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
 }
 
+py::object name_of(tree_means by) {
+    if (by == tree_means::none) return py::none();
+    return py::str(by == tree_means::cgroup ? "cgroup" : "walk");
+}
+
 timeout to_timeout(const std::optional<double>& seconds) {
     constexpr double k_for_ever = 1e9;  // 31 years
     if (!seconds || *seconds >= k_for_ever || std::isnan(*seconds)) return std::nullopt;

@@ -22,6 +22,9 @@ std::vector<std::string> list_of_bytes(py::handle iterable);
 // As os.fsdecode().
 py::object text_of(const std::string& bytes);
 
+// "cgroup", "walk" or None.
+py::object name_of(tree_means by);
+
 // Seconds; None is for ever, negative ones are now.
 timeout to_timeout(const std::optional<double>& seconds);
 

@@ -23,6 +23,10 @@ stdio_option stdio_of(py::handle h) {
         }
     }
     if (py::hasattr(h, "fileno")) return stdio::descriptor{descriptor_of(h)};
+    if (py::hasattr(h, "path") && py::hasattr(h, "size") && py::hasattr(h, "count"))
+        return stdio::rotated_file{.path = bytes_of(h.attr("path")),
+                                   .size = h.attr("size").cast<std::uint64_t>(),
+                                   .count = h.attr("count").cast<unsigned>()};
     return stdio::file{.path = bytes_of(h)};
 }
 
@@ -78,10 +82,11 @@ lifetime lifetime_of(py::handle h) {
     static const std::unordered_map<std::string_view, signal_target> targets{
         {"process", signal_target::process},
         {"group", signal_target::group},
-        {"cgroup", signal_target::cgroup}};
+        {"cgroup", signal_target::cgroup},
+        {"tree", signal_target::tree}};
     const auto target = targets.find(h.attr("target").cast<std::string>());
     if (target == targets.end())
-        throw py::value_error("a lifetime's target is 'process', 'group' or 'cgroup'");
+        throw py::value_error("a lifetime's target is 'process', 'group', 'cgroup' or 'tree'");
     return {.keep = h.attr("keep").cast<bool>(),
             .signal = h.attr("signal").cast<int>(),
             .grace = std::chrono::milliseconds(
@@ -89,12 +94,40 @@ lifetime lifetime_of(py::handle h) {
             .target = target->second};
 }
 
-using setter = void (*)(spawn_options&, py::handle);
+restart_options::policy restart_policy_of(py::handle h) {
+    using policy = restart_options::policy;
+    const auto text = h.cast<std::string>();
+    if (text == "no") return policy::no;
+    if (text == "on-failure") return policy::on_failure;
+    if (text == "always") return policy::always;
+    throw py::value_error("restart is 'no', 'on-failure' or 'always'");
+}
 
-const std::unordered_map<std::string_view, setter>& setters() {
+std::chrono::milliseconds milliseconds_of(py::handle seconds) {
+    return std::chrono::milliseconds(static_cast<std::int64_t>(seconds.cast<double>() * 1000));
+}
+
+using setter = void (*)(spawn_options&, py::handle);
+using setter_map = std::unordered_map<std::string_view, setter>;
+
+// What becomes of it.
+const setter_map& setters_of_the_end() {
     using o = spawn_options;
     using h = py::handle;
-    static const std::unordered_map<std::string_view, setter> all{
+    static const setter_map all{
+        {"lifetime", [](o& s, h v) { s.lifetime = lifetime_of(v); }},
+        {"restart", [](o& s, h v) { s.restart.on = restart_policy_of(v); }},
+        {"restart_delay", [](o& s, h v) { s.restart.delay = milliseconds_of(v); }},
+        {"restart_max", [](o& s, h v) { s.restart.burst = v.cast<unsigned>(); }},
+        {"restart_window", [](o& s, h v) { s.restart.interval = milliseconds_of(v); }},
+    };
+    return all;
+}
+
+const setter_map& setters() {
+    using o = spawn_options;
+    using h = py::handle;
+    static const setter_map all{
         {"argv0", [](o& s, h v) { s.argv0 = bytes_of(v); }},
         {"stdin", [](o& s, h v) { s.in = stdio_of(v); }},
         {"stdout", [](o& s, h v) { s.out = stdio_of(v); }},
@@ -145,7 +178,6 @@ const std::unordered_map<std::string_view, setter>& setters() {
              for (const int each : v.cast<std::vector<int>>()) s.ignored_signals.push_back(each);
          }},
         {"cgroup", [](o& s, h v) { s.cgroup = path_or_fd_of(v); }},
-        {"lifetime", [](o& s, h v) { s.lifetime = lifetime_of(v); }},
         {"queue_timeout", [](o& s, h v) { s.queue_timeout = to_timeout(v.cast<double>()); }},
     };
     return all;
@@ -173,8 +205,9 @@ child_attributes attributes_of(const py::kwargs& keywords, bool base_is_current,
     bool has_environment = false;
     for (const auto& [key, value] : keywords) {
         const auto name = key.cast<std::string_view>();
-        const auto found = setters().find(name);
-        if (found == setters().end())
+        auto found = setters().find(name);
+        if (found == setters().end()) found = setters_of_the_end().find(name);
+        if (found == setters_of_the_end().end())
             throw py::type_error("'" + std::string(name) + "' is no option of a spawn");
         if (value.is_none()) continue;
         has_environment = has_environment || name == "env";

@@ -114,6 +114,12 @@ void py_process::signal_group(int number) const {
     p.signal_group(number);
 }
 
+void py_process::signal_tree(int number) const {
+    const process& p = get();
+    const without_gil others_run;
+    p.signal_tree(number);
+}
+
 double py_process::wall() const { return std::chrono::duration<double>(get().wall_time()).count(); }
 
 void bind_process(py::module_& m) {
@@ -139,6 +145,9 @@ void bind_process(py::module_& m) {
         .def("poll", &py_process::poll)
         .def("signal", &py_process::signal, py::arg("number"))
         .def("signal_group", &py_process::signal_group, py::arg("number"))
+        .def("signal_tree", &py_process::signal_tree, py::arg("number"))
+        .def("kill_tree", [](const py_process& p) { p.signal_tree(SIGKILL); })
+        .def_property_readonly("tree", [](const py_process& p) { return name_of(p.tree()); })
         .def_property_readonly("usage", [](const py_process& p) { return usage_of(p.usage()); })
         .def_property_readonly("wall", &py_process::wall)
         .def_property_readonly("error", [](const py_process& p) { return text_of(p.error()); })
