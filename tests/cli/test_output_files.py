@@ -28,14 +28,14 @@ class FileTest(CommandTest):
         self.assertEqual(done.returncode, 0, done)
         return done.stdout.split()[0]
 
-    def writers(self):
-        """The pids of the processes that write logs below our directory."""
+    def writers(self, directory=None):
+        """The pids of the processes that write logs in our directory."""
         found = []
         for name in os.listdir("/proc"):
             try:
                 with open(f"/proc/{name}/cmdline", "rb") as line:
                     if line.read().startswith(b"cleanfork-log\0") and \
-                            os.readlink(f"/proc/{name}/fd/3") == self.directory:
+                            os.readlink(f"/proc/{name}/fd/3") == (directory or self.directory):
                         found.append(int(name))
             except OSError:
                 pass
@@ -207,6 +207,7 @@ class RotatedFiles(FileTest):
         await_true(lambda: os.stat(log).st_size >= 40001)
         with open(log, "rb") as file:
             self.assertEqual(file.read(), b"y" * 40000 + b"\n")
+        await_true(lambda: not self.writers(small))  # else it cannot be unmounted
 
     def test_with_restarts_one_writer_is_for_all_of_them(self):
         child = self.start("--stdout", self.log, "--rotate-size", "1M", "--restart", "always",
@@ -230,7 +231,7 @@ class RotatedFiles(FileTest):
                 (("--stdout", self.log, "--fd", "0:1"), "both say what standard output is"),
                 (("--stdout", self.directory, "--rotate-size", "1M"), "EISDIR"),
                 (("--stdout", "/dev/null", "--rotate-size", "1M"), "only a regular file"),
-                (("--stdout", self.log + "x" * 247, "--rotate-size", "1M"), "too long"),
+                (("--stdout", self.log + "x" * 248, "--rotate-size", "1M"), "too long"),
         ):
             with self.subTest(arguments):
                 done = self.ask("spawn", "-d", *arguments, "true")

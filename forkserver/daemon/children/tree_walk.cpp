@@ -29,14 +29,15 @@ constexpr int k_passes = 32;
 constexpr rlim_t k_most_mark = rlim_t{1} << 62;
 constexpr rlim_t k_least_room = rlim_t{1} << 16;
 
+using process_name = std::pair<pid_t, std::uint64_t>;
+
 struct seen_process {
     pid_t pid = 0;
     pid_t parent = 0;
     std::uint64_t started = 0;  // in the kernel's ticks: with the pid it names a process for good
     bool settled = false;       // stopped, or in the kernel: as a rule it does not fork
-    bool belongs = false;
 
-    [[nodiscard]] std::pair<pid_t, std::uint64_t> name() const { return {pid, started}; }
+    [[nodiscard]] process_name name() const { return {pid, started}; }
 };
 
 // False when it is not there, or dead: a zombie whose threads have all ended.
@@ -70,32 +71,38 @@ bool has_mark(int proc, pid_t pid, std::uint64_t mark) {
     return ipc::to_number<std::uint64_t>(hard) == mark;
 }
 
-std::vector<seen_process> members_of(const tree_root& root) {
-    std::vector<seen_process> all;
+// Calls each(process) for all that belong: for those that have the mark as soon as they are seen,
+// since one that forks and ends in turns is there for a moment only.
+template <class Each>
+void for_members(const tree_root& root, Each each) {
     const unique_fd proc(::open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!proc) return all;
+    if (!proc) return;
     std::vector<pid_t> pids;
     ipc::each_number(proc.get(), [&](const char*, int pid) { pids.push_back(pid); });
     std::set<pid_t> inside;
     if (root.pid > 0) inside.insert(root.pid);
+    std::vector<seen_process> others;
     for (const pid_t pid : pids) {
         seen_process p;
         if (pid == ::getpid() || !look_at(proc.get(), pid, p)) continue;
-        p.belongs = pid == root.pid || has_mark(proc.get(), pid, root.mark);
-        if (p.belongs) inside.insert(pid);
-        all.push_back(p);
+        if (pid != root.pid && !has_mark(proc.get(), pid, root.mark)) {
+            others.push_back(p);
+            continue;
+        }
+        inside.insert(pid);
+        each(p);
     }
     // A parent's number may be the higher one.
     for (bool more = true; more;) {
         more = false;
-        for (seen_process& p : all)
-            if (!p.belongs && inside.contains(p.parent)) {
-                p.belongs = more = true;
+        for (seen_process& p : others)
+            if (p.pid != 0 && inside.contains(p.parent)) {
                 inside.insert(p.pid);
+                each(p);
+                p.pid = 0;
+                more = true;
             }
     }
-    std::erase_if(all, [](const seen_process& p) { return !p.belongs; });
-    return all;
 }
 
 // Through a pidfd of the process that was seen, and of no other that got its number since.
@@ -123,14 +130,14 @@ private:
 
 // Until nobody is new, and all that were told to stop have.
 void stop_all(const tree_root& root) {
-    std::map<std::pair<pid_t, std::uint64_t>, int> told;  // with what came of it
+    std::map<process_name, int> told;  // with what came of it
     for (int pass = 0; pass < k_passes; ++pass) {
         bool quiet = true;
-        for (const seen_process& p : members_of(root)) {
+        for_members(root, [&](const seen_process& p) {
             const auto [at, fresh] = told.try_emplace(p.name(), 0);
             if (fresh) at->second = signal_seen(p, SIGSTOP);
             if (at->second != EPERM) quiet = quiet && !fresh && p.settled;
-        }
+        });
         if (quiet) return;
     }
 }
@@ -138,14 +145,14 @@ void stop_all(const tree_root& root) {
 int kill_all(const tree_root& root) {
     stop_all(root);
     outcome all;
-    std::set<std::pair<pid_t, std::uint64_t>> done;
+    std::set<process_name> done;
     for (int pass = 0; pass < k_passes; ++pass) {
         bool fresh = false;
-        for (const seen_process& p : members_of(root)) {
-            if (!done.insert(p.name()).second) continue;
+        for_members(root, [&](const seen_process& p) {
+            if (!done.insert(p.name()).second) return;
             fresh = true;
             all.add(signal_seen(p, SIGKILL));
-        }
+        });
         if (!fresh) break;
     }
     return all.error();
@@ -169,14 +176,10 @@ std::uint64_t new_tree_mark() {
 int signal_tree(const tree_root& root, int signal) {
     if (signal == SIGKILL) return kill_all(root);
     outcome all;
-    for (const seen_process& p : members_of(root)) all.add(signal_seen(p, signal));
+    for_members(root, [&](const seen_process& p) { all.add(signal_seen(p, signal)); });
     return all.error();
 }
 
-bool anyone_in_tree(const tree_root& root) {
-    const auto members = members_of(root);
-    return std::any_of(members.begin(), members.end(),
-                       [](const seen_process& p) { return signal_seen(p, 0) == 0; });
-}
+bool anyone_in_tree(const tree_root& root) { return signal_tree(root, 0) == 0; }
 
 }  // namespace cleanfork::daemon
