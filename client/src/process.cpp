@@ -15,8 +15,16 @@ failure no_child(step s) {
     return ipc::fail(s, ESRCH, "process", "this handle refers to no child");
 }
 
+// Which process it is by now, and that it is to be the last, the forkserver knows.
+bool asks_forkserver(const child_state& child) {
+    return child.traits().restarts && !child.owner().lost();
+}
+
 result<void> send_signal(const std::shared_ptr<child_state>& state, int number) {
-    return state ? state->signal(number) : no_child(step::signal);
+    if (!state) return no_child(step::signal);
+    if (asks_forkserver(*state))
+        return signal_by_forkserver(*state, number, signal_target::process, {});
+    return state->signal(number);
 }
 
 // What is told of the end; nothing while that is unknown.
@@ -59,6 +67,7 @@ void process::start_wait(const std::shared_ptr<child_state>& state, wait_handler
 }
 
 bool process::running() const {
+    if (state_ && asks_forkserver(*state_)) return !state_->known();
     return state_ && !state_->end() &&
            !ipc::pidfd_wait(state_->process().pidfd(), ipc::pidfd_event::ended, 0);
 }
@@ -97,6 +106,15 @@ void process::resize(unsigned short rows, unsigned short columns,
                      boost::system::error_code& ec) const {
     const auto done = resize_pty(pty(), rows, columns);
     ec = done ? boost::system::error_code() : make_error_code(done.error());
+}
+
+void process::signal_tree(int number) const {
+    if (!state_) throw spawn_error(no_child(step::signal));
+    signal_by_forkserver(*state_, number, signal_target::tree, {}).value();
+}
+
+tree_means process::tree() const noexcept {
+    return state_ ? state_->traits().tree : tree_means::none;
 }
 
 }  // namespace cleanfork

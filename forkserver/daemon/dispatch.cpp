@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "forkserver/daemon/sessions/sender.hpp"
@@ -34,6 +35,16 @@ void add_identity(const spawn::parent_facts& self, v1::HelloReply& out) {
     ipc::to_wire(now.rights, *out.mutable_rights());
     ipc::to_wire(now.place, *out.mutable_place());
     ipc::to_wire(now.conduct, *out.mutable_conduct());
+}
+
+void add_restarts(const child& c, v1::ChildInfo& out) {
+    const child_restart& r = *c.restart;
+    out.set_restart(r.schedule.policy());
+    out.set_restarts(r.count);
+    if (r.last) to_wire(c.id, *r.last, *out.mutable_last_exit());
+    if (!r.due) return;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(*r.due - steady::now());
+    out.set_restart_in_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(left.count(), 1)));
 }
 
 failure bad_packet(const char* why) { return ipc::fail(step::protocol, EBADMSG, "packet", why); }
@@ -186,9 +197,9 @@ void dispatch::signal(session& s, request_id request, const v1::SignalRequest& r
         s.send_failure(request, ipc::fail(step::signal, error, object, why));
     };
     if (r.signal() < 0 || r.signal() > SIGRTMAX || r.target() < 0 ||
-        r.target() > v1::SIGNAL_TARGET_CGROUP)
+        r.target() > v1::SIGNAL_TARGET_TREE)
         return refuse(EINVAL, "no such signal or target");
-    const child* c = parts_.children.find(child_id(r.child()));
+    child* c = parts_.children.find(child_id(r.child()));
     if (c == nullptr) return refuse(ESRCH, "");
     if (s.sender_is_another && c->origin.session != s.id())
         return refuse(EPERM, "it is no child of this session, and the sender is another user");
@@ -197,7 +208,13 @@ void dispatch::signal(session& s, request_id request, const v1::SignalRequest& r
         return refuse(EINVAL, "it leads no process group");
     if (target == signal_target::cgroup && !c->origin.cgroup)
         return refuse(EINVAL, "it was spawned without a cgroup");
-    if (const int e = parts_.ends.signal(*c, r.signal(), target)) return refuse(e, "");
+    if (target == signal_target::tree && c->origin.tree.by == v1::TREE_MEANS_UNSPECIFIED)
+        return refuse(EINVAL, "it was spawned without the target tree in its lifetime");
+    const int e = parts_.ends.signal(*c, r.signal(), target);
+    const bool ends = c->restart && restarts::asks_to_end(*c, r.signal());
+    const bool between = c->is_between_starts();
+    if (ends) parts_.again.stop(*c);  // which may forget it
+    if (e != 0 && !(ends && between)) return refuse(e, between ? "it waits for its restart" : "");
     v1::ServerMessage reply = reply_to(request);
     reply.mutable_signal();
     s.send(reply);
@@ -208,7 +225,7 @@ void dispatch::list(session& s, request_id request) {
     v1::ListReply& l = *reply.mutable_list();
     const std::uint64_t now = ipc::monotonic_ns();
     parts_.children.each([&](child& c) {
-        if (c.origin.process_of) return;  // see list_templates
+        if (c.origin.process_of || c.origin.is_service) return;  // see list_templates
         v1::ChildInfo& i = *l.add_children();
         i.set_child(c.id.value());
         i.set_pid(c.process.pid());
@@ -217,7 +234,9 @@ void dispatch::list(session& s, request_id request) {
         i.set_age_ns(now - c.started_ns);
         i.set_keep(c.origin.lifetime.keep);
         i.set_template_name(c.origin.template_name);
+        i.set_tree(c.origin.tree.by);
         if (c.exit) to_wire(c, *i.mutable_exit());
+        if (c.restart) add_restarts(c, i);
     });
     s.send(reply);
 }

@@ -29,6 +29,7 @@ public:
         child_table& children;
         lifetimes& ends;
         orphans& strays;
+        restarts& again;
         template_table& templates;
         spawns& spawning;
         exits& ended;

@@ -5,12 +5,13 @@
 namespace cleanfork::daemon {
 
 exits::exits(core& c, child_table& children, lifetimes& ends, template_table& templates,
-             spawns& spawning)
+             spawns& spawning, restarts& again)
     : core_(c),
       children_(children),
       lifetimes_(ends),
       templates_(templates),
       spawns_(spawning),
+      restarts_(again),
       unclaimed_(children, c.log, c.config.quotas.unclaimed_statuses) {}
 
 void exits::on_exit(child& c) {
@@ -21,6 +22,11 @@ void exits::on_exit(child& c) {
         templates_.process_ended(c.origin.process_of, c.exit->wait_status);
         return children_.forget(c.id);
     }
+    if (!restarts_.takes(c)) over(c);
+}
+
+void exits::over(child& c) {
+    if (c.origin.is_service) return children_.forget(c.id);
     if (c.held_request)
         spawns_.release_reply(c);
     else if (!c.reply_pending)

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "forkserver/daemon/children/lifetimes.hpp"
+#include "forkserver/daemon/children/restarts.hpp"
 #include "forkserver/daemon/children/unclaimed.hpp"
 #include "forkserver/daemon/core.hpp"
 #include "forkserver/daemon/spawns.hpp"
@@ -14,10 +15,12 @@ namespace cleanfork::daemon {
 class exits {
 public:
     exits(core& c, child_table& children, lifetimes& ends, template_table& templates,
-          spawns& spawning);
+          spawns& spawning, restarts& again);
 
-    // A child has ended.
+    // The process of a child has ended.
     void on_exit(child& c);
+    // It was its last: the child is over, its `exit` is filled.
+    void over(child& c);
     // Sends what the exits since have to tell, many in a packet.
     void flush();
     // The session is over, for whatever reason: its children meet their lifetimes, and it
@@ -43,6 +46,7 @@ private:
     lifetimes& lifetimes_;
     template_table& templates_;
     spawns& spawns_;
+    restarts& restarts_;
     unclaimed unclaimed_;
     std::vector<session_id> to_flush_;
 };

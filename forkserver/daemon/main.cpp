@@ -13,6 +13,7 @@
 
 #include "forkserver/daemon/listener.hpp"
 #include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/log_writer.hpp"
 #include "forkserver/daemon/options.hpp"
 #include "forkserver/daemon/server.hpp"
 #include "forkserver/daemon/startup.hpp"
@@ -170,6 +171,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     try {
+        if (const auto done = cleanfork::daemon::write_log_if_asked(argc, argv)) return *done;
         return cleanfork::daemon::run(argc, argv);
     } catch (const std::exception& e) {
         std::cerr << "cleanforkd: " << e.what() << '\n';

@@ -22,10 +22,12 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
       children_(io, std::move(watch), *this),
       lifetimes_(io, children_, core_.config.features, *this),
       orphans_(io, core_.launcher, children_),
-      spawns_(core_, children_, templates_),
+      restarts_(io, core_.launcher, children_, log, *this),
+      spawns_(core_, children_, templates_, restarts_),
       templates_(io, core_.launcher, children_, log, spawns_),
-      exits_(core_, children_, lifetimes_, templates_, spawns_),
-      dispatch_({core_, children_, lifetimes_, orphans_, templates_, spawns_, exits_}, *this) {}
+      exits_(core_, children_, lifetimes_, templates_, spawns_, restarts_),
+      dispatch_({core_, children_, lifetimes_, orphans_, restarts_, templates_, spawns_, exits_},
+                *this) {}
 
 // ---- sessions --------------------------------------------------------------
 
@@ -106,6 +108,7 @@ void server::shut_down(std::string_view reason) {
     if (!again) owner_.on_shutdown();
     spawns_.fail_queued(core::ending());
     templates_.shut_down(core::ending());
+    restarts_.stop_all();
     std::vector<child_id> ids;
     children_.each([&](child& c) {
         if (!c.origin.lifetime.keep && !c.origin.process_of) ids.push_back(c.id);

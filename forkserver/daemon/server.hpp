@@ -29,6 +29,7 @@ protected:
 class server final : private session_owner,
                      private child_table_owner,
                      private lifetimes_owner,
+                     private restarts_owner,
                      private dispatch_owner {
 public:
     server(boost::asio::io_context& io, server_config config, spawn::launcher launcher,
@@ -56,6 +57,10 @@ private:
     // lifetimes_owner
     void on_lifetime_over(child& c) override;
 
+    // restarts_owner
+    void on_over(child& c) override { exits_.over(c); }
+    void on_restarts_drained() override { on_exits_drained(); }
+
     void finish_if_done();
 
     server_owner& owner_;
@@ -63,6 +68,7 @@ private:
     child_table children_;
     lifetimes lifetimes_;
     orphans orphans_;
+    restarts restarts_;
     spawns spawns_;
     template_table templates_;
     exits exits_;

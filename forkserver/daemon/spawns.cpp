@@ -7,6 +7,9 @@
 #include <cassert>
 #include <csignal>
 
+#include "forkserver/daemon/children/tree.hpp"
+#include "forkserver/daemon/log_writers.hpp"
+#include "ipc/base/cgroups.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -42,8 +45,7 @@ child_origin origin_of(const queued_spawn& q) {
 // Of a call, for the child's lifetime; the child has been in it since before its entry.
 unique_fd cgroup_of(const queued_spawn& q) {
     const v1::SpawnRequest& r = *q.request;
-    if (r.has_cgroup_path())
-        return unique_fd(::open(r.cgroup_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (r.has_cgroup_path()) return ipc::open_cgroup(r.cgroup_path());
     if (r.has_cgroup_descriptor())
         return ipc::dup_fd(q.descriptors->at(r.cgroup_descriptor() - 1).get());
     return {};
@@ -53,6 +55,8 @@ void to_wire(const child& c, std::uint32_t pidfd_descriptor, v1::Spawned& out) {
     out.set_child(c.id.value());
     out.set_pid(c.process.pid());
     out.set_pidfd_descriptor(pidfd_descriptor);
+    out.set_tree(c.origin.tree.by);
+    out.set_restarts(c.restart != nullptr);
 }
 
 void to_wire(const result<child*>& r, std::uint32_t pidfd_descriptor, v1::SpawnReply& out) {
@@ -78,8 +82,13 @@ spawn::shared_descriptors shared(std::vector<unique_fd>& received) {
 
 }  // namespace
 
-spawns::spawns(core& c, child_table& children, template_table& templates)
-    : core_(c), children_(children), templates_(templates), held_(c.io, *this) {}
+spawns::spawns(core& c, child_table& children, template_table& templates, restarts& again)
+    : core_(c),
+      children_(children),
+      templates_(templates),
+      restarts_(again),
+      trees_(c.launcher.self().clone_into_cgroup),
+      held_(c.io, *this) {}
 
 // ---- into the queue --------------------------------------------------------
 
@@ -178,9 +187,22 @@ void spawns::pump() {
 
 void spawns::begin(queued_spawn q) {
     if (failure why = refusal(q); why.step != step::none) return finish(std::move(q), why);
+    if (auto logs = begin_log_writers(q); !logs) return finish(std::move(q), logs.error());
     if (q.request->has_call()) return begin_call(std::move(q));
     auto r = begin_exec(q);
     finish(std::move(q), r);
+}
+
+// When the child cannot be started after all, they find the ends of their pipes.
+result<void> spawns::begin_log_writers(queued_spawn& q) {
+    auto writers = take_log_writers(q);
+    if (!writers) return writers.error();
+    for (queued_spawn& w : *writers) {
+        auto begun = begin_exec(w);
+        if (!begun) return begun.error();
+        (*begun)->origin.is_service = true;
+    }
+    return {};
 }
 
 // The more children a session has, the more descriptors it must leave for others:
@@ -189,7 +211,8 @@ bool spawns::leaves_descriptors(const session& s) const {
     const std::size_t limit = core_.config.descriptor_limit;
     // Under a limit as low as that, what is short fails by itself, by EMFILE.
     const std::size_t own = std::min(k_own_descriptors, limit / 2);
-    const std::size_t used = own + core_.sessions.size() + children_.size();
+    const std::size_t used =
+        own + core_.sessions.size() + children_.size() + restarts_.descriptors();
     return used + s.account->children / k_share_left < limit;
 }
 
@@ -218,6 +241,14 @@ charge spawns::place_of_child(session_id session) const {
 
 result<child*> spawns::begin_exec(queued_spawn& q) {
     child_origin origin = origin_of(q);
+    // It is looked at here for a tree alone; else prepare() does it once.
+    auto tree =
+        prepare_tree(*q.request, trees_,
+                     origin.lifetime.target == signal_target::tree ? cgroup_of(q) : unique_fd());
+    if (!tree) return tree.error();
+    origin.tree = std::move(*tree);
+    auto again = restarts_.prepare(*q.request, q.purposes, q.descriptors, q.base);
+    if (!again) return again.error();
     auto p = spawn::prepare(std::move(q.request), q.purposes, q.descriptors, q.base,
                             core_.launcher.self());
     if (!p) return p.error();
@@ -231,6 +262,10 @@ result<child*> spawns::begin_exec(queued_spawn& q) {
     origin.place = place_of_child(q.session);
     auto added = children_.add(std::move(origin), std::move(made->process), made->started_ns);
     if (!added) return added;
+    if (*again) {
+        (*added)->restart = std::move(*again);
+        (*added)->restart->schedule.started(steady::now());
+    }
     core_.total.count_spawn(now - made->started_ns);
     core_.log.debug("spawned", {{"session", q.session.value()},
                                 {"child", (*added)->id.value()},
@@ -244,6 +279,10 @@ void spawns::begin_call(queued_spawn q) {
             std::move(q),
             ipc::fail(step::request, E2BIG, std::to_string(q.descriptors->size()) + " descriptors",
                       "a call takes at most " + std::to_string(ipc::k_max_call_descriptors)));
+    if (auto tree = prepare_tree_of_call(*q.request); !tree)
+        return finish(std::move(q), tree.error());
+    if (auto none = restarts_.prepare(*q.request, q.purposes, q.descriptors, q.base); !none)
+        return finish(std::move(q), none.error());
     q.began_ns = ipc::monotonic_ns();
     q.place.add({.calls = 1});
     templates_.call(std::move(q));
@@ -258,6 +297,8 @@ child_id spawns::on_call_started(queued_spawn q, generation_id generation,
     }
     child_origin origin = origin_of(q);
     origin.cgroup = core_.launcher.own_descriptor(cgroup_of(q));
+    if (const std::uint64_t mark = q.request->tree_marker(); mark != 0)
+        origin.tree = {.by = v1::TREE_MEANS_WALK, .cgroup = {}, .mark = mark};
     origin.forked_by = generation;
     origin.place = place_of_child(q.session);
     const auto added = children_.add(std::move(origin),
@@ -286,7 +327,7 @@ void spawns::finish(queued_spawn q, const result<child*>& r) {
         core_.log.debug("spawn_failed",
                         {{"session", q.session.value()}, {"why", r.error().message()}});
     }
-    if (!r || q.hold.count() == 0 || q.batch) return answer(q, r);
+    if (!r || q.hold.count() == 0 || q.batch || (*r)->restart) return answer(q, r);
     (*r)->held_request = q.request_id;
     held_.hold((*r)->id, q.hold);
 }

@@ -1,6 +1,7 @@
 // The way of a spawn: from a request to the queue, to a process, and to its reply.
 #pragma once
 
+#include "forkserver/daemon/children/restarts.hpp"
 #include "forkserver/daemon/core.hpp"
 #include "forkserver/daemon/sessions/held_replies.hpp"
 #include "forkserver/daemon/sessions/spawn_queue.hpp"
@@ -10,7 +11,7 @@ namespace cleanfork::daemon {
 
 class spawns final : public template_table_owner, private held_replies_owner {
 public:
-    spawns(core& c, child_table& children, template_table& templates);
+    spawns(core& c, child_table& children, template_table& templates, restarts& again);
 
     void enqueue(session& s, ipc::decoded<v1::ClientMessage>& m);
     void enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m);
@@ -46,6 +47,7 @@ private:
     void begin(queued_spawn q);
     void begin_call(queued_spawn q);
     result<child*> begin_exec(queued_spawn& q);
+    result<void> begin_log_writers(queued_spawn& q);
     [[nodiscard]] charge place_of_child(session_id session) const;
     void finish(queued_spawn q, const result<child*>& r);
     void answer(const queued_spawn& q, const result<child*>& r);
@@ -54,7 +56,9 @@ private:
     core& core_;
     child_table& children_;
     template_table& templates_;
+    restarts& restarts_;
     spawn_queue queue_;
+    tree_cgroups trees_;
     held_replies held_;
     bool pumping_ = false;
 };

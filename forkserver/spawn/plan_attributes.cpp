@@ -6,6 +6,7 @@
 #include <csignal>
 
 #include "forkserver/spawn/planner.hpp"
+#include "ipc/base/cgroups.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 
@@ -170,6 +171,11 @@ result<void> planner::limits() {
         descriptors_limited |= l.resource == RLIMIT_NOFILE;
     if (self_.restore_descriptor_limit && !descriptors_limited)
         out_.limits_.push_back({RLIMIT_NOFILE, self_.descriptor_limit});
+    if (request_.tree_marker() != 0) {
+        if (!seen.insert(RLIMIT_LOCKS).second)
+            return invalid("rlimits", "with the target tree \"locks\" is what marks its processes");
+        out_.limits_.push_back({RLIMIT_LOCKS, {request_.tree_marker(), request_.tree_marker()}});
+    }
     plan_.limits = out_.limits_.data();
     plan_.limit_count = out_.limits_.size();
     return {};
@@ -219,12 +225,15 @@ result<void> planner::cgroup() {
         const std::string& path = request_.cgroup_path();
         if (auto r = check_string("cgroup", path, ipc::k_max_path - 1); !r) return r;
         if (!path.starts_with('/')) return invalid("cgroup", "the path is absolute");
-        out_.cgroup_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        out_.cgroup_ = ipc::open_cgroup(path);
         if (!out_.cgroup_) return ipc::fail(step::cgroup, errno, path);
         plan_.cgroup_fd = out_.cgroup_.get();
     } else if (request_.has_cgroup_descriptor()) {
         auto fd = descriptor(request_.cgroup_descriptor(), v1::DESCRIPTOR_PURPOSE_CGROUP, "cgroup");
         if (!fd) return fd.error();
+        if (!ipc::is_cgroup(*fd))
+            return ipc::fail(step::cgroup, EBADF, out_.object_of(step::cgroup, -1),
+                             "it is no directory of cgroup v2");
         plan_.cgroup_fd = *fd;
     }
     // A child that is frozen before its exec would keep the forkserver, which
@@ -242,7 +251,7 @@ result<void> planner::life() {
     if (l.signal() != 0 && !is_signal(l.signal())) return invalid("lifetime", "no such signal");
     if (l.has_grace_ms() && std::chrono::milliseconds(l.grace_ms()) > ipc::k_max_grace)
         return invalid("lifetime", "the grace is at most a day");
-    if (l.target() > v1::SIGNAL_TARGET_CGROUP || l.target() < 0)
+    if (l.target() > v1::SIGNAL_TARGET_TREE || l.target() < 0)
         return invalid("lifetime", "unknown target");
     if (l.target() == v1::SIGNAL_TARGET_GROUP && request_.process_group() == v1::PROCESS_GROUP_JOIN)
         return invalid("lifetime",

@@ -13,6 +13,12 @@ namespace cleanfork::ipc {
 inline constexpr int k_default_end_signal = SIGTERM;
 inline constexpr std::chrono::milliseconds k_default_grace{5000};
 
+// Restarts, as of systemd: RestartSec=, StartLimitBurst=, StartLimitIntervalSec=.
+inline constexpr std::chrono::milliseconds k_default_restart_delay{100};
+inline constexpr std::chrono::milliseconds k_default_restart_max_delay{60'000};
+inline constexpr unsigned k_default_restart_burst = 5;
+inline constexpr std::chrono::milliseconds k_default_restart_interval{10'000};
+
 inline constexpr mode_t k_default_umask = 022;
 
 // A template's initialization, and how long a child of it may take to begin a call.

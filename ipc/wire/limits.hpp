@@ -26,6 +26,10 @@ inline constexpr std::size_t k_max_groups = 65'536;      // NGROUPS_MAX
 inline constexpr std::size_t k_max_cpus = 8192;          // CONFIG_NR_CPUS of distribution kernels
 inline constexpr std::size_t k_max_batch = k_max_descriptors;  // one pidfd each in the reply
 inline constexpr std::chrono::milliseconds k_max_grace{24 * 3600 * 1000};
+inline constexpr std::chrono::milliseconds k_max_restart_time{24 * 3600 * 1000};
+inline constexpr unsigned k_max_restart_burst = 10'000;
+inline constexpr std::uint64_t k_least_log_size = 4096;  // of a file that is rotated
+inline constexpr unsigned k_max_log_count = 1000;
 inline constexpr std::chrono::microseconds k_max_reply_hold{10'000};
 
 // One call: the forkserver adds the session's directory and, for a derived

@@ -45,6 +45,15 @@ def await_state(pid, letter):
         os.sched_yield()
 
 
+def await_true(condition):
+    """For what has no event: looks, yields, looks again."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("it did not come to that")
+        os.sched_yield()
+
+
 def read_line(stream):
     """The next line of an unbuffered pipe, without waiting for ever."""
     line = b""

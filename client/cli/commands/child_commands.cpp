@@ -43,12 +43,21 @@ void add_other_children(const arguments& form, std::vector<std::uint64_t>& child
     }
 }
 
+std::string show_status(const child_info& child) {
+    std::string text = child.status       ? child.status->to_string()
+                       : child.restart_in ? "restarts in " + show_duration(*child.restart_in)
+                                          : "running";
+    if (child.restarts != 0) text += ", restarts: " + std::to_string(child.restarts);
+    if (child.last_status && !child.status) text += ", last " + child.last_status->to_string();
+    return text;
+}
+
 row describe(const child_info& child) {
     return {std::to_string(child.child),
             std::to_string(child.pid),
             child.session != 0 ? std::to_string(child.session) : "-",
             show_age(child.age),
-            child.status ? child.status->to_string() : "running",
+            show_status(child),
             printable(child.command)};
 }
 
@@ -200,24 +209,27 @@ int kill_command(const words& args, const closed_streams&) {
                     .description = "Sends children a signal, SIGTERM by default.",
                     .examples = "  cleanfork kill 3\n"
                                 "  cleanfork kill -9 3 4\n"
-                                "  cleanfork kill -s HUP --group 3\n",
+                                "  cleanfork kill -s HUP --group 3\n"
+                                "  cleanfork kill -9 --tree 3\n",
                     .usage_exit = k_exit_usage});
     server_arguments server;
     int number = SIGTERM;
-    bool group = false, cgroup = false;
+    bool group = false, cgroup = false, tree = false;
     std::vector<std::uint64_t> children;
     form.value(
         "-s,--signal", "SIGNAL", [](const std::string& text) { return parse_signal(text, true); },
         [&number](int n) { number = n; }, "Name or number; 0 only checks that the child exists");
     form.flag("--group", group, "To the child's process group");
     form.flag("--cgroup", cgroup, "To all of the child's cgroup");
+    form.flag("--tree", tree, "To it and all its descendants (spawned with --tree)");
     server.add_to(form);
     add_children(form, children);
     form.parse(with_signal_option(args));
     add_other_children(form, children);
-    if (group && cgroup) form.refuse("--group and --cgroup exclude each other");
+    if (group + cgroup + tree > 1) form.refuse("--group, --cgroup and --tree exclude each other");
     const signal_target target = group    ? signal_target::group
                                  : cgroup ? signal_target::cgroup
+                                 : tree   ? signal_target::tree
                                           : signal_target::process;
     return told(about_server(server.socket), [&] {
         const client joined = join_server(server.socket);

@@ -147,6 +147,7 @@ void runner::resume() {
 }
 
 signal_target runner::group_or_process() const noexcept {
+    if (request_.options.lifetime.target == signal_target::tree) return signal_target::tree;
     return request_.options.group.how == process_group::kind::join ? signal_target::process
                                                                    : signal_target::group;
 }

@@ -8,8 +8,12 @@
 namespace cleanfork::cli {
 
 bool spawn_arguments::targets_standard_stream() const {
+    return targets(0) || targets(1) || targets(2);
+}
+
+bool spawn_arguments::targets(int number) const {
     for (const fd_mapping& m : fds)
-        if (m.target <= 2) return true;
+        if (m.target == number) return true;
     return false;
 }
 
@@ -20,7 +24,7 @@ void spawn_arguments::add_to(arguments& form, subject s) {
     add_limits(form);
     add_identity(form);
     if (s == subject::template_process) return;
-    add_end(form);
+    add_end(form, s);
     add_conduct(form, s);
 }
 
@@ -67,8 +71,20 @@ void spawn_arguments::add_descriptors(arguments& form, subject s) {
         "--listen-fd", "NAME=FD", parse_listen_fd,
         [this](listen_fd l) { request.options.listen_fds.push_back(std::move(l)); },
         "Pass it as socket activation does, from 3 up");
-    if (s != subject::template_process)
-        form.flag("-t,--pty", request.pty, "Run it on a new terminal");
+    if (s == subject::template_process) return;
+    form.flag("-t,--pty", request.pty, "Run it on a new terminal");
+    add_files(form);
+}
+
+void spawn_arguments::add_files(arguments& form) {
+    form.text("--stdout", "FILE", out_path, "Append its standard output to FILE");
+    form.text("--stderr", "FILE", err_path, "Append its standard error to FILE");
+    form.value(
+        "--rotate-size", "SIZE", parse_size, [this](std::uint64_t size) { rotate_size = size; },
+        "Go on in a new FILE when it is so large, like 10M; the old one is FILE.1");
+    form.value(
+        "--rotate-count", "N", integer(0, 1000), [this](unsigned n) { rotate_count = n; },
+        "Keep so many old files (default: 5)");
 }
 
 void spawn_arguments::add_process(arguments& form) {
@@ -143,7 +159,7 @@ void spawn_arguments::add_identity(arguments& form) {
         "Whose rights and limits it has otherwise (default: caller)");
 }
 
-void spawn_arguments::add_end(arguments& form) {
+void spawn_arguments::add_end(arguments& form, subject s) {
     form.heading("End");
     form.value(
         "--timeout", "DURATION", parse_duration,
@@ -172,7 +188,41 @@ void spawn_arguments::add_end(arguments& form) {
             lifetime_given = true;
         },
         "When this command dies (default: TERM:5s)");
+    form.flag("--tree", tree, "Its end is that of all its descendants, also after setsid");
     form.flag("-d,--detach", request.detach, "Print its id and pid, do not wait, let it live on");
+    if (s == subject::program) add_restart(form);
+}
+
+void spawn_arguments::add_restart(arguments& form) {
+    restart_options& r = request.options.restart;
+    const auto milliseconds = [](std::chrono::nanoseconds t) {
+        return std::chrono::ceil<std::chrono::milliseconds>(t);
+    };
+    form.heading("Restarts, of a child that is detached");
+    form.value(
+        "--restart", "POLICY", parse_restart_policy, [&r](auto policy) { r.on = policy; },
+        "Start it anew when it has ended: no, on-failure or always");
+    form.value(
+        "--restart-delay", "DURATION", parse_duration,
+        [this, &r, milliseconds](std::chrono::nanoseconds t) {
+            r.delay = milliseconds(t);
+            restart_detail_given = true;
+        },
+        "Before the first restart, then doubled (default: 100ms)");
+    form.value(
+        "--restart-max", "N", integer(0, 10'000),
+        [this, &r](unsigned n) {
+            r.burst = n;
+            restart_detail_given = true;
+        },
+        "So many starts in the window, then no more (default: 5; 0: no limit)");
+    form.value(
+        "--restart-window", "DURATION", parse_duration,
+        [this, &r, milliseconds](std::chrono::nanoseconds t) {
+            r.interval = milliseconds(t);
+            restart_detail_given = true;
+        },
+        "The window (default: 10s)");
 }
 
 void spawn_arguments::add_conduct(arguments& form, subject s) {

@@ -28,8 +28,14 @@ struct spawn_arguments {
     bool die_with_parent = false;
     bool lifetime_given = false;
     bool timeout_signal_given = false;
+    bool tree = false;
+    bool restart_detail_given = false;
+    std::optional<std::string> out_path, err_path;
+    std::optional<std::uint64_t> rotate_size;
+    std::optional<unsigned> rotate_count;
 
     [[nodiscard]] bool targets_standard_stream() const;
+    [[nodiscard]] bool targets(int number) const;
 
     // `form` refers to *this from then on.
     void add_to(arguments& form, subject s);
@@ -43,7 +49,9 @@ private:
     void add_process(arguments& form);
     void add_limits(arguments& form);
     void add_identity(arguments& form);
-    void add_end(arguments& form);
+    void add_end(arguments& form, subject s);
+    void add_restart(arguments& form);
+    void add_files(arguments& form);
     void add_conduct(arguments& form, subject s);
 };
 

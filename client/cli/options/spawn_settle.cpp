@@ -24,10 +24,21 @@ bool outlives_caller(int fd) {
     return ::fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
 }
 
+stdio_option output_file(const std::string& path, const spawn_arguments& a) {
+    if (!a.rotate_size) return stdio::file{.path = path, .append = true};
+    stdio::rotated_file file{.path = path, .size = *a.rotate_size};
+    file.count = a.rotate_count.value_or(file.count);
+    return file;
+}
+
 stdio_option standard_stream(int fd, const spawn_arguments& parsed_arguments,
                              const closed_streams& streams) {
     for (const fd_mapping& m : parsed_arguments.fds)
         if (m.target == fd) return stdio::descriptor{m.source};
+    if (const auto& path =
+            fd == STDOUT_FILENO ? parsed_arguments.out_path : parsed_arguments.err_path;
+        path && fd != STDIN_FILENO)
+        return output_file(*path, parsed_arguments);
     if (streams.closed[fd]) return stdio::null{};
     if (parsed_arguments.request.detach && !outlives_caller(fd)) return stdio::null{};
     return stdio::inherit{};
@@ -72,6 +83,16 @@ std::string check_combinations(const spawn_arguments& a) {
              both(r.pty, r.detach, "--pty: a detached child has nobody at its terminal"),
              both(r.pty, a.targets_standard_stream(),
                   "--pty: the terminal is the child's 0, 1 and 2, so --fd cannot set them"),
+             both(r.pty, a.out_path || a.err_path,
+                  "--pty: the terminal is the child's output, so --stdout and --stderr cannot be"),
+             both(a.rotate_size || a.rotate_count, !a.out_path && !a.err_path,
+                  "--rotate-size and --rotate-count are about --stdout or --stderr FILE"),
+             both(a.rotate_count.has_value(), !a.rotate_size.has_value(),
+                  "--rotate-count needs --rotate-size"),
+             both(a.out_path.has_value(), a.targets(STDOUT_FILENO),
+                  "--stdout and --fd both say what standard output is"),
+             both(a.err_path.has_value(), a.targets(STDERR_FILENO),
+                  "--stderr and --fd both say what standard error is"),
              both(r.only_private, r.socket.has_value(),
                   "--private and --socket name two different forkservers"),
              both(r.only_private, r.detach,
@@ -85,6 +106,10 @@ std::string check_combinations(const spawn_arguments& a) {
                   "--detach keeps the child: it takes no other --lifetime"),
              both(r.detach, r.timeout.has_value(),
                   "--timeout needs this command to wait, and --detach does not"),
+             both(r.options.restart.on != restart_options::policy::no, !r.detach,
+                  "--restart is for a child that is not waited for: give --detach too"),
+             both(a.restart_detail_given, r.options.restart.on == restart_options::policy::no,
+                  "--restart-delay, --restart-max and --restart-window need --restart"),
              both(r.kill_after.has_value(), !r.timeout.has_value(),
                   "--kill-after counts from --timeout: give both"),
              both(a.timeout_signal_given, !r.timeout.has_value(),
@@ -114,8 +139,9 @@ void settle_group_and_lifetime(spawn_arguments& a) {
         o.parent_death_signal = SIGKILL;
     }
     // A pipeline ends as a whole, but a group the child joined is not ours to end.
-    o.lifetime.target =
-        o.group.how == process_group::kind::join ? signal_target::process : signal_target::group;
+    o.lifetime.target = a.tree                                     ? signal_target::tree
+                        : o.group.how == process_group::kind::join ? signal_target::process
+                                                                   : signal_target::group;
 }
 
 // The file of `n`, for reading: a shell's redirection has what else one may want.

@@ -45,6 +45,8 @@ std::string all_limits() {
     return names;
 }
 
+constexpr rlim_t k_least_size = 4096;
+
 parsed<rlim_t> parse_amount(std::string_view text) {
     if (text == "unlimited" || text == "infinity") return RLIM_INFINITY;
     const bad_value bad{"\"" + std::string(text) +
@@ -66,6 +68,13 @@ parsed<rlim_t> parse_amount(std::string_view text) {
 }
 
 }  // namespace
+
+parsed<std::uint64_t> parse_size(std::string_view text) {
+    const auto size = parse_amount(text);
+    if (size && *size >= k_least_size && *size != RLIM_INFINITY) return std::uint64_t{*size};
+    return bad_value{"\"" + std::string(text) +
+                     "\" is not a size: a number from 4096, with an optional K, M, G or T"};
+}
 
 parsed<rlimit_option> parse_rlimit(std::string_view text) {
     const auto equals = text.find('=');

@@ -144,6 +144,14 @@ parsed<lifetime> parse_lifetime(std::string_view text) {
     return l;
 }
 
+parsed<restart_options::policy> parse_restart_policy(std::string_view text) {
+    using policy = restart_options::policy;
+    if (text == "no") return policy::no;
+    if (text == "on-failure") return policy::on_failure;
+    if (text == "always") return policy::always;
+    return bad(text, "a restart policy: no, on-failure or always");
+}
+
 parsed<fd_mapping> parse_fd_mapping(std::string_view text) {
     const halves parts = split(text, ':');
     const auto source = parse_integer(parts.first, 0, k_most_descriptor);

@@ -54,6 +54,8 @@ parsed<int> parse_signal(std::string_view text, bool zero_too = false);
 // "SIGTERM", "SIGRTMIN+3", or the number.
 std::string signal_name(int number);
 
+// Bytes, like 10M.
+parsed<std::uint64_t> parse_size(std::string_view text);
 // "nofile=1024", "core=unlimited", "as=2G:4G". A single value sets both limits,
 // as prlimit(1) does. K, M, G and T are powers of 1024.
 parsed<rlimit_option> parse_rlimit(std::string_view text);
@@ -73,6 +75,8 @@ parsed<std::uint64_t> parse_capabilities(std::string_view text, std::uint64_t no
 
 // "keep", "TERM", "TERM:5", "INT:500ms". Without a grace: the library's.
 parsed<lifetime> parse_lifetime(std::string_view text);
+// no, on-failure or always
+parsed<restart_options::policy> parse_restart_policy(std::string_view text);
 
 // "FD" or "FD:TARGET"
 parsed<fd_mapping> parse_fd_mapping(std::string_view text);

@@ -32,6 +32,10 @@ json generation_json(const generation_info& g) {
 
 }  // namespace
 
+std::string to_string(tree_means by) {
+    return by == tree_means::cgroup ? "cgroup" : by == tree_means::walk ? "walk" : "none";
+}
+
 double seconds(std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e9; }
 
 json status_json(const exit_status& status) {
@@ -70,10 +74,18 @@ json child_json(const child_info& child) {
               {"session", child.session},
               {"keep", child.keep},
               {"age-seconds", seconds(child.age)},
-              {"running", !child.status.has_value()},
+              {"running", !child.status && !child.restart_in},
               {"command", child.command}};
     if (!child.template_name.empty()) j["template"] = child.template_name;
+    if (child.tree != tree_means::none) j["tree"] = to_string(child.tree);
     if (!child.error.empty()) j["exception"] = child.error;
+    if (child.restart != restart_options::policy::no) {
+        const bool always = child.restart == restart_options::policy::always;
+        j["restart"] = always ? "always" : "on-failure";
+        j["restarts"] = child.restarts;
+        if (child.restart_in) j["restart-in-seconds"] = seconds(*child.restart_in);
+        if (child.last_status) j["last-status"] = status_json(*child.last_status);
+    }
     if (child.status) {
         j.update(status_json(*child.status));
         j["wall-seconds"] = seconds(child.wall);

@@ -14,6 +14,8 @@ using json = nlohmann::ordered_json;
 // As every time is told.
 double seconds(std::chrono::nanoseconds time);
 
+std::string to_string(tree_means by);
+
 json status_json(const exit_status& status);
 json usage_json(const resource_usage& usage);
 json failure_json(const failure& f);

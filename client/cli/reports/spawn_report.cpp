@@ -15,7 +15,11 @@ namespace cleanfork::cli {
 
 namespace {
 
-json identity(const process& child) { return {{"child", child.child_id()}, {"pid", child.id()}}; }
+json identity(const process& child) {
+    json j = {{"child", child.child_id()}, {"pid", child.id()}};
+    if (child.tree() != tree_means::none) j["tree"] = to_string(child.tree());
+    return j;
+}
 
 std::string show_usage(const resource_usage& u) {
     return "user " + show_duration(u.user) + ", system " + show_duration(u.system) + ", " +
@@ -60,14 +64,17 @@ void spawn_report::server(const cleanfork::client& client, const std::string& so
 
 void spawn_report::started(const process& child, std::chrono::nanoseconds time) const {
     detail("child " + std::to_string(child.child_id()) + ", pid " + std::to_string(child.id()) +
-           ", spawned in " + show_duration(time));
+           ", spawned in " + show_duration(time) +
+           (child.tree() != tree_means::none ? ", its tree by " + to_string(child.tree()) : ""));
     status_line(to_line(identity(child)));
 }
 
 void spawn_report::detached(const process& child) const {
     // Standard output is ours, unless the child has it.
-    std::FILE* const out =
-        std::holds_alternative<stdio::null>(request_.options.out) ? stdout : stderr;
+    std::FILE* const out = std::holds_alternative<stdio::inherit>(request_.options.out) ||
+                                   std::holds_alternative<stdio::descriptor>(request_.options.out)
+                               ? stderr
+                               : stdout;
     if (out == stderr && request_.quiet && !request_.json) return;
     const std::string line =
         request_.json ? to_line(identity(child))

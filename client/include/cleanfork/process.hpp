@@ -43,7 +43,8 @@ public:
 
     [[nodiscard]] bool valid() const noexcept { return state_ != nullptr; }
 
-    // For display: signal and poll through native_handle(), pids are reused.
+    // For display: signal and poll through native_handle(), pids are reused. With restarts both
+    // are of the first process; the child's number stays.
     [[nodiscard]] pid_t id() const noexcept;
     // The forkserver's number for this child, as in `cleanfork ps`.
     [[nodiscard]] std::uint64_t child_id() const noexcept;
@@ -85,11 +86,19 @@ public:
     // was none, and while that is unknown.
     [[nodiscard]] std::string error() const;
 
-    // Signals go through the pidfd: free of pid reuse, without the forkserver.
+    // Signals go through the pidfd: free of pid reuse, without the forkserver; those to a child
+    // with restarts through the forkserver, since its process is not always the same.
     // A child that has ended gives step::signal, ESRCH.
     void signal(int number) const;
     void signal(int number, boost::system::error_code& ec) const;
     void signal_group(int number) const;  // the process group; asks the forkserver
+    // The child and all its descendants; asks the forkserver. For a child whose lifetime has the
+    // target tree, else step::signal, EINVAL. Also after the child itself has ended, until it is
+    // forgotten. SIGKILL ends those that fork meanwhile, too.
+    void signal_tree(int number) const;
+    void kill_tree() const { signal_tree(SIGKILL); }
+    // By what that finds them.
+    [[nodiscard]] tree_means tree() const noexcept;
     void interrupt() const { signal(SIGINT); }
     void request_exit() const { signal(SIGTERM); }
     void terminate() const { signal(SIGKILL); }

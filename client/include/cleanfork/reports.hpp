@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cleanfork/exit_status.hpp>
+#include <cleanfork/spawn_options.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -30,6 +31,12 @@ struct child_info {
     std::string template_name;  // of a call
     std::chrono::nanoseconds age{};
     bool keep = false;
+    tree_means tree = tree_means::none;
+    restart_options::policy restart = restart_options::policy::no;
+    std::uint64_t restarts = 0;              // so far
+    std::optional<exit_status> last_status;  // of the process before this one
+    // No process runs now: the next is started after this.
+    std::optional<std::chrono::milliseconds> restart_in;
     std::optional<exit_status> status;  // empty while it runs
     resource_usage usage;
     std::chrono::nanoseconds wall{};

@@ -58,10 +58,19 @@ struct pty {
 
     friend bool operator==(const pty&, const pty&) = default;
 };
+
+// For output of a kept child: appended to a file of at most `size` bytes. When that is full, it
+// becomes PATH.1, the PATH.1 before it PATH.2, and so on up to PATH.count, as logrotate(8) names
+// them. Through a pipe, by a process of the forkserver's that ends when nobody can write any more.
+struct rotated_file {
+    std::string path;
+    std::uint64_t size = 10 * 1024 * 1024;
+    unsigned count = 5;
+};
 }  // namespace stdio
 
 using stdio_option = std::variant<stdio::null, stdio::inherit, stdio::pipe, stdio::descriptor,
-                                  stdio::file, stdio::to_stdout, stdio::pty>;
+                                  stdio::file, stdio::to_stdout, stdio::pty, stdio::rotated_file>;
 
 // ---- attributes ------------------------------------------------------------
 
@@ -113,6 +122,21 @@ enum class signal_target {
     process,
     group,   // the child's process group; needs process_group own or session
     cgroup,  // all of the child's cgroup; needs spawn_options::cgroup
+    // The child and all its descendants, also those with a session of their own or whose parent
+    // has ended. Only where it is the target of the child's lifetime; see tree_means.
+    tree,
+};
+
+// By what the processes of a tree are found: the forkserver takes what it can, and tells.
+enum class tree_means {
+    none,  // the child's lifetime has another target
+    // A cgroup of the tree's own, made below spawn_options::cgroup or the forkserver's own, and
+    // removed again. Nobody gets out of it without the right to write to other cgroups.
+    cgroup,
+    // /proc: who is a child of the tree, or has the hard limit RLIMIT_LOCKS that it was given (and
+    // Linux itself does not look at). A process that lowers this limit and outlives its parent
+    // gets away, and so does one that may not be signalled.
+    walk,
 };
 
 // What becomes of the child when its session ends, for whatever reason.
@@ -135,6 +159,25 @@ enum class identity {
     // Those of the forkserver, which may have more rights than the caller: a program that has
     // given up root may want children as root, of a forkserver that lends_rights.
     of_forkserver,
+};
+
+// Whether a program is started anew when it has ended, with all that it was given: for one that
+// is kept beyond its session (lifetime::keep). It is the same child with another pid, and over when
+// it is not started any more: until then nobody is told of an end. A request to send it SIGKILL,
+// SIGTERM, SIGINT, SIGQUIT or its lifetime's signal ends that, as does the end of the forkserver.
+struct restart_options {
+    enum class policy {
+        no,
+        on_failure,  // unless it exited with 0, or died of SIGHUP, SIGINT, SIGTERM or SIGPIPE
+        always,
+    };
+    policy on = policy::no;
+    // Before the first restart; doubled for each that follows, until it has run for `interval`.
+    std::chrono::milliseconds delay{100};
+    std::chrono::milliseconds max_delay{60'000};
+    // After so many starts within `interval`, the first among them, it is over; 0: no such limit.
+    unsigned burst = 5;
+    std::chrono::milliseconds interval{10'000};
 };
 
 // A directory, executable or cgroup, by path or by borrowed descriptor.
@@ -195,6 +238,7 @@ struct spawn_options {
     std::optional<path_or_fd> cgroup{};
 
     cleanfork::lifetime lifetime{};
+    restart_options restart{};
 
     // A spawn still queued after this long fails with step::queue, ETIMEDOUT.
     std::optional<std::chrono::nanoseconds> queue_timeout{};

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cleanfork._freeze_support import freeze_support as freeze_support
     from cleanfork._lifetime import KEEP as KEEP
     from cleanfork._lifetime import Lifetime as Lifetime
+    from cleanfork._output import RotatedFile as RotatedFile
     from cleanfork._server import client as client
     from cleanfork._server import start as start
     from cleanfork._server import stop as stop
@@ -59,6 +60,7 @@ _HOMES = {
     "freeze_support": "_freeze_support",
     "KEEP": "_lifetime",
     "Lifetime": "_lifetime",
+    "RotatedFile": "_output",
     "client": "_server",
     "start": "_server",
     "stop": "_server",

@@ -22,8 +22,16 @@ class _Lifetime(Protocol):
 
 _Text = str | bytes | PathLike[str] | PathLike[bytes]
 _Descriptor = int | _HasFileno
-# PIPE, DEVNULL (also None) and STDOUT of subprocess, INHERIT, a descriptor, or a path.
-_Stdio = None | _Descriptor | _Text
+class _RotatedFile(Protocol):
+    """A cleanfork.RotatedFile."""
+
+    path: _Text
+    size: int
+    count: int
+
+# PIPE, DEVNULL (also None) and STDOUT of subprocess, INHERIT, a descriptor, a path, or a file
+# that is rotated by size.
+_Stdio = None | _Descriptor | _Text | _RotatedFile
 _Bytes = bytes | bytearray | memoryview
 
 __version__: Final[str]
@@ -56,6 +64,10 @@ class Process:
     def poll(self) -> ExitStatus | None: ...
     def signal(self, number: int) -> None: ...
     def signal_group(self, number: int) -> None: ...
+    def signal_tree(self, number: int) -> None:
+        """To it and all its descendants: for a Lifetime with target="tree"."""
+    def kill_tree(self) -> None: ...
+    tree: Final[Literal["cgroup", "walk"] | None]  # by what they are found
     @property
     def usage(self) -> tuple[float, ...]:
         """The fields of resource.struct_rusage."""
@@ -106,6 +118,10 @@ class ChildInfo(TypedDict):
     template_name: str
     age: float
     keep: bool
+    tree: Literal["cgroup", "walk"] | None
+    restarts: int  # so far
+    last_status: ExitStatus | None  # of the process before this one
+    restart_in: float | None  # seconds; no process runs until then
     status: ExitStatus | None
     wall: float
     error: str
@@ -183,6 +199,12 @@ class Client:
         ignored_signals: Iterable[int] | None = None,  # besides the caller's, with like_caller
         cgroup: _Descriptor | _Text | None = None,
         lifetime: _Lifetime | None = None,
+        # With lifetime=KEEP: started anew when it has ended, as the same child, from the same
+        # descriptors. wait() is for its last process; pid and pidfd are of the first.
+        restart: Literal["no", "on-failure", "always"] | None = None,
+        restart_delay: float | None = None,  # seconds, doubled with each restart: 0.1
+        restart_max: int | None = None,  # starts within restart_window, then no more: 5; 0: no limit
+        restart_window: float | None = None,  # seconds: 10
         queue_timeout: float | None = None,
     ) -> Process: ...
     def call(

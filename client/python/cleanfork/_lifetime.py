@@ -12,7 +12,8 @@ __all__ = ["Lifetime", "KEEP"]
 class Lifetime:
     """Kept, or ended: ``signal``, after ``grace`` seconds SIGKILL, to ``target``.
 
-    ``target``: "process"; "group", its process group; or "cgroup", all in its cgroup.
+    ``target``: "process"; "group", its process group; "cgroup", all in its cgroup; or "tree", it
+    and all its descendants, also those in other sessions or whose parent has ended.
     """
 
     __slots__ = ("keep", "signal", "grace", "target")

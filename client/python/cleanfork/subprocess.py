@@ -296,6 +296,18 @@ class Popen(AtTerminal, _Base[AnyStr]):
         except ProcessLookupError:
             pass  # it has ended meanwhile
 
+    def kill_tree(self) -> None:
+        """SIGKILL to the process and all its descendants; ``lifetime`` has target="tree".
+
+        Also after the process itself has ended.
+        """
+        if self._process is not None:
+            try:
+                self._process.kill_tree()
+            except SpawnError as e:
+                if e.errno != errno.ESRCH:  # nobody is left
+                    raise
+
     def __del__(self, _maxsize: int = sys.maxsize,
                 _warn: Callable[..., None] = warnings.warn) -> None:
         # No zombie is left and nothing has to be kept: the forkserver reaps.

@@ -118,6 +118,11 @@ py::object text_of(const std::string& bytes) {
         PyUnicode_DecodeFSDefaultAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
 }
 
+py::object name_of(tree_means by) {
+    if (by == tree_means::none) return py::none();
+    return py::str(by == tree_means::cgroup ? "cgroup" : "walk");
+}
+
 timeout to_timeout(const std::optional<double>& seconds) {
     if (!seconds || *seconds >= k_for_ever || std::isnan(*seconds)) return std::nullopt;
     return std::chrono::duration_cast<std::chrono::nanoseconds>(

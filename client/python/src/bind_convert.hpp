@@ -32,6 +32,9 @@ std::vector<std::string> list_of_bytes(py::handle iterable, const char* name);
 // As os.fsdecode().
 py::object text_of(const std::string& bytes);
 
+// "cgroup", "walk" or None.
+py::object name_of(tree_means by);
+
 std::string buffer_of(py::handle h, const char* name);  // a bytes-like object
 bool truth_of(py::handle h);
 std::int64_t integer_between(py::handle h, const char* name, std::int64_t least, std::int64_t most);

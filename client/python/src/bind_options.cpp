@@ -27,6 +27,12 @@ stdio_option stdio_of(py::handle h, const char* name) {
         }
     }
     if (py::hasattr(h, "fileno")) return stdio::descriptor{descriptor_of(h, name)};
+    if (py::hasattr(h, "path") && py::hasattr(h, "size") && py::hasattr(h, "count"))
+        return stdio::rotated_file{
+            .path = bytes_of(h.attr("path"), name),
+            .size = static_cast<std::uint64_t>(
+                integer_between(h.attr("size"), name, 0, std::numeric_limits<std::int64_t>::max())),
+            .count = integer_of<unsigned>(h.attr("count"), name)};
     return stdio::file{.path = bytes_of(h, name)};
 }
 
@@ -87,12 +93,13 @@ lifetime lifetime_of(py::handle h) {
     static const std::unordered_map<std::string_view, signal_target> targets{
         {"process", signal_target::process},
         {"group", signal_target::group},
-        {"cgroup", signal_target::cgroup}};
+        {"cgroup", signal_target::cgroup},
+        {"tree", signal_target::tree}};
     for (const char* const member : {"keep", "signal", "grace", "target"})
         if (!py::hasattr(h, member)) refuse_type("lifetime", "a cleanfork.Lifetime", h);
     const auto target = targets.find(bytes_of(h.attr("target"), "lifetime.target"));
     if (target == targets.end())
-        throw py::value_error("a lifetime's target is 'process', 'group' or 'cgroup'");
+        throw py::value_error("a lifetime's target is 'process', 'group', 'cgroup' or 'tree'");
     return {.keep = truth_of(h.attr("keep")),
             .signal = integer_of<int>(h.attr("signal"), "lifetime.signal"),
             .grace = milliseconds_of(h.attr("grace"), "lifetime.grace"),
@@ -137,13 +144,38 @@ scheduling scheduling_of(py::handle h, const char* name) {
     return {integer_of<int>(policy, name), integer_of<int>(priority, name)};
 }
 
+restart_options::policy restart_policy_of(py::handle h, const char* name) {
+    using policy = restart_options::policy;
+    const std::string text = bytes_of(h, name);
+    if (text == "no") return policy::no;
+    if (text == "on-failure") return policy::on_failure;
+    if (text == "always") return policy::always;
+    throw py::value_error("restart is 'no', 'on-failure' or 'always'");
+}
+
 using n = const char*;
 using setter = void (*)(spawn_options&, py::handle, n);
+using setter_map = std::unordered_map<std::string_view, setter>;
 
-const std::unordered_map<std::string_view, setter>& setters() {
+// What becomes of it.
+const setter_map& setters_of_the_end() {
     using o = spawn_options;
     using h = py::handle;
-    static const std::unordered_map<std::string_view, setter> all{
+    static const setter_map all{
+        {"lifetime", [](o& s, h v, n) { s.lifetime = lifetime_of(v); }},
+        {"restart", [](o& s, h v, n name) { s.restart.on = restart_policy_of(v, name); }},
+        {"restart_delay", [](o& s, h v, n name) { s.restart.delay = milliseconds_of(v, name); }},
+        {"restart_max", [](o& s, h v, n name) { s.restart.burst = integer_of<unsigned>(v, name); }},
+        {"restart_window",
+         [](o& s, h v, n name) { s.restart.interval = milliseconds_of(v, name); }},
+    };
+    return all;
+}
+
+const setter_map& setters() {
+    using o = spawn_options;
+    using h = py::handle;
+    static const setter_map all{
         {"argv0", [](o& s, h v, n name) { s.argv0 = bytes_of(v, name); }},
         {"stdin", [](o& s, h v, n name) { s.in = stdio_of(v, name); }},
         {"stdout", [](o& s, h v, n name) { s.out = stdio_of(v, name); }},
@@ -182,7 +214,6 @@ const std::unordered_map<std::string_view, setter>& setters() {
              for (const int each : integers_of<int>(v, name)) s.ignored_signals.push_back(each);
          }},
         {"cgroup", [](o& s, h v, n name) { s.cgroup = path_or_fd_of(v, name); }},
-        {"lifetime", [](o& s, h v, n) { s.lifetime = lifetime_of(v); }},
         {"queue_timeout",
          [](o& s, h v, n name) { s.queue_timeout = to_timeout(seconds_of(v, name)); }},
     };
@@ -211,8 +242,9 @@ child_attributes attributes_of(const py::kwargs& keywords, bool base_is_current,
     bool has_environment = false;
     for (const auto& [key, value] : keywords) {
         const auto name = key.cast<std::string_view>();
-        const auto found = setters().find(name);
-        if (found == setters().end())
+        auto found = setters().find(name);
+        if (found == setters().end()) found = setters_of_the_end().find(name);
+        if (found == setters_of_the_end().end())
             throw py::type_error("'" + std::string(name) + "' is no option of a spawn");
         if (value.is_none()) continue;
         has_environment = has_environment || name == "env";

@@ -115,6 +115,12 @@ void py_process::signal_group(int number) const {
     p.signal_group(number);
 }
 
+void py_process::signal_tree(int number) const {
+    const process& p = get();
+    const without_gil others_run;
+    p.signal_tree(number);
+}
+
 double py_process::wall() const { return std::chrono::duration<double>(get().wall_time()).count(); }
 
 void bind_process(py::module_& m) {
@@ -158,6 +164,11 @@ void bind_process(py::module_& m) {
            [](py_process& self, const arguments& a) { self.signal(a.integer("number")); });
     method(c, {"signal_group", {{"number"}}},
            [](py_process& self, const arguments& a) { self.signal_group(a.integer("number")); });
+    method(c, {"signal_tree", {{"number"}}},
+           [](py_process& self, const arguments& a) { self.signal_tree(a.integer("number")); });
+    method(c, {"kill_tree", {}},
+           [](py_process& self, const arguments&) { self.signal_tree(SIGKILL); });
+    property(c, "tree", [](const py_process& p) { return name_of(p.tree()); });
     method(c, {"take_stdin", {}}, [](py_process& p, const arguments&) { return p.take_stdin(); });
     method(c, {"take_stdout", {}}, [](py_process& p, const arguments&) { return p.take_stdout(); });
     method(c, {"take_stderr", {}}, [](py_process& p, const arguments&) { return p.take_stderr(); });

@@ -27,6 +27,8 @@ public:
 
     void signal(int number) const;
     void signal_group(int number) const;
+    void signal_tree(int number) const;
+    [[nodiscard]] tree_means tree() const { return get().tree(); }
 
     [[nodiscard]] resource_usage usage() const { return get().usage(); }
     [[nodiscard]] double wall() const;

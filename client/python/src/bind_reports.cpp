@@ -68,6 +68,10 @@ py::dict dict_of(const child_info& c) {
     d["template_name"] = text_of(c.template_name);
     d["age"] = seconds(c.age);
     d["keep"] = c.keep;
+    d["tree"] = name_of(c.tree);
+    d["restarts"] = c.restarts;
+    d["last_status"] = c.last_status ? py::cast(*c.last_status) : py::none();
+    d["restart_in"] = c.restart_in ? py::cast(seconds(*c.restart_in)) : py::none();
     d["status"] = c.status ? py::cast(*c.status) : py::none();
     d["wall"] = seconds(c.wall);
     d["error"] = text_of(c.error);

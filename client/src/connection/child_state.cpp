@@ -77,7 +77,7 @@ std::optional<exit_status> child_state::wait_by_pidfd(const deadline& d, const m
 }
 
 exit_status child_state::status_by_pidfd() const {
-    if (process_ && owner_->facts().pidfd_tells_exit)
+    if (process_ && owner_->facts().pidfd_tells_exit && !traits_.restarts)
         if (const auto s = ipc::pidfd_exit_status(process_.pidfd()))
             return exit_status::from_wait_status(*s);
     // A client that was destroyed does not hear a forkserver that is well.
@@ -212,15 +212,16 @@ void child_state::on_pidfd(boost::system::error_code ec) {
 
 // ---- from a reply ----------------------------------------------------------
 
-process adopt(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends) {
-    auto child = std::make_shared<child_state>(c.shared_from_this(), id, std::move(p));
+process adopt(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends,
+              child_traits traits) {
+    auto child = std::make_shared<child_state>(c.shared_from_this(), id, std::move(p), traits);
     c.expect_exit(id, child);
     return connection::make_process(std::move(child), std::move(ends));
 }
 
 process adopt_ended(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends,
-                    wait_result&& end) {
-    auto child = std::make_shared<child_state>(c.shared_from_this(), id, std::move(p));
+                    child_traits traits, wait_result&& end) {
+    auto child = std::make_shared<child_state>(c.shared_from_this(), id, std::move(p), traits);
     child->ended(std::move(end));
     c.acknowledge(id);
     return connection::make_process(std::move(child), std::move(ends));

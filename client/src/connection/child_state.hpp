@@ -12,14 +12,22 @@
 
 namespace cleanfork::detail {
 
+// What the forkserver told of it when it started.
+struct child_traits {
+    tree_means tree = tree_means::none;
+    bool restarts = false;  // the pidfd is that of its first process
+};
+
 // Thread-safe. The connection's lock protects what changes.
 class child_state final : public exit_listener, public std::enable_shared_from_this<child_state> {
 public:
-    child_state(std::shared_ptr<connection> c, ipc::child_id id, ipc::process_ref p)
-        : owner_(std::move(c)), id_(id), process_(std::move(p)) {}
+    child_state(std::shared_ptr<connection> c, ipc::child_id id, ipc::process_ref p,
+                child_traits traits)
+        : owner_(std::move(c)), id_(id), process_(std::move(p)), traits_(traits) {}
 
     [[nodiscard]] connection& owner() const noexcept { return *owner_; }
     [[nodiscard]] ipc::child_id id() const noexcept { return id_; }
+    [[nodiscard]] const child_traits& traits() const noexcept { return traits_; }
     // Without a pidfd when the exit came with the reply.
     [[nodiscard]] const ipc::process_ref& process() const noexcept { return process_; }
 
@@ -79,13 +87,15 @@ private:
     const std::shared_ptr<connection> owner_;
     const ipc::child_id id_;
     const ipc::process_ref process_;
+    const child_traits traits_;
     mutable locked_by<shared, connection_tables> shared_;
 };
 
 // The process of a spawn that was answered: `id` and `p` are the child's, `ends` the caller's.
-process adopt(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends);
+process adopt(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends,
+              child_traits traits = {});
 // The same of one that has ended already.
 process adopt_ended(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends,
-                    wait_result&& end);
+                    child_traits traits, wait_result&& end);
 
 }  // namespace cleanfork::detail

@@ -43,6 +43,13 @@ template_state state_of(v1::TemplateState s) noexcept {
     }
 }
 
+restart_options::policy policy_of(v1::RestartPolicy p) noexcept {
+    using policy = restart_options::policy;
+    return p == v1::RESTART_POLICY_ALWAYS       ? policy::always
+           : p == v1::RESTART_POLICY_ON_FAILURE ? policy::on_failure
+                                                : policy::no;
+}
+
 generation_info generation_of(const v1::GenerationInfo& g) {
     generation_info out;
     out.generation = g.generation();
@@ -62,6 +69,12 @@ generation_info generation_of(const v1::GenerationInfo& g) {
 
 }  // namespace
 
+tree_means tree_of(v1::TreeMeans t) noexcept {
+    return t == v1::TREE_MEANS_CGROUP ? tree_means::cgroup
+           : t == v1::TREE_MEANS_WALK ? tree_means::walk
+                                      : tree_means::none;
+}
+
 wait_result end_of(const v1::Exit& e) {
     return {status_of(e), usage_of(e), std::chrono::nanoseconds(e.wall_ns()), e.error()};
 }
@@ -78,6 +91,11 @@ std::vector<child_info> children_of(const v1::ListReply& r) {
         out.template_name = c.template_name();
         out.age = std::chrono::nanoseconds(c.age_ns());
         out.keep = c.keep();
+        out.tree = tree_of(c.tree());
+        out.restart = policy_of(c.restart());
+        out.restarts = c.restarts();
+        if (c.has_last_exit()) out.last_status = status_of(c.last_exit());
+        if (c.restart_in_ms() != 0) out.restart_in = std::chrono::milliseconds(c.restart_in_ms());
         if (!c.has_exit()) continue;
         wait_result end = end_of(c.exit());
         out.status = std::move(end.status);
@@ -146,6 +164,7 @@ v1::SignalTarget to_wire(signal_target t) noexcept {
         case signal_target::process: return v1::SIGNAL_TARGET_PROCESS;
         case signal_target::group: return v1::SIGNAL_TARGET_GROUP;
         case signal_target::cgroup: return v1::SIGNAL_TARGET_CGROUP;
+        case signal_target::tree: return v1::SIGNAL_TARGET_TREE;
     }
     return v1::SIGNAL_TARGET_UNSPECIFIED;
 }

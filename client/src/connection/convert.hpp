@@ -9,6 +9,7 @@ namespace cleanfork::detail {
 
 exit_status status_of(const v1::Exit& e);
 wait_result end_of(const v1::Exit& e);
+tree_means tree_of(v1::TreeMeans t) noexcept;
 
 std::vector<child_info> children_of(const v1::ListReply& r);
 server_stats stats_of(const v1::StatsReply& r);

@@ -73,12 +73,15 @@ failure wait_request::expired() {
     return ipc::fail(step::wait, ETIMEDOUT, {}, "the child still runs");
 }
 
+result<void> signal_by_forkserver(child_state& child, int number, signal_target target,
+                                  const deadline& d) {
+    outgoing m;
+    auto request = signal_request::fill(m, d, child.id(), number, target);
+    return await_reply(child.owner(), m, std::move(*request), d);
+}
+
 result<void> signal_group(child_state& child, int number, const deadline& d) {
-    if (!child.owner().lost()) {
-        outgoing m;
-        auto request = signal_request::fill(m, d, child.id(), number, signal_target::group);
-        return await_reply(child.owner(), m, std::move(*request), d);
-    }
+    if (!child.owner().lost()) return signal_by_forkserver(child, number, signal_target::group, d);
     if (const int error = child.process().signal_group(number); error != 0)
         return ipc::fail(step::signal, error, std::to_string(child.process().pid()));
     return {};

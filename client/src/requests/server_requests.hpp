@@ -41,6 +41,9 @@ struct wait_request : plain_request<wait_result> {
     static failure expired();
 };
 
+// For what only the forkserver can reach.
+result<void> signal_by_forkserver(child_state& child, int number, signal_target target,
+                                  const deadline& d);
 // Signals the child's process group: by the forkserver, which knows whether
 // there is one; by the pidfd when the forkserver was lost.
 result<void> signal_group(child_state& child, int number, const deadline& d);

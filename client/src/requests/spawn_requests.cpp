@@ -4,6 +4,7 @@
 
 #include "client/src/connection/child_state.hpp"
 #include "client/src/connection/convert.hpp"
+#include "client/src/requests/server_requests.hpp"
 #include "ipc/wire/limits.hpp"
 
 namespace cleanfork::detail {
@@ -29,9 +30,10 @@ result<process> process_of(connection& c, const v1::SpawnReply& r,
         return ipc::fail(step::protocol, EBADMSG, "forkserver", "an incomplete reply to a spawn");
     const ipc::child_id id(s.child());
     ipc::process_ref child(s.pid(), has_pidfd ? std::move(descriptors[place - 1]) : unique_fd());
+    const child_traits traits{.tree = tree_of(s.tree()), .restarts = s.restarts()};
     if (s.has_exit())
-        return adopt_ended(c, id, std::move(child), std::move(ends), end_of(s.exit()));
-    return adopt(c, id, std::move(child), std::move(ends));
+        return adopt_ended(c, id, std::move(child), std::move(ends), traits, end_of(s.exit()));
+    return adopt(c, id, std::move(child), std::move(ends), traits);
 }
 
 }  // namespace
@@ -59,7 +61,12 @@ result<process> spawn_request::convert(connection& c, reply&& r) {
 }
 
 void spawn_request::discard(result<process>& p) noexcept {
-    if (p) (void)connection::of(*p)->process().signal(SIGKILL);
+    if (!p) return;
+    child_state& child = *connection::of(*p);
+    (void)child.process().signal(SIGKILL);
+    // The forkserver is not to start it anew.
+    if (child.traits().restarts)
+        (void)tell<signal_request>(child.owner(), child.id(), SIGKILL, signal_target::process);
 }
 
 failure spawn_request::expired() {

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "client/src/connection/convert.hpp"
+#include "client/src/requests/rotated_files.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/defaults.hpp"
 
@@ -19,6 +20,15 @@ namespace {
 // Installed headers cannot name these. A request leaves out what is the same.
 static_assert(cleanfork::lifetime{}.signal == ipc::k_default_end_signal);
 static_assert(cleanfork::lifetime{}.grace == ipc::k_default_grace);
+static_assert(restart_options{}.delay == ipc::k_default_restart_delay);
+static_assert(restart_options{}.max_delay == ipc::k_default_restart_max_delay);
+static_assert(restart_options{}.burst == ipc::k_default_restart_burst);
+static_assert(restart_options{}.interval == ipc::k_default_restart_interval);
+
+std::uint32_t to_wire(std::chrono::milliseconds time) {
+    return static_cast<std::uint32_t>(
+        std::clamp<std::int64_t>(time.count(), 0, std::numeric_limits<std::uint32_t>::max()));
+}
 
 struct translator {
     const spawn_options& options;
@@ -50,6 +60,7 @@ struct translator {
     void limits() const;
     void credentials() const;
     void life() const;
+    void restart() const;
 };
 
 // The file a descriptor refers to is the name a program would expect as its own.
@@ -108,10 +119,16 @@ result<std::uint32_t> translator::stream(const stdio_option& o, int target,
     if (const auto* d = std::get_if<stdio::descriptor>(&o)) return child(d->fd);
     if (const auto* f = std::get_if<stdio::file>(&o)) return file(*f, target);
     if (const auto* t = std::get_if<stdio::pty>(&o)) return terminal(*t, target);
+    if (const auto* f = std::get_if<stdio::rotated_file>(&o)) {
+        if (auto r = add_log(*f, target, request, descriptors); !r) return r.error();
+        return 0U;
+    }
     if (std::holds_alternative<stdio::to_stdout>(o)) {
         if (target != 2)
             return ipc::fail(step::request, EINVAL, "stdio::to_stdout",
                              "only standard error can go where standard output goes");
+        if (std::holds_alternative<stdio::rotated_file>(options.out))
+            request.mutable_logs(0)->add_targets(target);
         return out;
     }
     return 0U;
@@ -255,13 +272,25 @@ void translator::life() const {
         v1::Lifetime& out = *request.mutable_lifetime();
         out.set_keep(l.keep);
         out.set_signal(l.signal);
-        out.set_grace_ms(static_cast<std::uint32_t>(std::clamp<std::int64_t>(
-            l.grace.count(), 0, std::numeric_limits<std::uint32_t>::max())));
-        out.set_target(to_wire(l.target));
+        out.set_grace_ms(to_wire(l.grace));
+        out.set_target(detail::to_wire(l.target));
     }
+    restart();
     if (options.queue_timeout)
         request.set_queue_timeout_ns(
             static_cast<std::uint64_t>(std::max<std::int64_t>(options.queue_timeout->count(), 0)));
+}
+
+void translator::restart() const {
+    const restart_options& r = options.restart;
+    if (r.on == restart_options::policy::no) return;
+    v1::Restart& out = *request.mutable_restart();
+    out.set_policy(r.on == restart_options::policy::always ? v1::RESTART_POLICY_ALWAYS
+                                                           : v1::RESTART_POLICY_ON_FAILURE);
+    out.set_delay_ms(to_wire(r.delay));
+    out.set_max_delay_ms(to_wire(r.max_delay));
+    out.set_burst(r.burst);
+    out.set_interval_ms(to_wire(r.interval));
 }
 
 }  // namespace

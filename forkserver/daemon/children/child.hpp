@@ -11,12 +11,16 @@
 #include <chrono>
 #include <cleanfork/unique_fd.hpp>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "forkserver/daemon/children/restart_schedule.hpp"
+#include "forkserver/daemon/children/tree_cgroups.hpp"
 #include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/sessions/charges.hpp"
+#include "forkserver/spawn/plan.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/wire/defaults.hpp"
 
@@ -24,7 +28,14 @@ namespace cleanfork::daemon {
 
 using steady = std::chrono::steady_clock;
 
-enum class signal_target { process, group, cgroup };
+enum class signal_target { process, group, cgroup, tree };
+
+// Of a child whose lifetime has the target tree: what its descendants are found by.
+struct child_tree {
+    v1::TreeMeans by = v1::TREE_MEANS_UNSPECIFIED;
+    std::unique_ptr<tree_cgroup> cgroup;  // which child_origin::cgroup is then
+    std::uint64_t mark = 0;               // see tree_walk.hpp
+};
 
 // What becomes of it when its session ends.
 struct child_lifetime {
@@ -40,11 +51,13 @@ struct child_origin {
     child_lifetime lifetime;
     bool leads_group = false;
     unique_fd cgroup;
+    child_tree tree;
     std::string command;
     std::string template_name;  // of a call
     generation_id forked_by;    // none: the forkserver forked it, and reaps it
     generation_id process_of;   // the generation whose process it is
     charge place;               // in its session's quota of children
+    bool is_service = false;    // the forkserver's own: nobody is told of it
 };
 
 struct child_exit {
@@ -70,6 +83,34 @@ struct child_ending {
     bool killed = false;
 };
 
+// Of a program that is started anew when it has ended.
+struct child_restart {
+    // Counts `kept` descriptors in `total` as long as they are kept.
+    child_restart(const v1::SpawnRequest& r, std::shared_ptr<std::size_t> total, std::size_t kept);
+    child_restart(const child_restart&) = delete;
+    child_restart& operator=(const child_restart&) = delete;
+    ~child_restart() { let_go(); }
+    // There is no further start.
+    void let_go() noexcept;
+
+    // What it is started from.
+    v1::SpawnRequest request;
+    std::vector<int> purposes;
+    spawn::shared_descriptors descriptors;
+    std::shared_ptr<const spawn::session_base> base;
+
+    restart_schedule schedule;
+    std::uint64_t count = 0;
+    std::optional<child_exit> last;  // of the process before
+    // No process runs, and one will: then.
+    std::optional<steady::time_point> due;
+    bool is_stopped = false;  // somebody asked for its end
+
+private:
+    std::shared_ptr<std::size_t> total_;
+    std::size_t kept_;
+};
+
 struct child {
     child_id id;
     child_origin origin;
@@ -82,9 +123,15 @@ struct child {
     bool reply_pending = false;  // of its batch: the exit is told after it
     bool watched = false;        // through its pidfd
     std::vector<exit_waiter> waiters;
+    std::unique_ptr<child_restart> restart;
+
+    [[nodiscard]] bool is_between_starts() const noexcept { return restart && restart->due; }
+    // Its process was reaped: the number may be another's.
+    [[nodiscard]] bool has_no_process() const noexcept { return exit || is_between_starts(); }
 };
 
 signal_target target_of(v1::SignalTarget t) noexcept;
 void to_wire(const child& c, v1::Exit& out);
+void to_wire(child_id id, const child_exit& e, v1::Exit& out);
 
 }  // namespace cleanfork::daemon

@@ -47,6 +47,20 @@ result<child*> child_table::add(child_origin origin, ipc::process_ref process,
     return &c;
 }
 
+result<void> child_table::begin_again(child& c, ipc::process_ref process,
+                                      std::uint64_t started_ns) {
+    c.process = std::move(process);
+    c.started_ns = started_ns;
+    if (!watch(c)) {
+        const int e = errno;
+        c.process.signal(SIGKILL);
+        (void)c.process.reap(0);
+        return ipc::fail(step::prepare, e, "pidfd", "it could not be watched and was killed");
+    }
+    ++alive_;
+    return {};
+}
+
 bool child_table::watch(child& c) {
     epoll_event event{};
     event.events = EPOLLIN;
@@ -114,7 +128,7 @@ void child_table::adopt(child& c) {
 }
 
 void child_table::reap_if_ended(child& c) {
-    if (c.exit) return;
+    if (c.has_no_process()) return;
     const ipc::reaped r = c.process.reap(WNOHANG);
     if (r.is_child && !r.end) return;
     child_exit e;

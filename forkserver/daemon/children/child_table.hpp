@@ -40,6 +40,8 @@ public:
     // taken in.
     result<child*> add(child_origin origin, ipc::process_ref process, std::uint64_t started_ns);
 
+    // The next process of a child that is between two. It is watched, or killed and reaped.
+    result<void> begin_again(child& c, ipc::process_ref process, std::uint64_t started_ns);
     // A template tells how its child ended.
     void ended(child& c, int wait_status, v1::Usage usage, std::string error);
     // The template has gone: the forkserver is the parent now, and watches it.

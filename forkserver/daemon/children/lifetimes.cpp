@@ -54,8 +54,15 @@ void lifetimes::end(child& c, pace p) {
 
 void lifetimes::child_exited(child& c) {
     if (!c.ending) return;
-    if (c.ending->killed || !anyone_left(c)) return finish(c);
+    if (is_over(c)) return finish(c);
     look_after(c.id);
+}
+
+// Of a child that has exited. A tree is looked through until nobody is left that a signal reaches:
+// one of it may have been born while it was killed.
+bool lifetimes::is_over(const child& c) const {
+    const bool exact = c.origin.lifetime.target == signal_target::tree;
+    return (c.ending->killed && !exact) || !anyone_left(c);
 }
 
 void lifetimes::finish(child& c) {
@@ -85,7 +92,11 @@ void lifetimes::look() {
     const std::vector<child_id> ids(leaderless_.begin(), leaderless_.end());
     for (const child_id id : ids) {
         child* c = children_.find(id);
-        if (c != nullptr && !anyone_left(*c)) finish(*c);
+        if (c == nullptr) continue;
+        if (!anyone_left(*c))
+            finish(*c);
+        else if (c->ending->killed)
+            signal(*c, SIGKILL, c->origin.lifetime.target);
     }
     look_interval_ = std::min<steady::duration>(look_interval_ * 2, k_rare_look);
     arm_look();
@@ -110,7 +121,11 @@ void lifetimes::expire() {
         assert(c != nullptr && c->ending);  // who is being ended is not forgotten
         signal(*c, SIGKILL, c->origin.lifetime.target);
         c->ending->killed = true;
-        if (c->exit) finish(*c);
+        if (!c->exit) continue;
+        if (is_over(*c))
+            finish(*c);
+        else
+            look_after(c->id);
     }
     arm();
 }

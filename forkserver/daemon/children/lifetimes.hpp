@@ -45,6 +45,7 @@ public:
     [[nodiscard]] bool anyone_left(const child& c) const;
 
 private:
+    [[nodiscard]] bool is_over(const child& c) const;
     void finish(child& c);
     void look_after(child_id id);
     void arm_look();
@@ -59,8 +60,8 @@ private:
     std::size_t ending_ = 0;
     std::set<std::pair<steady::time_point, child_id>> deadlines_;
     steady::time_point armed_for_ = steady::time_point::max();
-    // Of the ending ones, those whose leader has exited while others of the group or
-    // cgroup live: these are no children of ours, so that we must look for their end.
+    // Of the ending ones, those whose leader has exited while others of the group, cgroup
+    // or tree live: these are no children of ours, so that we must look for their end.
     std::set<child_id> leaderless_;
     boost::asio::steady_timer look_timer_;
     steady::duration look_interval_{};

@@ -61,7 +61,7 @@ void orphans::reap() {
         const pid_t pid = info.si_pid;
         child* known = nullptr;
         children_.each([&](child& c) {
-            if (c.process.pid() == pid && !c.exit) known = &c;
+            if (c.process.pid() == pid && !c.has_no_process()) known = &c;
         });
         if (known != nullptr)
             children_.reap(*known);

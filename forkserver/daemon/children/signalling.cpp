@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "forkserver/daemon/children/tree_walk.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -24,7 +25,7 @@ constexpr int k_cgroup_depth = 32;
 
 std::string read_all(int directory, const char* name) {
     std::string text;
-    const unique_fd fd(::openat(directory, name, O_RDONLY | O_CLOEXEC));
+    const unique_fd fd(::openat(directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!fd) return text;
     char part[4096];
     for (;;) {
@@ -64,7 +65,8 @@ std::size_t signal_members(int directory, int signal, int depth) {
 int signal_cgroup(const child& c, int signal, const signal_means& means) {
     if (!c.origin.cgroup) return EINVAL;
     if (signal == SIGKILL && means.cgroup_kill) {
-        const unique_fd kill(::openat(c.origin.cgroup.get(), "cgroup.kill", O_WRONLY | O_CLOEXEC));
+        const unique_fd kill(
+            ::openat(c.origin.cgroup.get(), "cgroup.kill", O_WRONLY | O_CLOEXEC | O_NONBLOCK));
         if (kill && ::write(kill.get(), "1", 1) == 1) return 0;
     }
     const std::size_t members = signal_members(c.origin.cgroup.get(), signal, k_cgroup_depth);
@@ -78,8 +80,24 @@ int signal_group(const child& c, int signal, const signal_means& means) {
     if (!c.origin.leads_group) return EINVAL;
     if (means.group_by_pidfd) return c.process.signal_group(signal);
     // The number is the group's for sure only while the leader is unreaped.
-    if (c.exit) return ESRCH;
+    if (c.has_no_process()) return ESRCH;
     return ::kill(-c.process.pid(), signal) == 0 ? 0 : errno;
+}
+
+bool by_cgroup(const child& c) { return c.origin.tree.by == v1::TREE_MEANS_CGROUP; }
+
+// The number of one that was reaped may be another's.
+tree_root root_of(const child& c) {
+    return {c.has_no_process() ? 0 : c.process.pid(), c.origin.tree.mark};
+}
+
+int signal_whole_tree(const child& c, int signal, const signal_means& means) {
+    if (c.origin.tree.by == v1::TREE_MEANS_UNSPECIFIED) return EINVAL;
+    return by_cgroup(c) ? signal_cgroup(c, signal, means) : signal_tree(root_of(c), signal);
+}
+
+bool anyone_in_cgroup(const child& c) {
+    return c.origin.cgroup && signal_members(c.origin.cgroup.get(), 0, k_cgroup_depth) != 0;
 }
 
 }  // namespace
@@ -88,16 +106,19 @@ int signal_child(const child& c, int signal, signal_target target, const signal_
     switch (target) {
         case signal_target::group: return signal_group(c, signal, means);
         case signal_target::cgroup: return signal_cgroup(c, signal, means);
+        case signal_target::tree: return signal_whole_tree(c, signal, means);
         case signal_target::process: break;
     }
-    return c.exit ? ESRCH : c.process.signal(signal);
+    return c.has_no_process() ? ESRCH : c.process.signal(signal);
 }
 
 bool anyone_left(const child& c, const signal_means& means) {
     switch (c.origin.lifetime.target) {
         case signal_target::group: return signal_group(c, 0, means) == 0;
-        case signal_target::cgroup:
-            return c.origin.cgroup && signal_members(c.origin.cgroup.get(), 0, k_cgroup_depth) != 0;
+        case signal_target::cgroup: return anyone_in_cgroup(c);
+        case signal_target::tree:
+            if (c.origin.tree.by == v1::TREE_MEANS_UNSPECIFIED) break;
+            return by_cgroup(c) ? anyone_in_cgroup(c) : anyone_in_tree(root_of(c));
         case signal_target::process: break;
     }
     return !c.exit;

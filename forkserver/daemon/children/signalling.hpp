@@ -1,4 +1,4 @@
-// Signals to a child, its process group or its cgroup.
+// Signals to a child, its process group, its cgroup or its tree.
 #pragma once
 
 #include "forkserver/daemon/children/child.hpp"

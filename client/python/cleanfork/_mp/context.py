@@ -62,6 +62,16 @@ class CleanforkProcess(_process.BaseProcess):
             raise code.again()
         return code
 
+    def kill_tree(self) -> None:
+        """SIGKILL to it and all its descendants, for ``lifetime=Lifetime(target="tree")``.
+
+        Also after it has ended itself.
+        """
+        popen = getattr(self, "_popen", None)
+        if popen is None:
+            raise ValueError("the process has not been started, or is another's child")
+        popen.kill_tree()
+
     @property
     def rusage(self) -> Any:
         """resource.struct_rusage of the process and its children; None until it has ended."""

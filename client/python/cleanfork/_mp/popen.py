@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from multiprocessing import context, forkserver, popen_fork, reduction, resource_tracker
@@ -202,6 +203,13 @@ class Popen(popen_fork.Popen):
                 self._process.signal(sig)
             except (ProcessLookupError, SpawnError):
                 pass
+
+    def kill_tree(self) -> None:
+        try:
+            self._process.kill_tree()
+        except SpawnError as e:
+            if e.errno != errno.ESRCH:  # nobody is left
+                raise
 
     @property
     def rusage(self) -> Any:

@@ -1,0 +1,148 @@
+#include "forkserver/daemon/children/restarts.hpp"
+
+#include <csignal>
+
+#include "forkserver/daemon/children/signalling.hpp"
+#include "ipc/base/fd.hpp"
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::daemon {
+
+namespace {
+
+bool wants(const v1::SpawnRequest& r) {
+    return r.restart().policy() > v1::RESTART_POLICY_NO || r.restart().policy() < 0;
+}
+
+// How a process "ended" that could not be started.
+child_exit no_start(const failure& why) {
+    return {.known = false, .error = "it could not be started again: " + why.message()};
+}
+
+}  // namespace
+
+restarts::restarts(boost::asio::io_context& io, spawn::launcher& launcher, child_table& children,
+                   logger& log, restarts_owner& owner)
+    : timer_(io), launcher_(launcher), children_(children), log_(log), owner_(owner) {}
+
+result<std::unique_ptr<child_restart>> restarts::prepare(
+    const v1::SpawnRequest& request, const std::vector<int>& purposes,
+    const spawn::shared_descriptors& descriptors, std::shared_ptr<const spawn::session_base> base) {
+    if (!wants(request)) return std::unique_ptr<child_restart>();
+    if (failure why = restart_schedule::refusal(request.restart()); why.step != step::none)
+        return why;
+    if (!request.lifetime().keep())
+        return ipc::fail(step::request, EINVAL, "restart",
+                         "it is for a child that is kept beyond its session");
+    if (!request.has_exec())
+        return ipc::fail(step::request, EINVAL, "restart", "it is for programs, not for calls");
+    // Above those of requests, so that these stay cheap to hand on: see launcher.hpp.
+    std::vector<unique_fd> copies;
+    for (const unique_fd& fd : *descriptors) {
+        copies.push_back(launcher_.own_descriptor(ipc::dup_fd(fd.get())));
+        if (!copies.back()) return ipc::fail(step::prepare, errno, "restart");
+    }
+    auto r = std::make_unique<child_restart>(request, descriptors_, copies.size());
+    r->purposes = purposes;
+    r->descriptors = std::make_shared<const std::vector<unique_fd>>(std::move(copies));
+    r->base = std::move(base);
+    return r;
+}
+
+bool restarts::asks_to_end(const child& c, int signal) {
+    return signal == SIGKILL || signal == SIGTERM || signal == SIGINT || signal == SIGQUIT ||
+           signal == c.origin.lifetime.signal;
+}
+
+bool restarts::takes(child& c) {
+    child_restart* const r = c.restart.get();
+    if (r == nullptr) return false;
+    const auto next = r->is_stopped ? std::nullopt : r->schedule.ended(*c.exit, steady::now());
+    if (!next) {
+        if (!r->is_stopped)
+            log_.info("restarts_over", {{"child", c.id.value()}, {"restarts", r->count}});
+        r->let_go();
+        return false;
+    }
+    r->last = std::exchange(c.exit, std::nullopt);
+    r->due = next;
+    due_.emplace(*next, c.id);
+    arm();
+    return true;
+}
+
+void restarts::stop(child& c) {
+    if (!c.restart) return;
+    c.restart->is_stopped = true;
+    if (!c.restart->due) return;
+    due_.erase({*c.restart->due, c.id});
+    over(c);
+}
+
+void restarts::stop_all() {
+    std::vector<child_id> ids;
+    children_.each([&](child& c) {
+        if (c.restart) ids.push_back(c.id);
+    });
+    for (const child_id id : ids)
+        if (child* c = children_.find(id)) stop(*c);
+}
+
+// The exit is that of the process before.
+void restarts::over(child& c) {
+    c.restart->due.reset();
+    c.exit = c.restart->last;
+    c.restart->let_go();
+    owner_.on_over(c);
+    owner_.on_restarts_drained();
+}
+
+void restarts::arm() {
+    if (due_.empty()) return;
+    timer_.expires_at(due_.begin()->first);
+    timer_.async_wait([this](boost::system::error_code ec) {
+        if (!ec) start_due();
+    });
+}
+
+void restarts::start_due() {
+    while (!due_.empty() && due_.begin()->first <= steady::now()) {
+        child* c = children_.find(due_.begin()->second);
+        due_.erase(due_.begin());
+        if (c != nullptr) start(*c);
+    }
+    arm();
+}
+
+void restarts::start(child& c) {
+    child_restart& r = *c.restart;
+    // What the process before has left of its tree goes first: of a service there is one. Not by
+    // cgroup.kill: Linux 6.14 to 6.18 kill whoever is born from outside in a cgroup that ever was
+    // killed so (kill_seq in kernel/cgroup/cgroup.c is compared with that of the parent's cgroup).
+    if (c.origin.tree.by != v1::TREE_MEANS_UNSPECIFIED)
+        signal_child(c, SIGKILL, signal_target::tree, {.cgroup_kill = false});
+    r.due.reset();
+    ++r.count;
+    const auto fail = [&](const failure& why) {
+        log_.warning("restart_failed", {{"child", c.id.value()}, {"why", why.message()}});
+        c.exit = no_start(why);
+        if (!takes(c)) {
+            owner_.on_over(c);
+            owner_.on_restarts_drained();
+        }
+    };
+    r.schedule.started(steady::now());
+    auto p = spawn::prepare(std::make_unique<v1::SpawnRequest>(r.request), r.purposes,
+                            r.descriptors, r.base, launcher_.self());
+    if (!p) return fail(p.error());
+    auto made = launcher_.launch(**p);
+    if (!made) return fail(made.error());
+    log_.info("restarted", {{"child", c.id.value()},
+                            {"pid", std::int64_t{made->process.pid()}},
+                            {"restarts", r.count}});
+    if (auto watched = children_.begin_again(c, std::move(made->process), made->started_ns);
+        !watched)
+        return fail(watched.error());
+}
+
+}  // namespace cleanfork::daemon

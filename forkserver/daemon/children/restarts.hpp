@@ -1,0 +1,64 @@
+// Starts programs anew when they have ended, as the same child.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <set>
+#include <utility>
+
+#include "forkserver/daemon/children/child_table.hpp"
+#include "forkserver/daemon/log.hpp"
+#include "forkserver/spawn/launcher.hpp"
+
+namespace cleanfork::daemon {
+
+// What the restarts tell their owner.
+class restarts_owner {
+public:
+    // A child that was to be started anew will not be: its `exit` is that of its last process.
+    virtual void on_over(child& c) = 0;
+    virtual void on_restarts_drained() = 0;
+
+protected:
+    ~restarts_owner() = default;
+};
+
+class restarts {
+public:
+    restarts(boost::asio::io_context& io, spawn::launcher& launcher, child_table& children,
+             logger& log, restarts_owner& owner);
+
+    // Empty when the request wants no restarts. Its descriptors are copied, and the copies kept
+    // until the child is over: a pipe that it writes to does not end before that.
+    result<std::unique_ptr<child_restart>> prepare(const v1::SpawnRequest& request,
+                                                   const std::vector<int>& purposes,
+                                                   const spawn::shared_descriptors& descriptors,
+                                                   std::shared_ptr<const spawn::session_base> base);
+
+    // A child with restarts has ended. True when it is to be started anew: it is no exit then.
+    bool takes(child& c);
+    // It is not started anew any more. One that waited for that is over now.
+    void stop(child& c);
+    void stop_all();
+    // True for the signals by which one asks for the end, and not for something else.
+    static bool asks_to_end(const child& c, int signal);
+
+    // That are kept for the starts to come.
+    [[nodiscard]] std::size_t descriptors() const noexcept { return *descriptors_; }
+
+private:
+    void arm();
+    void start_due();
+    void start(child& c);
+    void over(child& c);
+
+    boost::asio::steady_timer timer_;
+    spawn::launcher& launcher_;
+    child_table& children_;
+    logger& log_;
+    restarts_owner& owner_;
+    std::set<std::pair<steady::time_point, child_id>> due_;
+    std::shared_ptr<std::size_t> descriptors_ = std::make_shared<std::size_t>(0);
+};
+
+}  // namespace cleanfork::daemon
