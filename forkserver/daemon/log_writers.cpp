@@ -36,8 +36,12 @@ failure refusal(const queued_spawn& q, const v1::RotatedLog& log) {
 }
 
 // Which runs this same program, also when its file was replaced since.
-v1::SpawnRequest writer_request(const v1::RotatedLog& log) {
+// The file is opened with the caller's rights, as one that the caller opens itself.
+v1::SpawnRequest writer_request(const v1::SpawnRequest& child, const v1::RotatedLog& log) {
     v1::SpawnRequest r;
+    r.set_as_forkserver(child.as_forkserver());
+    if (child.caller().has_rights())
+        *r.mutable_caller()->mutable_rights() = child.caller().rights();
     v1::ExecTarget& exec = *r.mutable_exec();
     exec.set_path("/proc/self/exe");
     for (const std::string& word :
@@ -64,7 +68,7 @@ result<queued_spawn> writer_of(const queued_spawn& q, const v1::RotatedLog& log,
     descriptors.push_back(ipc::dup_fd(q.descriptors->at(log.directory_descriptor() - 1).get()));
     if (!descriptors.back()) return ipc::fail(step::prepare, errno, "logs");
     queued_spawn w;
-    w.request = std::make_unique<v1::SpawnRequest>(writer_request(log));
+    w.request = std::make_unique<v1::SpawnRequest>(writer_request(*q.request, log));
     std::uint32_t place = 0;
     for (const int target : {k_log_pipe, k_log_directory}) {
         v1::DescriptorMapping& m = *w.request->add_descriptors();
