@@ -120,6 +120,30 @@ struct launched {
     pid_t first = 0;                 // the process that ends at once
 };
 
+// After the greeting, or its failure: the first process has ended, or must; its status.
+// A waitpid(-1) elsewhere in the program may have been faster: ECHILD is fine.
+std::optional<int> reap(const launched& l) {
+    int status = 0;
+    if (ipc::retry([&] { return ::waitpid(l.first, &status, 0); }) != l.first) return std::nullopt;
+    return status;
+}
+
+constexpr std::chrono::milliseconds k_last_moment(100);
+
+// A moment is given to one that is just ending. Its status, when that is known.
+std::optional<int> end(const launched& l) {
+    if (l.parent) {
+        const std::optional<int> status = l.parent->end_forkserver(k_last_moment);
+        l.parent->end();
+        return status;
+    }
+    // The first process may be the one that hangs.
+    const ipc::process_ref first(l.first, ipc::pidfd_open(l.first));
+    if (first && !ipc::pidfd_wait(first.pidfd(), ipc::pidfd_event::ended, k_last_moment.count()))
+        first.signal(SIGKILL);
+    return reap(l);
+}
+
 // Below a reaper; falls back to none where nobody has asked for one in so many words.
 result<void> run(launched& l, start& s, std::vector<char*>& argv, const launch_options& options) {
     reaper_page told{};
@@ -132,7 +156,7 @@ result<void> run(launched& l, start& s, std::vector<char*>& argv, const launch_o
         const bool begun = l.parent && l.parent->page().forkserver > 0;
         if (begun && l.parent->page().failed == nullptr) return {};
         const std::string failed = begun ? l.parent->page().failed : "clone";
-        if (l.parent) l.parent->end();
+        if (l.parent) (void)end(l);
         l.parent = nullptr;
         if (begun || options.descendant.value_or(false))
             return ipc::fail(step::launch, error, failed);
@@ -167,30 +191,6 @@ result<launched> start_daemon(const launch_options& options) {
     launched l{std::move(pair->first), *daemon, nullptr, 0};
     if (auto begun = run(l, s, argv, options); !begun) return begun.error();
     return l;
-}
-
-// After the greeting, or its failure: the first process has ended, or must; its status.
-// A waitpid(-1) elsewhere in the program may have been faster: ECHILD is fine.
-std::optional<int> reap(const launched& l) {
-    int status = 0;
-    if (ipc::retry([&] { return ::waitpid(l.first, &status, 0); }) != l.first) return std::nullopt;
-    return status;
-}
-
-constexpr std::chrono::milliseconds k_last_moment(100);
-
-// A moment is given to one that is just ending. Its status, when that is known.
-std::optional<int> end(const launched& l) {
-    if (l.parent) {
-        const std::optional<int> status = l.parent->end_forkserver(k_last_moment);
-        l.parent->end();
-        return status;
-    }
-    // The first process may be the one that hangs.
-    const ipc::process_ref first(l.first, ipc::pidfd_open(l.first));
-    if (first && !ipc::pidfd_wait(first.pidfd(), ipc::pidfd_event::ended, k_last_moment.count()))
-        first.signal(SIGKILL);
-    return reap(l);
 }
 
 // The greeting failed: what it ended with says more.

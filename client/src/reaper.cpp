@@ -57,8 +57,6 @@ struct beginning {
     reaper_page* page;
     char* stacks;  // the reaper's, and that of the process that becomes the forkserver
     int program, order;
-    pid_t pid = -1;
-    int error_number = 0;
 };
 
 void set_stage(reaper_page& page, reaper_stage stage) noexcept {
@@ -130,9 +128,12 @@ void plan_memory(const beginning& b, hold_plan& plan) noexcept {
 // With CLONE_PARENT it is the program's child, with the exit signal of this process, which is 0;
 // the signal in the call makes it a fork in the eyes of a debugger.
 [[gnu::no_sanitize_address]] int make_reaper(void* with) noexcept {
-    beginning& b = *static_cast<beginning*>(with);
-    b.pid = ::clone(&be_reaper, b.stacks + k_stack, CLONE_PARENT | SIGCHLD, with);
-    b.error_number = errno;
+    const beginning& b = *static_cast<beginning*>(with);
+    const pid_t made = ::clone(&be_reaper, b.stacks + k_stack, CLONE_PARENT | SIGCHLD, with);
+    if (made < 0)
+        b.page->error_number = errno;
+    else
+        b.page->reaper = made;
     ::_exit(0);
 }
 
@@ -177,10 +178,10 @@ std::unique_ptr<reaper> reaper::start(int (*become)(void*), void* what, reaper_p
     const pid_t first = start_sharing_memory(&make_reaper, &b, 0);
     if (first < 0) return nullptr;
     reap_helper(first);
-    errno = b.error_number;
-    if (b.pid < 0) return nullptr;
+    errno = (*telling)->error_number;
+    if ((*telling)->reaper == 0) return nullptr;
     page.release();
-    std::unique_ptr<reaper> made(new reaper(*telling, b.pid, std::move(order)));
+    std::unique_ptr<reaper> made(new reaper(*telling, (*telling)->reaper, std::move(order)));
     if (made->await_stage(reaper_stage::serving, std::chrono::hours(24))) return made;
     made->end();  // somebody has killed it
     errno = ECHILD;

@@ -113,8 +113,7 @@ memory_range hold_code() noexcept {
             reinterpret_cast<std::uintptr_t>(__stop_cleanfork_hold)};
 }
 
-[[gnu::section("cleanfork_hold"), gnu::noinline, gnu::noclone]] void hold(
-    hold_plan* plan) noexcept {
+[[gnu::section("cleanfork_hold"), gnu::noinline]] void hold(hold_plan* plan) noexcept {
     pollfd* const fds = plan->fds;
     for (const memory_range& r : plan->unmapped)
         if (unmap(r.first, r.last) != 0) unmap_around_seals(r.first, r.last);

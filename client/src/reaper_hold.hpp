@@ -20,9 +20,11 @@ enum class reaper_stage : std::uint32_t {
     ended,    // it has ended, or was never begun
 };
 
-// Between the program and the reaper, in memory they share. `stage` is a futex.
+// Between the program and the reaper, in memory they share, also where an emulator makes a copy for
+// CLONE_VM. `stage` is a futex.
 struct reaper_page {
     reaper_stage stage;
+    int reaper;          // its pid; 0: there is none, by `error_number`
     int forkserver;      // its pid; unreaped while `stage` is not `ended`
     int how, status;     // once it is: si_code and si_status of waitid(2)
     const char* failed;  // what could not be done to begin it, in the program's memory; or null

@@ -69,7 +69,7 @@ constexpr std::array k_hints = {
     hint{step::affinity, EINVAL,
          "none of these processors is usable here: see /proc/self/status, Cpus_allowed_list"},
     hint{step::prepare, EMFILE, k_no_descriptor_left},
-    hint{step::launch, EMFILE, "raise RLIMIT_NOFILE (ulimit -n)"},
+    hint{step::template_start, EMFILE, k_no_descriptor_left},
     hint{step::launch, EAGAIN, k_no_process_left},
     hint{step::connect, ENOENT, k_nobody_serves},
     hint{step::connect, ECONNREFUSED, k_nobody_serves},
@@ -92,6 +92,7 @@ const char* remedy(const failure& f) {
         return remedy_of_missing_program(f.object);
     for (const hint& h : k_hints)
         if (h.step == f.step && h.error_number == f.error_number) return h.remedy;
+    if (f.error_number == EMFILE) return "raise RLIMIT_NOFILE (ulimit -n)";
     return nullptr;
 }
 

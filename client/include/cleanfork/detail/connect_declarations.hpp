@@ -54,8 +54,8 @@ struct connect_options {
 // or /run/user/UID/cleanfork/socket.
 CLEANFORK_EXPORT std::string default_socket_path();
 
-// Starts a private forkserver as posix_spawn(3) would: nothing is forked, so that it is safe
-// from a program with threads. It ends when the client is destroyed or its process dies.
+// Starts a private forkserver as posix_spawn(3) would: no code of the program runs in a copy of
+// it, so that it is safe with threads. It ends when the client is destroyed or its process dies.
 CLEANFORK_EXPORT client launch(const launch_options& options = {});
 CLEANFORK_EXPORT client launch(boost::asio::any_io_executor executor,
                                const launch_options& options = {});
