@@ -18,7 +18,8 @@ import asyncio, ctypes, os, sys
 import cleanfork, cleanfork.asyncio
 import cleanfork.subprocess as subprocess
 
-SHOW = ["sh", "-c", "grep -E '^(Uid|Groups|NoNewPrivs|CapBnd):' /proc/self/status; "
+# -p: else the shell itself gives up another effective user.
+SHOW = ["sh", "-pc", "grep -E '^(Uid|Groups|NoNewPrivs|CapBnd):' /proc/self/status; "
         "cut -d' ' -f19 /proc/self/stat"]
 
 def status():
@@ -26,13 +27,14 @@ def status():
         kept = [l for l in f if l.startswith(("Uid:", "Groups:", "NoNewPrivs:", "CapBnd:"))]
     return "".join(kept) + str(os.getpriority(os.PRIO_PROCESS, 0)) + chr(10)
 
-def process(q): q.put(status())
+def process(w): w.send(status())
 
 def with_process(ctx):
-    q = ctx.SimpleQueue()
-    p = ctx.Process(target=process, args=(q,))
+    r, w = ctx.Pipe(False)
+    p = ctx.Process(target=process, args=(w,))
     p.start()
-    seen = q.get()
+    w.close()
+    seen = r.recv()
     p.join()
     return seen
 
@@ -107,7 +109,7 @@ class Identity(unittest.TestCase):
 
     @NEEDS_ROOT
     def test_another_root_directory_is_told(self):
-        self.assert_refused("os.chroot('/usr')", "another root directory")
+        self.assert_refused("os.chroot('/usr'); os.chdir('/')", "another root directory")
 
     @NEEDS_ROOT
     def test_another_namespace_is_told(self):
@@ -131,6 +133,7 @@ def started(ctx):
 if __name__ == "__main__":
     os.chdir("/")
     ctx = cleanfork.get_context()
+    cleanfork.start()
     os.seteuid(65534)
     print(started(ctx))
     os.seteuid(0)

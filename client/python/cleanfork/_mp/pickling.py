@@ -15,7 +15,7 @@ from typing import Any
 _FAILURES = (pickle.PicklingError, TypeError, AttributeError, NotImplementedError)
 _DEPTH = 8
 _IN_MEMORY = 32 * 1024  # what a request carries itself
-_ENDS = struct.Struct("=4Q")
+_ENDS = struct.Struct("=3Q")
 
 
 class _WithoutMain(reduction.ForkingPickler):

@@ -161,7 +161,7 @@ def _add(client: Any, options: Options, name: str, config: dict[str, Any]) -> No
                                        tolerate_unclean=options.unclean == "warn",
                                        ends_with_session=options.shared is None)
     except SpawnError as e:
-        if not client.connected:  # that is no fault of the template
+        if not client.connected or e.step == "identity":  # that is no fault of the template
             raise
         raise _explained(client, name, e) from None
     current = _current(info)
