@@ -109,13 +109,13 @@ namespace {
 void start(unique_fd socket, const any_io_executor& executor, const deadline& d,
            completion<client_handler>&& done, session_rights lent = session_rights::own) {
     auto shared = std::make_shared<completion<client_handler>>(std::move(done));
-    const auto greeted = [shared](result<client>&& r) {
+    const auto on_greeting = [shared](result<client>&& r) {
         if (r)
             std::move (*shared)(std::exception_ptr(), std::move(*r));
         else
             std::move (*shared)(exception_of(r.error()), client());
     };
-    start_greeting(std::move(socket), executor, d, greeted, lent);
+    start_greeting(std::move(socket), executor, d, on_greeting, lent);
 }
 
 }  // namespace

@@ -238,12 +238,12 @@ void start_launch(any_io_executor executor, const launch_options& options, clien
     if (!l) return std::move(*done)(exception_of(l.error()), client());
     unique_fd socket = std::move(l->socket);
     auto first = std::make_shared<launched>(std::move(*l));
-    const auto greeted = [done, first](result<client>&& r) {
+    const auto on_greeting = [done, first](result<client>&& r) {
         if (!r) return std::move(*done)(exception_of(explain(*first, r.error())), client());
         hand_over(*first, *r);
         std::move (*done)(std::exception_ptr(), std::move(*r));
     };
-    start_greeting(std::move(socket), executor, d, greeted, rights_of(options.lends_rights));
+    start_greeting(std::move(socket), executor, d, on_greeting, rights_of(options.lends_rights));
 }
 
 }  // namespace detail

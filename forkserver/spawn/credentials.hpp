@@ -11,7 +11,7 @@ struct failed_change {
 };
 
 // Changes what `c` says of the calling thread, in an order in which each change may still be
-// made. Async-signal-safe, raw system calls. What is as wanted already needs no right.
+// made. Async-signal-safe, raw system calls. To become a caller that it is already needs no right.
 failed_change change_credentials(const credential_plan& c) noexcept;
 
 }  // namespace cleanfork::spawn

@@ -26,11 +26,12 @@ struct hello_request : plain_request<void> {
     }
 };
 
-result<hello_request> hello_request::fill(outgoing& m, const deadline&, const session_rights& r) {
+result<hello_request> hello_request::fill(outgoing& m, const deadline&,
+                                          const session_rights& lent) {
     v1::Hello& hello = *m->mutable_hello();
     hello.set_protocol(ipc::k_protocol_version);
     hello.set_version(CLEANFORK_VERSION);
-    hello.set_lends_rights(r == session_rights::lent);
+    hello.set_lends_rights(lent == session_rights::lent);
     if (auto r = fill_base(*hello.mutable_base(), m.descriptors); !r) return r.error();
     return hello_request();
 }

@@ -1,16 +1,17 @@
 // A session in the hands of somebody with fewer rights, who speaks the protocol himself.
 #include <doctest/doctest.h>
-#include <fcntl.h>
 #include <grp.h>
-#include <linux/capability.h>
-#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <functional>
+#include <vector>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/identity.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/identity_message.hpp"
 #include "tests/integration/hostile/hostile_session.hpp"
@@ -39,6 +40,12 @@ int as_someone(const std::function<int()>& body) {
     return WEXITSTATUS(status);
 }
 
+bool skipped_without_root() {
+    if (::geteuid() == 0) return false;
+    MESSAGE("skipped: needs root, to give it up");
+    return true;
+}
+
 // Of the caller himself.
 v1::SpawnRequest honest() {
     v1::SpawnRequest r = program({"/bin/true"});
@@ -61,7 +68,7 @@ bool is_refused(raw_session& s, v1::ClientMessage m) {
 }  // namespace
 
 TEST_CASE("who has given up root gets nothing of it back through his session") {
-    if (::geteuid() != 0) return MESSAGE("skipped: needs root, to give it up");
+    if (skipped_without_root()) return;
     const test_daemon daemon;
     raw_session s(daemon);
     const live_child roots = s.spawn(sleeper());
@@ -115,7 +122,7 @@ TEST_CASE("who has given up root gets nothing of it back through his session") {
 }
 
 TEST_CASE("who has given up root signals the children of his session alone") {
-    if (::geteuid() != 0) return MESSAGE("skipped: needs root, to give it up");
+    if (skipped_without_root()) return;
     const test_daemon daemon;
     raw_session owner(daemon);
     raw_session other(daemon);

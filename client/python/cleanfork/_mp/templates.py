@@ -199,7 +199,8 @@ def _add(client: Any, options: Options, name: str, config: dict[str, Any], anew:
                                        ends_with_session=options.shared is None,
                                        unless_there=not anew)
     except SpawnError as e:
-        if not client.connected or e.errno == errno.ECANCELED:  # that is no fault of the template
+        # No fault of the template.
+        if not client.connected or e.errno == errno.ECANCELED or e.step == "identity":
             raise
         raise _explained(client, name, e) from None
     current = _current(info)
