@@ -29,7 +29,7 @@ class Worker:
         self._left, self._hang, self._next_sign = requests, hang, 0.0
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant for signal handlers
         if self._hang is not None and sys.stderr is not None:
             faulthandler.enable()  # SIGABRT tells the stacks of all threads
         # Written to by the interpreter's own handler, so that a wait ends.

@@ -24,13 +24,13 @@ _FLUSH = 5.0  # seconds at the end of the program
 
 # The end that records are written to: of this program, or of the one that began it all.
 _writer: socket.socket | None = None
-_lock = threading.Lock()
+_lock = threading.RLock()  # reentrant for signal handlers that start a process
 
 
 def _forget() -> None:
     """In the child of an os.fork() nobody reads."""
     global _writer, _lock
-    _writer, _lock = None, threading.Lock()
+    _writer, _lock = None, threading.RLock()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -82,7 +82,9 @@ def state_for_child() -> tuple[socket.socket, int, int, dict[str, tuple[int, boo
     global _writer
     with _lock:
         if _writer is None:
-            _writer = _begin()
+            begun = _begin()
+            if _writer is None:  # else a signal handler was here meanwhile
+                _writer = begun
     return _writer, logging.root.level, logging.root.manager.disable, _levels()
 
 
