@@ -84,4 +84,8 @@ void process::signal_group(int number) const {
     detail::signal_group(*state_, number, {}).value();
 }
 
+void process::leave_rest() const {
+    if (state_ && state_->known()) state_->owner().leave_rest(state_->id());
+}
+
 }  // namespace cleanfork

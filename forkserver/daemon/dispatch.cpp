@@ -45,7 +45,10 @@ void dispatch::on_message(session& s, message m) {
         case v1::ClientMessage::kList: return list(s, request);
         case v1::ClientMessage::kStats: return stats(s, request);
         case v1::ClientMessage::kCancel: return cancel(s, request, c.cancel());
-        case v1::ClientMessage::kAcknowledge: return;
+        case v1::ClientMessage::kAcknowledge:
+            for (const std::uint64_t id : m.message.acknowledge().left_alone())
+                parts_.ended.leave_rest(s, child_id(id));
+            return;
         case v1::ClientMessage::kShutdown: return shutdown(s, request);
         case v1::ClientMessage::kListTemplates:
             return list_templates(s, request, c.list_templates());

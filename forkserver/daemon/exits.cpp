@@ -90,6 +90,13 @@ void exits::acknowledge(const session& s, child_id id) {
     forget_if_done(*c);
 }
 
+void exits::leave_rest(const session& s, child_id id) {
+    child* c = children_.find(id);
+    if (c == nullptr || c->origin.session != s.id() || !c->exit || c->ending) return;
+    c->origin.lifetime.keep = true;
+    forget_if_done(*c);
+}
+
 // A leader's group or cgroup may outlive it: the child stays known until the
 // session ends, when its lifetime is for them.
 void exits::forget_if_done(child& c) {

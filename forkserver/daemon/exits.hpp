@@ -28,6 +28,8 @@ public:
     // The session has been told of the exit. One can only be acknowledged by the session
     // it was told to.
     void acknowledge(const session& s, child_id id);
+    // What a child that has ended left in its group or cgroup does not meet its lifetime.
+    void leave_rest(const session& s, child_id id);
     // Nobody has anything more to do with it, and nobody of its target is left.
     void forget_if_done(child& c);
 

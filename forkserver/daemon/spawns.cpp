@@ -64,6 +64,7 @@ queued_spawn from_packet(const session& s, const ipc::decoded<v1::ClientMessage>
                          spawn::shared_descriptors descriptors) {
     queued_spawn q;
     q.session = s.id();
+    q.received_ns = ipc::monotonic_ns();
     q.request_id = request_id(m.message.request_id());
     q.purposes.assign(m.message.descriptors().begin(), m.message.descriptors().end());
     q.descriptors = std::move(descriptors);

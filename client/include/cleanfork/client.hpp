@@ -104,7 +104,8 @@ public:
 
     // Spawns, feeds `input` when options.in is stdio::pipe, gathers what comes
     // through stdio::pipe of out and err without deadlock, and waits. When
-    // `timeout` passes, the child's process group is killed and ETIMEDOUT thrown.
+    // `timeout` passes, the child's process group gets options.timeout_signal and ETIMEDOUT is
+    // thrown once the child has ended.
     // Output ends with the child's exit: a descendant that keeps the pipe open
     // does not hold the call.
     run_result run(const spawn_options& options, std::string_view input = {}, timeout t = {}) const;

@@ -105,6 +105,10 @@ public:
     // read_result() once the child has ended; empty if not, or taken.
     unique_fd take_result() noexcept { return std::move(result_); }
 
+    // Once it has ended: what it left in its process group or cgroup lives on, and does not meet
+    // its lifetime when the session ends. Before that without effect.
+    void leave_rest() const;
+
     // Forgets the child; its lifetime decides what becomes of it.
     void detach() noexcept { *this = process(); }
 

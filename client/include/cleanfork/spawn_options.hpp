@@ -148,7 +148,8 @@ struct spawn_options {
     bool no_new_privs = false;
 
     // A signal the kernel sends the child when the *forkserver* dies (PR_SET_PDEATHSIG); 0: none.
-    // `lifetime` covers the death of the client.
+    // `lifetime` covers the death of the client. The kernel forgets the signal when the child
+    // executes a set-user-ID or set-group-ID program or one with capabilities.
     int parent_death_signal = 0;
 
     // To be ignored in the child, as nohup(1) does; all others have their default action.
@@ -161,6 +162,12 @@ struct spawn_options {
 
     // A spawn still queued after this long fails with step::queue, ETIMEDOUT.
     std::optional<std::chrono::nanoseconds> queue_timeout{};
+
+    // What client::run() and run_call() send the child's process group when their timeout has
+    // passed, with SIGCONT, as timeout(1) does; and how long the child may take then, before
+    // SIGKILL. A cancelled async_run() sends SIGKILL at once.
+    int timeout_signal = SIGKILL;
+    std::chrono::nanoseconds timeout_grace = std::chrono::seconds(5);
 };
 
 }  // namespace cleanfork

@@ -150,6 +150,13 @@ void connection::expect_exit(ipc::child_id child, const std::shared_ptr<exit_lis
 
 void connection::acknowledge(ipc::child_id child) { lock()->acknowledged.push_back(child); }
 
+void connection::leave_rest(ipc::child_id child) {
+    outgoing m;
+    m->mutable_acknowledge()->add_left_alone(child.value());
+    // A forkserver that is lost does nothing to anybody.
+    (void)submit(next_id(), m, nullptr);
+}
+
 void connection::add_interest(const tables_lock& held, const any_io_executor& io) {
     held->watch.add_interest(io);
     update_watch(held);

@@ -87,6 +87,8 @@ public:
     void expect_exit(ipc::child_id child, const std::shared_ptr<exit_listener>& told);
     // Its exit is known: tells the forkserver with the next request.
     void acknowledge(ipc::child_id child);
+    // Tells that the lifetime of a child that has ended is not for what it left behind.
+    void leave_rest(ipc::child_id child);
     // An asynchronous wait begins or ends.
     void add_interest(const tables_lock& held, const any_io_executor& io);
     void drop_interest(const tables_lock& held);

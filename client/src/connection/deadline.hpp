@@ -23,12 +23,6 @@ inline deadline deadline_after(const timeout& t) {
 
 inline bool passed(const deadline& d) { return d && steady::now() >= *d; }
 
-// CLOCK_MONOTONIC, as deadlines travel on the wire; 0: none.
-inline std::uint64_t wire_deadline(const deadline& d) {
-    if (!d) return 0;
-    return static_cast<std::uint64_t>(std::chrono::nanoseconds(d->time_since_epoch()).count());
-}
-
 // poll(2) until the deadline; 0 when it has passed. EINTR counts as nothing
 // ready only when the deadline has passed too.
 int poll_until(std::span<pollfd> fds, const deadline& d);

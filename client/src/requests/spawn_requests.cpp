@@ -1,5 +1,7 @@
 #include "client/src/requests/spawn_requests.hpp"
 
+#include <algorithm>
+
 #include "client/src/connection/child_state.hpp"
 #include "client/src/connection/convert.hpp"
 #include "ipc/wire/limits.hpp"
@@ -8,11 +10,13 @@ namespace cleanfork::detail {
 
 namespace {
 
-// The caller's deadline counts as the request's own: what is still queued in a
-// forkserver that was stopped is then not begun when it goes on.
+// The time the caller has left counts as the request's own: it is not begun for one who has gone.
+// In a forkserver that was stopped the cancellation comes with the request, and is read first.
 void limit_queue_time(v1::SpawnRequest& r, const deadline& d) {
-    const std::uint64_t at = wire_deadline(d);
-    if (at != 0 && (r.deadline_ns() == 0 || at < r.deadline_ns())) r.set_deadline_ns(at);
+    if (!d) return;
+    const std::chrono::nanoseconds left = std::max(*d - steady::now(), steady::duration::zero());
+    const auto ns = static_cast<std::uint64_t>(left.count());
+    if (!r.has_queue_timeout_ns() || ns < r.queue_timeout_ns()) r.set_queue_timeout_ns(ns);
 }
 
 result<process> process_of(connection& c, const v1::SpawnReply& r,

@@ -217,8 +217,7 @@ void translator::life() const {
         out.set_target(to_wire(l.target));
     }
     if (options.queue_timeout)
-        request.set_deadline_ns(
-            ipc::monotonic_ns() +
+        request.set_queue_timeout_ns(
             static_cast<std::uint64_t>(std::max<std::int64_t>(options.queue_timeout->count(), 0)));
 }
 

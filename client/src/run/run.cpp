@@ -11,7 +11,31 @@ namespace {
 constexpr std::uint32_t k_reply_hold_us = 2000;
 
 failure run_expired() {
-    return ipc::fail(step::wait, ETIMEDOUT, {}, "it ran longer than the timeout and was killed");
+    return ipc::fail(step::wait, ETIMEDOUT, {}, "it ran longer than the timeout and was ended");
+}
+
+void signal_run(const process& child, const process_group& group, int number) {
+    const child_state& state = *connection::of(child);
+    // A group that was joined holds other processes than ours.
+    if (group.how != process_group::kind::join && state.process()) {
+        const int error = state.process().signal_group(number);
+        if (error == 0) return;
+        if (error == EINVAL) {  // before Linux 6.9
+            (void)tell<signal_request>(state.owner(), state.id(), number, signal_target::group);
+            if (number != SIGKILL) return;
+        }
+    }
+    (void)state.process().signal(number);
+}
+
+// Its timeout has passed. Its output is still read while it has its grace, so that it can end.
+void end_run(const process& child, const spawn_options& options, const meanwhile& work) {
+    if (options.timeout_signal != SIGKILL) {
+        signal_run(child, options.group, options.timeout_signal);
+        signal_run(child, options.group, SIGCONT);
+        if (connection::of(child)->wait(deadline_after(options.timeout_grace), work)) return;
+    }
+    kill_run(child, options.group);
 }
 
 template <class Target>
@@ -22,7 +46,7 @@ result<spawn_request> fill_held(outgoing& m, const deadline& d, const Target& ta
 }
 
 result<call_result> run_filled(connection& c, outgoing& m, spawn_request&& request,
-                               const process_group& group, std::string_view input,
+                               const spawn_options& options, std::string_view input,
                                const deadline& d) {
     pipes streams(std::move(request.ends), input);
     blocking_call<spawn_request> spawn(c, std::move(request));
@@ -37,7 +61,7 @@ result<call_result> run_filled(connection& c, outgoing& m, spawn_request&& reque
             streams.finish();
             return gathered(*child, *status, std::move(streams));
         }
-    kill_run(*child, group);
+    end_run(*child, options, work);
     return run_expired();
 }
 
@@ -49,7 +73,7 @@ result<call_result> run_any(const std::shared_ptr<connection>& c, const Run& wha
     outgoing m;
     auto request = fill_run(m, d, what);
     if (!request) return request.error();
-    return run_filled(*c, m, std::move(*request), what.attributes().group, what.input, d);
+    return run_filled(*c, m, std::move(*request), what.attributes(), what.input, d);
 }
 
 }  // namespace
@@ -76,15 +100,7 @@ result<call_result> run(const std::shared_ptr<connection>& c, const entry_run& w
 }
 
 void kill_run(const process& child, const process_group& group) {
-    const child_state& state = *connection::of(child);
-    // A group that was joined holds other processes than ours.
-    if (group.how != process_group::kind::join && state.process()) {
-        const int error = state.process().signal_group(SIGKILL);
-        if (error == 0) return;
-        if (error == EINVAL)  // before Linux 6.9
-            (void)tell<signal_request>(state.owner(), state.id(), SIGKILL, signal_target::group);
-    }
-    (void)state.process().signal(SIGKILL);
+    signal_run(child, group, SIGKILL);
 }
 
 call_result gathered(process& child, const exit_status& status, pipes&& streams) {

@@ -9,8 +9,8 @@
 namespace cleanfork::daemon {
 
 bool is_late(const queued_spawn& q) {
-    const std::uint64_t deadline = q.request->deadline_ns();
-    return deadline != 0 && deadline < ipc::monotonic_ns();
+    if (!q.request->has_queue_timeout_ns()) return false;
+    return ipc::monotonic_ns() - q.received_ns >= q.request->queue_timeout_ns();
 }
 
 failure late_failure() {

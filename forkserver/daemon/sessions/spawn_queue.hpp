@@ -38,6 +38,7 @@ struct queued_spawn {
     int item = 0;                          // its index in the batch
     charge place;                          // in its session's quotas
     std::chrono::microseconds hold{};      // of the reply
+    std::uint64_t received_ns = 0;         // CLOCK_MONOTONIC of this process
     std::uint64_t began_ns = 0;            // of a call: when its template was asked
     generation_id becomes;  // a call whose child becomes the process of this generation
 };

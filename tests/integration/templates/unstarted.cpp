@@ -309,10 +309,7 @@ TEST_CASE("calls wait for a template that starts, and run when it is ready, or l
     const held_template hold;
     REQUIRE(s.request(hold.request()).message.has_add_template());
     v1::SpawnRequest hasty = call_of("nothing");
-    timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    hasty.set_deadline_ns(static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-                          static_cast<std::uint64_t>(now.tv_nsec) + 50'000'000);
+    hasty.set_queue_timeout_ns(50'000'000);
     const failure late = failure_in(s.reply_to(s.post_spawn(hasty)));
     CHECK(late.step == step::queue);
     CHECK(late.error_number == ETIMEDOUT);

@@ -199,7 +199,7 @@ TEST_CASE("a spawn answered after its timeout leaves no process") {
     REQUIRE(r.has_error());
     CHECK(r.error().error_number == ETIMEDOUT);
     const request spawn = p.next();
-    CHECK(spawn.message.spawn().deadline_ns() != 0);
+    CHECK(spawn.message.spawn().queue_timeout_ns() != 0);
     const request cancel = p.next();
     CHECK(cancel.message.cancel().request_id() == spawn.message.request_id());
     p.answer_spawn(spawn.message.request_id(), 3, child.pid(), child.pidfd());
