@@ -3,32 +3,40 @@
 import json
 import os
 import subprocess
+import time
 import unittest
 
-from support import CLEANFORK, DEADLINE, CommandTest
+from support import CLEANFORK, DEADLINE, CommandTest, read_line, state_of
 
 
 class SharedStreams(CommandTest):
     def test_a_report_is_not_lost_on_a_full_pipe_that_the_child_made_non_blocking(self):
         reader, writer = os.pipe()
         self.addCleanup(os.close, reader)
-        done, told = os.pipe()
-        self.addCleanup(os.close, done)
+        status, told = os.pipe()
         process = subprocess.Popen(
-            [CLEANFORK, "spawn", "--json", "--fd", str(told), "/usr/bin/python3", "-S", "-c", """
-import os, sys
+            [CLEANFORK, "spawn", "--json", "--json-status-fd", str(told), "/usr/bin/python3", "-S",
+             "-c", """
+import os
 os.set_blocking(2, False)
 try:
     while True:
         os.write(2, b"x" * 4096)
 except BlockingIOError:
-    os.write(int(sys.argv[1]), b"full")
-""", str(told)], env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    pass
+"""], env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=writer, pass_fds=[told])
         self.addCleanup(self.end, process)
         os.close(writer)
         os.close(told)
-        self.assertEqual(os.read(done, 4), b"full")
+        with open(status, "rb", 0) as lines:
+            self.assertIn("pid", read_line(lines))
+            # The report on standard error comes after this one.
+            self.assertIn("exit-code", read_line(lines))
+        # Nobody reads until the command waits for room, or has given up its report and ended.
+        deadline = time.monotonic() + DEADLINE
+        while state_of(process.pid) not in "SZ" and time.monotonic() < deadline:
+            os.sched_yield()
         with open(os.dup(reader), "rb") as stream:
             lines = stream.read().lstrip(b"x").splitlines()
         self.assertEqual(json.loads(lines[-1])["exit-code"], 0)
