@@ -7,6 +7,7 @@
 
 #include "client/cli/commands/commands.hpp"
 #include "client/cli/commands/errors.hpp"
+#include "client/cli/foreground/signal_stream.hpp"
 #include "client/cli/options/command_error.hpp"
 #include "client/cli/options/exit_codes.hpp"
 
@@ -99,9 +100,7 @@ int main(int argc, char** argv) {
     // Output that did not arrive is an error, but never hides the child's code.
     const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
     if (code > cli::k_dies_of_signal) {
-        const int number = code - cli::k_dies_of_signal;
-        std::signal(number, SIG_DFL);
-        std::raise(number);
+        cli::take_default_action(code - cli::k_dies_of_signal);
     }
     return code == cli::k_exit_ok && lost ? cli::k_exit_error : code;
 }

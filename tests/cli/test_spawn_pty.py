@@ -1,93 +1,12 @@
 """`cleanfork spawn --pty`, and the terminal of the person in front of it."""
 
 import contextlib
-import fcntl
 import os
-import select
 import signal
-import struct
-import termios
 import unittest
 
-from support import CLEANFORK, DEADLINE, CommandTest, await_state
-
-
-class Terminal:
-    """A terminal with the command on it, as the leader of its session."""
-
-    def __init__(self, environment, *args, rows=33, columns=99, prelude=()):
-        self.master, self.slave = os.openpty()
-        self.resize(rows, columns)
-        self.modes = termios.tcgetattr(self.slave)
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                os.setsid()
-                fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
-                for fd in (0, 1, 2):
-                    os.dup2(self.slave, fd)
-                os.closerange(3, 256)
-                command = [*prelude, CLEANFORK, *args]
-                os.execve(command[0], command, environment)
-            finally:
-                os._exit(99)
-        self.seen = b""
-        self.status = None
-
-    def resize(self, rows, columns):
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, keys):
-        os.write(self.master, keys)
-
-    def await_output(self, text):
-        """Reads until `text` was shown, and returns what was shown up to it."""
-        while text not in self.seen:
-            if not select.select([self.master], [], [], DEADLINE)[0]:
-                raise AssertionError(f"{text!r} was not shown, only {self.seen!r}")
-            self.seen += os.read(self.master, 4096)
-        shown, _, self.seen = self.seen.partition(text)
-        return shown + text
-
-    def wait(self, options=0):
-        """The wait status of the command; its output is read on meanwhile."""
-        pidfd = os.pidfd_open(self.pid)
-        try:
-            while options == 0 and pidfd not in select.select([self.master, pidfd], [], [],
-                                                              DEADLINE)[0]:
-                self.seen += os.read(self.master, 65536)
-        finally:
-            os.close(pidfd)
-        status = os.waitpid(self.pid, options)[1]
-        if not os.WIFSTOPPED(status):
-            self.status = status
-        return status
-
-    def exit_code(self):
-        code = os.waitstatus_to_exitcode(self.wait())
-        while select.select([self.master], [], [], 0)[0]:
-            self.seen += os.read(self.master, 65536)
-        return code
-
-    def is_raw(self):
-        return not termios.tcgetattr(self.slave)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
-
-    def is_as_before(self):
-        return termios.tcgetattr(self.slave) == self.modes
-
-    def close(self):
-        if self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self.master)
-        os.close(self.slave)
-
-
-class PtyTest(CommandTest):
-    def terminal(self, *args, **options):
-        terminal = Terminal(self.environment, *args, **options)
-        self.addCleanup(terminal.close)
-        return terminal
+from support import DEADLINE, await_state
+from terminal_support import PtyTest
 
 
 class WithTerminal(PtyTest):

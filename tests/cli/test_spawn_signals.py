@@ -137,6 +137,35 @@ os.waitpid(other, 0)
             self.assertEqual(process.wait(DEADLINE), 0)
 
 
+class EverySignal(CommandTest):
+    """Sent to the command, it does to the child what it does to a bare one."""
+
+    # For this command alone, as the manual says: those that it ignores, and those that stop it.
+    ALONE = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU}
+    OF_SHELLS = {signal.SIGTSTP}  # of a job, which takes a shell: test_terminal_jobs.py
+
+    def outcome(self, number, *words):
+        process = subprocess.Popen([*words, "sh", "-c", "ulimit -c 0; echo $$; exec sleep 1000"],
+                                   env=self.environment, bufsize=0, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.addCleanup(self.end, process)
+        child = int(read_line(process.stdout))
+        end = os.pidfd_open(child)
+        # What has no effect is told from what has not come yet by the end that comes after it.
+        process.send_signal(number)
+        if number in (signal.SIGCONT, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH):
+            process.send_signal(signal.SIGTERM)
+        code = process.wait(DEADLINE)
+        wait_for_end(end)
+        return code - 128 if code > 128 else -code
+
+    def test_each_ends_or_spares_it_as_the_bare_command(self):
+        for number in sorted(signal.valid_signals() - self.ALONE - self.OF_SHELLS):
+            with self.subTest(number):
+                bare = self.outcome(number, "env")
+                self.assertEqual(self.outcome(number, CLEANFORK, "spawn", "-q", "--"), bare)
+
+
 class Timeouts(CommandTest):
     def timed_out(self, *options, script):
         """A script that is ready for the signal before it gets it, however slow the machine."""
@@ -166,6 +195,23 @@ class Timeouts(CommandTest):
     def test_a_stopped_command_is_ended_too(self):
         done = self.spawn("-q", "--timeout", "100ms", "sh", "-c", "kill -STOP $$")
         self.assertEqual(done.returncode, 124)
+
+    def test_the_signal_can_be_chosen_as_with_timeout(self):
+        script = ("trap 'echo int; exit 3' INT; trap 'echo usr; exit 3' USR1; echo ready; "
+                  "while :; do sleep 0.02; done")
+        for options, told in ((("-s", "INT"), "int"), (("--signal", "USR1"), "usr")):
+            done = self.timed_out(*options, script=script)
+            self.assertEqual((done.returncode, done.stdout), (124, f"ready\n{told}\n"))
+        for options in (("-s", "KILL"), ("-s", "HUP"), ("-s", "INT", "-k", "0.1"),
+                        ("-s", "WINCH", "-k", "0.1")):
+            words = ("sh", "-c", "trap '' INT; while :; do sleep 1000; done")
+            # timeout(1) dies of its own SIGKILL; a shell tells both as 137.
+            theirs = subprocess.run(["timeout", *options, "0.1", *words], check=False).returncode
+            ours = self.spawn("-q", *options, "--timeout", "0.1", *words).returncode
+            self.assertEqual(ours, 128 - theirs if theirs < 0 else theirs, options)
+
+    def test_a_signal_without_a_timeout_is_refused(self):
+        self.assertIn("--signal is what --timeout sends", self.spawn("-s", "INT", "true").stderr)
 
     def test_one_that_is_quick_is_not_touched(self):
         for timeout in ("1d", "0"):

@@ -1,6 +1,7 @@
 // call: runs an entry of a template in the foreground, as spawn runs a program.
 #include <boost/asio/io_context.hpp>
 
+#include "client/cli/commands/ask.hpp"
 #include "client/cli/commands/call_files.hpp"
 #include "client/cli/commands/commands.hpp"
 #include "client/cli/commands/detach.hpp"
@@ -101,10 +102,13 @@ int run(const call_line& line, const spawn_report& report) {
     report.server(server, path, std::chrono::steady_clock::now() - begun);
     if (line.spawn.detach)
         leave_running(report, [&] {
-            return server.call(line.template_name, line.entry, line.payload.value(),
-                               options_of(line, line.spawn.options));
+            const call_options options = options_of(line, line.spawn.options);
+            return ask<process>(io, server, path, [&](auto done) {
+                server.async_call(line.template_name, line.entry, line.payload.value(), options,
+                                  std::move(done));
+            });
         });
-    runner foreground(io, server, line.spawn, report,
+    runner foreground(io, server, path, line.spawn, report,
                       [&](const spawn_options& attributes, runner::handler started) {
                           const call_options options = options_of(line, attributes);
                           server.async_call(line.template_name, line.entry, line.payload.value(),

@@ -1,4 +1,5 @@
 // ps, kill and wait: about children of any session of this user.
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cleanfork/client.hpp>
@@ -96,6 +97,11 @@ public:
                 if (!ec) io_.stop();
             });
         }
+        server_watch watch(io_, joined, [this, &joined] {
+            silence_ = silence_of(joined, server_.socket.value_or(default_socket_path()));
+            io_.stop();
+        });
+        watch.start();
         io_.run();
         return tell_rest();
     }
@@ -119,8 +125,9 @@ private:
                 tell(told_);
                 continue;
             }
-            late = true;
-            failed(told_, {step::wait, ETIMEDOUT, {}, "the child still runs"});
+            late = !silence_;
+            failed(told_,
+                   silence_.value_or(failure{step::wait, ETIMEDOUT, {}, "the child still runs"}));
         }
         if (late) return k_exit_timed_out;
         if (failed_) return k_exit_failed;
@@ -155,7 +162,8 @@ private:
     const server_arguments& server_;
     boost::asio::io_context io_{1};
     std::vector<end_of_one> ends_;
-    std::size_t told_ = 0;  // how many of them, from the first
+    std::size_t told_ = 0;            // how many of them, from the first
+    std::optional<failure> silence_;  // of the forkserver, which ended the wait
     bool failed_ = false, all_good_ = true;
 };
 
@@ -214,17 +222,20 @@ int kill_command(const words& args, const closed_streams&) {
     return told(about_server(server.socket), [&] {
         const client joined = join_server(server.socket);
         int code = k_exit_ok;
+        // Once for all: with a forkserver that hangs, each would have its own otherwise.
+        const auto give_up = std::chrono::steady_clock::now() + k_patience;
         json results = json::array();
         for (const std::uint64_t child : children) {
             json result = {{"child", child}, {"signal", number}};
             // The others still get theirs.
             error_manner manner = about_server(server.socket);
             manner.tell = [&](const failure& f) {
-                say("child " + std::to_string(child) + ": " + f.message());
+                say("child " + std::to_string(child) + ": " + explain(f, server.socket));
                 result["error"] = failure_json(f);
             };
             const int one = told(manner, [&] {
-                joined.signal(child, number, target, k_patience);
+                const std::chrono::nanoseconds left = give_up - std::chrono::steady_clock::now();
+                joined.signal(child, number, target, std::max(left, std::chrono::nanoseconds(0)));
                 return k_exit_ok;
             });
             if (one != k_exit_ok) code = one;

@@ -8,6 +8,7 @@
 #include "client/cli/commands/errors.hpp"
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/options/arguments.hpp"
+#include "client/cli/options/command_error.hpp"
 #include "client/cli/options/exit_codes.hpp"
 #include "client/cli/options/values.hpp"
 #include "client/cli/reports/json_forms.hpp"
@@ -53,6 +54,17 @@ unique_fd watch_daemon(pid_t pid) {
     return is_it ? std::move(pidfd) : unique_fd();
 }
 
+// Its children have their grace, which may be long; a forkserver that is stopped never ends.
+void await_end(const unique_fd& pidfd, pid_t pid, const std::string& name) {
+    constexpr auto k_slice = std::chrono::milliseconds(k_patience);
+    for (bool told = false;; told = true) {
+        if (ipc::pidfd_wait(pidfd.get(), ipc::pidfd_event::ended, k_slice.count())) return;
+        if (is_stopped(pid))
+            throw command_error(name + " does not end: it is stopped", k_exit_error);
+        if (!told) say("waiting for " + name + " to end: its children have their grace");
+    }
+}
+
 }  // namespace
 
 int stats_command(const words& args, const closed_streams&) {
@@ -91,14 +103,16 @@ int shutdown_command(const words& args, const closed_streams&) {
     return told(about_server(server.socket), [&] {
         unique_fd pidfd;
         pid_t pid = 0;
+        std::string name;
         {
             const client joined = join_server(server.socket);
             pid = joined.server().pid;
+            name = name_of_server(joined, server.socket.value_or(default_socket_path()));
             // Before it is asked to end: afterwards the number may be another's.
             if (!no_wait) pidfd = watch_daemon(pid);
             joined.shutdown(k_patience);
         }
-        if (pidfd) ipc::pidfd_wait(pidfd.get(), ipc::pidfd_event::ended, -1);
+        if (pidfd) await_end(pidfd, pid, name);
         if (server.json) print(to_line({{"pid", pid}, {"ended", static_cast<bool>(pidfd)}}));
         return k_exit_ok;
     });

@@ -1,7 +1,12 @@
 #include "client/cli/commands/servers.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <utility>
+
+#include "ipc/base/proc.hpp"
 
 namespace cleanfork::cli {
 
@@ -10,6 +15,12 @@ namespace {
 // A forkserver that hangs must not hold up a first command for long.
 constexpr std::chrono::seconds k_default_socket_patience(2);
 
+// In another PID namespace the number may be another process's.
+bool is_in_our_session(pid_t server) {
+    return ipc::read_line(AT_FDCWD, "/proc/" + std::to_string(server) + "/comm") == "cleanforkd" &&
+           ::getsid(server) == ::getsid(0);
+}
+
 }  // namespace
 
 bool is_absent(const failure& f) {
@@ -17,25 +28,26 @@ bool is_absent(const failure& f) {
 }
 
 chosen_server choose_server(boost::asio::any_io_executor executor, const server_choice& choice) {
-    if (choice.socket)
-        return {
-            connect(executor, {.path = *choice.socket, .timeout = k_patience}), *choice.socket, {}};
+    const auto joined = [&](const std::string& path, std::chrono::seconds patience) {
+        chosen_server s{connect(executor, {.path = path, .timeout = patience}), path, {}};
+        s.same_session = is_in_our_session(s.client.server().pid);
+        return s;
+    };
+    if (choice.socket) return joined(*choice.socket, k_patience);
     std::string note;
     if (!choice.only_private) {
         const std::string path = default_socket_path();
         try {
-            return {
-                connect(executor, {.path = path, .timeout = k_default_socket_patience}), path, {}};
+            chosen_server s = joined(path, k_default_socket_patience);
+            if (s.same_session || !choice.in_job) return s;
         } catch (const spawn_error& e) {
             if (!is_absent(e.why())) note = explain(e.why(), path) + "; using a private forkserver";
         }
     }
-    return {launch(executor), {}, std::move(note)};
+    return {launch(executor, {.share_session = choice.in_job}), {}, std::move(note), choice.in_job};
 }
 
-cleanfork::client join_server(const std::optional<std::string>& socket) {
-    return join_server({}, socket);
-}
+client join_server(const std::optional<std::string>& socket) { return join_server({}, socket); }
 
 cleanfork::client join_server(boost::asio::any_io_executor executor,
                               const std::optional<std::string>& socket) {

@@ -2,25 +2,27 @@
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
-#include <chrono>
 #include <cleanfork/client.hpp>
 #include <optional>
 #include <string>
 
-namespace cleanfork::cli {
+#include "client/cli/foreground/server_watch.hpp"
 
-// So long a forkserver may take to answer what it answers at once when it is well.
-inline constexpr std::chrono::seconds k_patience(5);
+namespace cleanfork::cli {
 
 struct server_choice {
     std::optional<std::string> socket;  // this one only
     bool only_private = false;
+    // The child is to be in this command's job, which a forkserver of another session cannot do:
+    // one that was not named is then passed over.
+    bool in_job = false;
 };
 
 struct chosen_server {
     cleanfork::client client;
-    std::string socket;  // empty: private
-    std::string note;    // why the default socket was passed over, if that is worth a line
+    std::string socket;         // empty: private
+    std::string note;           // why the default socket was passed over, if that is worth a line
+    bool same_session = false;  // its children can be in this command's process group
 };
 
 // For `spawn`: the named socket; else the default one when a forkserver answers

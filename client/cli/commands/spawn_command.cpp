@@ -1,10 +1,14 @@
 // spawn: runs a program in the foreground, or leaves it running.
+#include <unistd.h>
+
 #include <boost/asio/io_context.hpp>
 
+#include "client/cli/commands/ask.hpp"
 #include "client/cli/commands/commands.hpp"
 #include "client/cli/commands/detach.hpp"
 #include "client/cli/commands/errors.hpp"
 #include "client/cli/commands/servers.hpp"
+#include "client/cli/foreground/job.hpp"
 #include "client/cli/foreground/runner.hpp"
 #include "client/cli/options/arguments.hpp"
 #include "client/cli/options/exit_codes.hpp"
@@ -49,21 +53,40 @@ spawn_request parse_spawn(const words& args, const closed_streams& streams) {
     return std::move(a.request);
 }
 
-int run(const spawn_request& request, const spawn_report& report) {
+// A child that this command leaves behind is nothing to a terminal.
+bool belongs_in_job(const spawn_request& r) {
+    return r.usual_group && !r.detach && !r.options.lifetime.keep && has_terminal();
+}
+
+// As a command that the shell itself had started: in our group, and with what that ignores.
+void put_in_job(spawn_request& r) {
+    r.in_job = true;
+    r.options.group = {process_group::kind::join, ::getpgrp()};
+    r.options.lifetime.target = signal_target::process;
+    r.options.ignored_signals = ignored_job_signals();
+}
+
+int run(spawn_request& request, const spawn_report& report) {
     boost::asio::io_context io(1);
     const auto begun = std::chrono::steady_clock::now();
+    const bool in_job = belongs_in_job(request);
     const chosen_server server =
-        choose_server(io.get_executor(), {request.socket, request.only_private});
+        choose_server(io.get_executor(), {request.socket, request.only_private, in_job});
     if (!server.note.empty()) report.note(server.note);
     report.server(server.client, server.socket, std::chrono::steady_clock::now() - begun);
+    if (in_job && server.same_session) put_in_job(request);
     if (!request.detach)
-        return runner(io, server.client, request, report,
+        return runner(io, server.client, server.socket, request, report,
                       [&server](const spawn_options& options, runner::handler started) {
                           server.client.async_spawn(options, std::move(started));
                       })
             .run();
     if (!server.socket.empty())
-        leave_running(report, [&] { return server.client.spawn(request.options); });
+        leave_running(report, [&] {
+            return ask<process>(io, server.client, server.socket, [&](auto done) {
+                server.client.async_spawn(request.options, std::move(done));
+            });
+        });
     report.error("no forkserver answers at " + default_socket_path() +
                  ", and a private one would end with this command: --detach needs `cleanfork "
                  "serve` to run");
@@ -73,7 +96,7 @@ int run(const spawn_request& request, const spawn_report& report) {
 }  // namespace
 
 int spawn_command(const words& args, const closed_streams& streams) {
-    const spawn_request request = parse_spawn(args, streams);
+    spawn_request request = parse_spawn(args, streams);
     const spawn_report report(request);
     const auto tell = [&](const failure& f) {
         if (request.socket && f.step == step::hello)

@@ -135,9 +135,8 @@ add_line parse_add(const words& args, const closed_streams& streams) {
 
 int template_add_command(const words& args, const closed_streams& streams) {
     const add_line line = parse_add(args, streams);
-    return with_server(line.server, [&](const client& joined) {
-        return tell_built(joined, line.server, line.name,
-                          joined.try_add_template(line.name, line.options));
+    return tell_build(line.server, line.name, [&](const client& joined, auto done) {
+        joined.async_add_template(line.name, line.options, std::move(done));
     });
 }
 

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <string_view>
 
+#include "client/cli/commands/ask.hpp"
 #include "client/cli/commands/errors.hpp"
 #include "client/cli/commands/servers.hpp"
 #include "client/cli/commands/template_commands.hpp"
@@ -82,8 +83,8 @@ int reload(const words& args, const closed_streams&) {
     server.add_to(form);
     add_name(form, name);
     form.parse(args);
-    return with_server(server, [&](const client& joined) {
-        return tell_built(joined, server, name, joined.try_reload_template(name, !no_wait));
+    return tell_build(server, name, [&](const client& joined, auto done) {
+        joined.async_reload_template(name, !no_wait, std::move(done));
     });
 }
 
@@ -130,41 +131,56 @@ void print_help() {
 
 }  // namespace
 
-int with_server(const server_arguments& server, const std::function<int(const client&)>& act) {
+namespace {
+
+error_manner manner_of(const server_arguments& server) {
     error_manner manner = about_server(server.socket);
     if (server.json)
-        manner.tell = [&, tell_line = manner.tell](const failure& f) {
+        manner.tell = [tell_line = manner.tell](const failure& f) {
             print(to_line({{"error", failure_json(f)}}));
             tell_line(f);
         };
-    return told(manner, [&] { return act(join_server(server.socket)); });
+    return manner;
 }
-
-namespace {
 
 // What the newest generation wrote before it failed; empty when there was none.
 std::string last_words(const client& joined, const std::string& name, const failure& why) {
     const bool began = why.step >= step::clone;  // all before that are of the request
-    if (!began || why.step == step::template_name) return {};
+    if (!began || why.step == step::template_name || why.step == step::wait) return {};
     const auto now = joined.try_template_info(name, k_patience);
     return now ? now->stderr_tail : "";
 }
 
-}  // namespace
-
-int tell_built(const client& joined, const server_arguments& server, const std::string& name,
-               const result<template_info>& built) {
-    if (built) {
-        print(server.json ? to_line(template_json(*built)) : template_summary(*built));
-        return k_exit_ok;
-    }
-    const failure& why = built.error();
+int tell_failed(const client& joined, const server_arguments& server, const std::string& name,
+                const failure& why) {
     const std::string tail = last_words(joined, name, why);
     if (server.json) print(to_line({{"error", failure_json(why)}, {"stderr-tail", tail}}));
     say(printable(why.message()));
     if (!tail.empty())
         say("the end of what " + printable(name) + " wrote:\n" + printable_lines(tail));
     return k_exit_error;
+}
+
+}  // namespace
+
+int with_server(const server_arguments& server, const std::function<int(const client&)>& act) {
+    return told(manner_of(server), [&] { return act(join_server(server.socket)); });
+}
+
+int tell_build(const server_arguments& server, const std::string& name, const build& begin) {
+    return told(manner_of(server), [&] {
+        boost::asio::io_context io(1);
+        const client joined = join_server(io.get_executor(), server.socket);
+        try {
+            const auto built =
+                ask<template_info>(io, joined, server.socket.value_or(default_socket_path()),
+                                   [&](auto done) { begin(joined, std::move(done)); });
+            print(server.json ? to_line(template_json(built)) : template_summary(built));
+            return k_exit_ok;
+        } catch (const spawn_error& e) {
+            return tell_failed(joined, server, name, e.why());
+        }
+    });
 }
 
 int template_command(const words& args, const closed_streams& streams) {

@@ -1,7 +1,9 @@
 // What the subcommands of `cleanfork template` share.
 #pragma once
 
+#include <boost/asio/any_completion_handler.hpp>
 #include <cleanfork/client.hpp>
+#include <exception>
 #include <functional>
 #include <string>
 
@@ -16,8 +18,10 @@ int template_add_command(const words& args, const closed_streams& streams);
 // and is exit status 1.
 int with_server(const server_arguments& server, const std::function<int(const client&)>& act);
 
-// Tells how a generation was built; of one that failed also what it wrote.
-int tell_built(const client& joined, const server_arguments& server, const std::string& name,
-               const result<template_info>& built);
+// Begins to build a generation, and waits until that is told.
+using build = std::function<void(
+    const client&, boost::asio::any_completion_handler<void(std::exception_ptr, template_info)>)>;
+// Builds it and tells how that went; of one that failed also what it wrote.
+int tell_build(const server_arguments& server, const std::string& name, const build& begin);
 
 }  // namespace cleanfork::cli

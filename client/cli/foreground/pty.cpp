@@ -32,6 +32,8 @@ parsed<pty_pair> open_pty(const termios* like) {
     } else {
         if (::tcgetattr(pty.slave.get(), &modes) != 0) return failed("tcgetattr");
         modes.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+        // Linux 6.0 and later looks ahead for Ctrl-S and Ctrl-Q, quoted or not (lookahead_buf).
+        modes.c_iflag &= ~static_cast<tcflag_t>(IXON);
     }
     if (::tcsetattr(pty.slave.get(), TCSANOW, &modes) != 0) return failed("tcsetattr");
     if (const auto size = outer_window_size()) ::ioctl(pty.master.get(), TIOCSWINSZ, &*size);

@@ -16,8 +16,8 @@ struct pty_pair {
     unique_fd slave;
 };
 
-// With the modes of `like`, or, without, those of a new terminal but no echo:
-// input that comes from a file or pipe is not to show up in the output.
+// With the modes of `like`, or, without, those of a new terminal but no echo and no flow control
+// by keys: input that comes from a file or pipe is not to show up in the output, or to stop it.
 parsed<pty_pair> open_pty(const termios* like);
 
 // The size of the first of 0, 1 and 2 that is a terminal.

@@ -12,6 +12,9 @@ namespace cleanfork::cli {
 
 namespace {
 
+// How long a program that changes to another way of reading may wait for its end of input.
+constexpr std::chrono::milliseconds k_look_at_modes(100);
+
 ssize_t read_some(int fd, char* into, std::size_t size) noexcept {
     return ipc::retry([&] { return ::read(fd, into, size); });
 }
@@ -23,7 +26,9 @@ pty_relay::pty_relay(boost::asio::io_context& io, pty_pair pty, events e)
       slave_(std::move(pty.slave)),
       events_(std::move(e)),
       input_ready_(io, STDIN_FILENO, readiness::direction::read),
-      output_ready_(io, STDOUT_FILENO, readiness::direction::write) {
+      output_ready_(io, STDOUT_FILENO, readiness::direction::write),
+      from_terminal_(::isatty(STDIN_FILENO) != 0),
+      look_(io) {
     master_.native_non_blocking(true);
 }
 
@@ -45,27 +50,42 @@ void pty_relay::read_input() {
         if (n < 0 && errno == EAGAIN) return read_input();
         if (n <= 0) return input_ended();
         bytes.resize(static_cast<std::size_t>(n));
-        line_begun_ = bytes.back() != '\n';
-        write_to_child(std::move(bytes), true);
+        termios modes{};
+        if (!from_terminal_ && ::tcgetattr(master_.native_handle(), &modes) == 0)
+            bytes = typed_.type(bytes, modes);
+        write_to_child(std::move(bytes), [this] {
+            if (!ended_) read_input();
+        });
     });
 }
 
-// A terminal has no end of file, only a character that means it: at the start
-// of a line. Within one, the first hands the line over.
 void pty_relay::input_ended() {
     termios modes{};
-    if (::tcgetattr(master_.native_handle(), &modes) != 0) return;
-    if ((modes.c_lflag & ICANON) == 0) return;
-    const char eof = static_cast<char>(modes.c_cc[VEOF]);
-    write_to_child(std::string(line_begun_ ? 2 : 1, eof), false);
+    if (ended_ || ::tcgetattr(master_.native_handle(), &modes) != 0) return;
+    ended_by_lines_ = (modes.c_lflag & ICANON) != 0;
+    write_to_child(typed_.end(modes), [this] { look_at_modes(); });
 }
 
-void pty_relay::write_to_child(std::string bytes, bool more) {
+// What means the end to a reader of lines means nothing to a reader of keys, and the reverse: a
+// shell changes between the two. Nothing tells of that change, so it is looked for.
+void pty_relay::look_at_modes() {
+    if (ended_) return;
+    look_.expires_after(k_look_at_modes);
+    look_.async_wait([this](const boost::system::error_code& ec) {
+        termios modes{};
+        if (ec || ended_ || finished_ || ::tcgetattr(master_.native_handle(), &modes) != 0) return;
+        if (ended_by_lines_ != ((modes.c_lflag & ICANON) != 0)) return input_ended();
+        look_at_modes();
+    });
+}
+
+void pty_relay::write_to_child(std::string bytes, std::function<void()> then) {
     input_ = std::move(bytes);
-    boost::asio::async_write(master_, boost::asio::buffer(input_),
-                             [this, more](const boost::system::error_code& ec, std::size_t) {
-                                 if (!ec && more && !ended_) read_input();
-                             });
+    boost::asio::async_write(
+        master_, boost::asio::buffer(input_),
+        [then = std::move(then)](const boost::system::error_code& ec, std::size_t) {
+            if (!ec) then();
+        });
 }
 
 void pty_relay::read_output() {
@@ -109,6 +129,7 @@ void pty_relay::child_ended() {
     ended_ = true;
     slave_.reset();
     input_ready_.cancel();
+    look_.cancel();
     if (finished_) return events_.drained();
     if (!waiting_) return;  // write_output() is under way and comes to the end
     boost::system::error_code ignored;

@@ -7,11 +7,13 @@
 #include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <functional>
 #include <string>
 
 #include "client/cli/foreground/pty.hpp"
 #include "client/cli/foreground/readiness.hpp"
+#include "client/cli/foreground/typed_input.hpp"
 
 namespace cleanfork::cli {
 
@@ -36,7 +38,8 @@ public:
 private:
     void read_input();
     void input_ended();
-    void write_to_child(std::string bytes, bool more);
+    void look_at_modes();
+    void write_to_child(std::string bytes, std::function<void()> then);
     void read_output();
     void write_output();
     void finish();
@@ -48,7 +51,11 @@ private:
     events events_;
     readiness input_ready_, output_ready_;
     std::string input_;
-    bool line_begun_ = false;  // the last byte written to the child was no newline
+    // Keys pass as they were typed; the bytes of a file or pipe are typed for the reader to get.
+    const bool from_terminal_;
+    typed_input typed_;
+    boost::asio::steady_timer look_;
+    bool ended_by_lines_ = false;  // how the child read when the end of input was typed
     std::array<char, 4096> output_{};
     std::size_t output_from_ = 0, output_to_ = 0;
     bool ended_ = false;        // child_ended() was called

@@ -15,14 +15,22 @@ int exit_code_of(const failure& f) noexcept {
     return f.error_number == ENOENT ? k_exit_not_found : k_exit_not_executable;
 }
 
-runner::runner(boost::asio::io_context& io, const cleanfork::client& client,
+// As a shell has it; of SIGINT this command dies too.
+int code_of_signal(int number) noexcept {
+    return (number == SIGINT ? k_dies_of_signal : k_exit_signal_base) + number;
+}
+
+runner::runner(boost::asio::io_context& io, const cleanfork::client& client, std::string socket,
                const spawn_request& request, const spawn_report& report, starter start)
     : io_(io),
       client_(client),
+      socket_(std::move(socket)),
       request_(request),
       report_(report),
       start_(std::move(start)),
       signals_(io),
+      watch_(io, client, [this] { nobody_starts(); }),
+      late_(io),
       timer_(io) {}
 
 int runner::run() {
@@ -35,6 +43,7 @@ int runner::run() {
                cancel_spawn_.slot(), [this](const std::exception_ptr& error, process child) {
                    spawned(error, std::move(child));
                }));
+    watch_.start();
     io_.run();
     return exit_code_;
 }
@@ -56,11 +65,11 @@ bool runner::make_terminal(spawn_options& options) {
 }
 
 void runner::spawned(const std::exception_ptr& error, process child) {
+    watch_.stop();
+    late_.cancel();
     if (error) {
         const failure why = failure_of(error);
-        if (gave_up_ != 0 && why.error_number == ECANCELED)
-            return finish(gave_up_ == SIGINT ? k_dies_of_signal + SIGINT
-                                             : k_exit_signal_base + gave_up_);
+        if (gave_up_ != 0 && why.error_number == ECANCELED) return finish(code_of_signal(gave_up_));
         report_.failed(why);
         return finish(exit_code_of(why));
     }
@@ -74,12 +83,15 @@ void runner::spawned(const std::exception_ptr& error, process child) {
     child_.async_wait([this](const boost::system::error_code& ec, const exit_status& status) {
         ended(ec, status);
     });
-    for (const int number : early_) on_signal(number);
+    watch_end();
+    watch_server();
+    for (const arrived_signal& s : early_) on_signal(s);
 }
 
 void runner::ended(const boost::system::error_code& error, const exit_status& status) {
     ended_ = true;
     timer_.cancel();
+    late_.cancel();
     end_.status = error ? exit_status::unknown(error.message()) : status;
     end_.usage = child_.usage();
     end_.wall = child_.wall_time();
@@ -87,6 +99,8 @@ void runner::ended(const boost::system::error_code& error, const exit_status& st
     end_.exception = child_.error();
     end_.answer = child_.take_result();
     end_.expected = end_.status.is_signaled() && sent_.contains(end_.status.signal());
+    // As from env(1): a daemon that the child has started is not this command's.
+    child_.leave_rest();
     if (relay_) return relay_->child_ended();
     finish(end_.status.shell_code());
 }
@@ -96,7 +110,7 @@ void runner::finish(int code) {
     if (ended_) {
         // A shell ends its loop at Ctrl-C only when what it runs dies of it.
         if (end_.status.is_signaled() && end_.status.signal() == SIGINT)
-            code = k_dies_of_signal + SIGINT;
+            code = code_of_signal(SIGINT);
         if (end_.timed_out) code = killed_ ? k_exit_signal_base + SIGKILL : k_exit_timed_out;
         if (end_.status.is_unknown())
             report_.error("the status of the child is unknown: " + end_.status.why());
@@ -116,17 +130,21 @@ void runner::arm_timeout() {
 
 void runner::timed_out() {
     end_.timed_out = true;
-    report_.note("timed out after " + show_duration(*request_.timeout) + ": SIGTERM");
-    send(SIGTERM, group_or_process());
-    // A stopped process takes no SIGTERM.
-    send(SIGCONT, group_or_process());
+    const int number = request_.timeout_signal;
+    report_.note("timed out after " + show_duration(*request_.timeout) + ": " +
+                 signal_name(number));
+    // As from timeout(1), the exit status then tells of SIGKILL.
+    killed_ = number == SIGKILL;
+    send_to_all(number);
+    // A stopped process takes no other signal.
+    if (!killed_) send_to_all(SIGCONT);
     if (!request_.kill_after) return;
     timer_.expires_after(*request_.kill_after);
     timer_.async_wait([this](const boost::system::error_code& ec) {
         if (ec || ended_) return;
         killed_ = true;
         report_.note("still running " + show_duration(*request_.kill_after) + " later: SIGKILL");
-        send(SIGKILL, group_or_process());
+        send_to_all(SIGKILL);
     });
 }
 

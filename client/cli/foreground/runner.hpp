@@ -5,7 +5,6 @@
 #include <boost/asio/any_completion_handler.hpp>
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cleanfork/client.hpp>
 #include <functional>
@@ -14,6 +13,8 @@
 #include <vector>
 
 #include "client/cli/foreground/pty_relay.hpp"
+#include "client/cli/foreground/server_watch.hpp"
+#include "client/cli/foreground/signal_stream.hpp"
 #include "client/cli/foreground/terminal_modes.hpp"
 #include "client/cli/options/spawn_request.hpp"
 #include "client/cli/reports/spawn_report.hpp"
@@ -26,8 +27,9 @@ public:
     using handler = boost::asio::any_completion_handler<void(std::exception_ptr, process)>;
     using starter = std::function<void(const spawn_options& options, handler)>;
 
-    // All are borrowed, but `start`. `client` completes on `io`.
-    runner(boost::asio::io_context& io, const cleanfork::client& client,
+    // All are borrowed, but `start` and `socket`. `client` completes on `io`; it is joined at
+    // `socket`, or private.
+    runner(boost::asio::io_context& io, const cleanfork::client& client, std::string socket,
            const spawn_request& request, const spawn_report& report, starter start);
 
     // The code for this command to exit with.
@@ -46,21 +48,35 @@ private:
 
     void watch_signals();
     void next_signal();
-    void on_signal(int number);
-    void before_start(int number);
+    void on_signal(const arrived_signal& s);
+    void before_start(const arrived_signal& s);
+    void in_whole_job(int number);
+    void forward(int number);
     void stop();
     void resume();
+
+    // What to do when the forkserver does not tell what it owes: whether the child was started,
+    // and how it ended.
+    void nobody_starts();
+    void watch_end();
+    void watch_server();
+    void end_is_late();
+    void give_up(const std::string& why);
 
     void arm_timeout();
     void timed_out();
 
-    // Through the forkserver, which knows groups by more than their number; `then`
-    // is called in any case.
+    // Through the pidfd, so that a forkserver that is stopped holds up nobody; the group of older
+    // kernels through the forkserver, which knows it by more than its number. `then` is called in
+    // any case.
     void send(int number, signal_target target, std::function<void()> then = {});
     [[nodiscard]] signal_target group_or_process() const noexcept;
+    // To all that a timeout ends.
+    void send_to_all(int number);
 
     boost::asio::io_context& io_;
     const cleanfork::client& client_;
+    const std::string socket_;
     const spawn_request& request_;
     const spawn_report& report_;
     const starter start_;
@@ -71,10 +87,14 @@ private:
     int exit_code_ = 0;
     clock::time_point asked_;
 
-    boost::asio::signal_set signals_;
+    signal_stream signals_;
     boost::asio::cancellation_signal cancel_spawn_;
-    std::vector<int> early_;  // signals that came before we knew of the child
-    int gave_up_ = 0;         // the one of them that asks to end
+    std::vector<arrived_signal> early_;  // that came before we knew of the child
+    int gave_up_ = 0;                    // the last that asks to end
+    server_watch watch_;
+    std::optional<readiness> end_ready_;
+    boost::asio::steady_timer late_;
+    bool told_late_ = false;
     std::set<int> sent_;
 
     boost::asio::steady_timer timer_;
@@ -86,5 +106,7 @@ private:
 
 // The exit code for a spawn that failed: 127, 126 or 125.
 int exit_code_of(const failure& f) noexcept;
+// For a child, or a start, that a signal ended.
+int code_of_signal(int number) noexcept;
 
 }  // namespace cleanfork::cli

@@ -97,7 +97,8 @@ private:
     template <class Read, class Store>
     static std::function<void(const results&)> checked(const std::string& names, Read read,
                                                        Store store) {
-        return [name = names.substr(names.find('-') == 0 ? names.find("--") : 0), read,
+        const std::size_t long_name = names.find("--");
+        return [name = names.substr(long_name != std::string::npos ? long_name : 0), read,
                 store](const results& texts) {
             for (const std::string& t : texts) {
                 auto parsed_value = read(t);

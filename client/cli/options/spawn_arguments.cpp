@@ -128,11 +128,18 @@ void spawn_arguments::add_end(arguments& form) {
             // As for timeout(1), 0 means none.
             request.timeout = t.count() != 0 ? std::optional(t) : std::nullopt;
         },
-        "Then SIGTERM to its process group, like 10 or 1.5m");
+        "Then a signal to its process group, like 10 or 1.5m");
     form.value(
-        "--kill-after", "DURATION", parse_duration,
-        [this](std::chrono::nanoseconds t) { request.kill_after = t; },
-        "After the timeout, then SIGKILL");
+        "-s,--signal", "SIGNAL", [](const std::string& text) { return parse_signal(text); },
+        [this](int number) {
+            request.timeout_signal = number;
+            timeout_signal_given = true;
+        },
+        "Which signal (default: TERM)");
+    const auto kill_after = [this](std::chrono::nanoseconds t) { request.kill_after = t; };
+    form.value("-k", "DURATION", parse_duration, kill_after, "As --kill-after");
+    form.value("--kill-after", "DURATION", parse_duration, kill_after,
+               "After the timeout, then SIGKILL");
     form.flag("--die-with-parent", die_with_parent,
               "Killed when this command or the forkserver dies");
     form.value(

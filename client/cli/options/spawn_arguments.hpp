@@ -27,6 +27,7 @@ struct spawn_arguments {
     std::optional<pid_t> join_group;
     bool die_with_parent = false;
     bool lifetime_given = false;
+    bool timeout_signal_given = false;
 
     [[nodiscard]] bool targets_standard_stream() const;
 

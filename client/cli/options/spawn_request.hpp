@@ -24,7 +24,10 @@ struct spawn_request {
     // How this command goes about it.
     bool detach = false;
     bool pty = false;
+    bool usual_group = false;  // no option says in which group or session the child is to be
+    bool in_job = false;       // in our own process group, at the terminal that we are at
     std::optional<std::chrono::nanoseconds> timeout;
+    int timeout_signal = SIGTERM;
     std::optional<std::chrono::nanoseconds> kill_after;
 
     // What it says.

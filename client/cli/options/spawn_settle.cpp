@@ -87,6 +87,8 @@ std::string check_combinations(const spawn_arguments& a) {
                   "--timeout needs this command to wait, and --detach does not"),
              both(r.kill_after.has_value(), !r.timeout.has_value(),
                   "--kill-after counts from --timeout: give both"),
+             both(a.timeout_signal_given, !r.timeout.has_value(),
+                  "--signal is what --timeout sends: give both"),
          })
         if (!why.empty()) return why;
     return {};
@@ -94,13 +96,14 @@ std::string check_combinations(const spawn_arguments& a) {
 
 void settle_group_and_lifetime(spawn_arguments& a) {
     spawn_options& o = a.request.options;
+    a.request.usual_group = !a.setsid && !a.request.pty && !a.process_group_given;
     if (a.setsid || a.request.pty)
         o.group = {process_group::kind::session, 0};
     else if (a.join_group)
         o.group = {process_group::kind::join, *a.join_group};
     else if (!a.process_group_given && ::isatty(STDIN_FILENO))
-        // With a forkserver of this terminal's session the child's group would be
-        // in the background, and stop at its first read.
+        // In a group of its own in the session of this terminal it would be in the background,
+        // and stop at its first read.
         o.group = {process_group::kind::session, 0};
     if (a.request.pty) o.controlling_terminal = STDIN_FILENO;
 
