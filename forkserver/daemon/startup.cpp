@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "ipc/base/fd.hpp"
+#include "ipc/base/proc.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/defaults.hpp"
 #include "ipc/wire/socket_path.hpp"
@@ -38,14 +39,29 @@ void reset_signals() {
         ::syscall(SYS_rt_sigaction, s, &action, nullptr, sizeof action.mask);
 }
 
+// Without close_range(2), and with a limit of up to 2^30: those that there are, as /proc has them.
+void close_each(unsigned first, unsigned last) {
+    const unique_fd listed(::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (listed) {
+        std::vector<int> open;
+        ipc::each_number(listed.get(), [&](const char*, int fd) {
+            const auto number = static_cast<unsigned>(fd);
+            if (number >= first && number <= last && fd != listed.get()) open.push_back(fd);
+        });
+        for (const int fd : open) ::close(fd);
+        return;
+    }
+    constexpr rlim_t k_most = 1U << 20;  // fs.nr_open, unless somebody raised it
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    for (rlim_t fd = first; fd <= last && fd < std::min(limit.rlim_cur, k_most); ++fd)
+        ::close(static_cast<int>(fd));
+}
+
 void close_strays(std::vector<int> keep) {
     const auto close_range = [](unsigned first, unsigned last) {
-        if (first > last) return;
-        if (::syscall(SYS_close_range, first, last, 0) == 0) return;
-        rlimit limit{};
-        ::getrlimit(RLIMIT_NOFILE, &limit);
-        for (unsigned fd = first; fd <= last && fd < limit.rlim_cur; ++fd)
-            ::close(static_cast<int>(fd));
+        if (first <= last && ::syscall(SYS_close_range, first, last, 0) != 0)
+            close_each(first, last);
     };
     std::sort(keep.begin(), keep.end());
     unsigned next = 3;

@@ -1,4 +1,5 @@
 // A client whose clocks are not the forkserver's.
+#include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/wait.h>
