@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <initializer_list>
 #include <string>
 
 using cleanfork::cli::typed_input;
@@ -37,12 +38,13 @@ TEST_CASE("text is typed as it is") {
 }
 
 TEST_CASE("what a terminal takes for a key is quoted, and only that") {
-    for (const char key : {3, 28, 127, 21, 4, 17, 19, 26, 18, 23, 22, 13})
+    for (const char key :
+         std::initializer_list<char>{3, 28, 127, 21, 4, 17, 19, 26, 18, 23, 22, 13})
         CHECK(typed_input().type({&key, 1}, usual_modes()) == std::string{22, key});
     termios modes = usual_modes();
     modes.c_lflag &= ~static_cast<tcflag_t>(ISIG);
     modes.c_iflag = 0;
-    for (const char key : {3, 28, 26, 17, 19, 13})
+    for (const char key : std::initializer_list<char>{3, 28, 26, 17, 19, 13})
         CHECK(typed_input().type({&key, 1}, modes) == std::string{key});
 }
 
