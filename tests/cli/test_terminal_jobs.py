@@ -276,6 +276,15 @@ class AtATerminal(PtyTest):
         terminal.type(b"\x04")
         self.assertEqual(terminal.exit_code(), 0)
 
+    def test_the_end_of_its_terminal_is_passed_on_by_a_command_that_leads_the_session(self):
+        terminal = self.terminal("spawn", "--private", "sh", "-c", "echo $$.; exec sleep 1000")
+        end = os.pidfd_open(int(terminal.await_match(rb"(\d+)\.")[1]))
+        terminal.hang_up()
+        wait_for_end(end)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]),
+                         128 + signal.SIGHUP)
+        terminal.status = 0
+
     def test_a_timeout_ends_what_the_child_has_left_in_the_job_but_not_the_pipeline(self):
         terminal = self.terminal(command=SHELL)
         terminal.type(f"{CLEANFORK} spawn --private -q --timeout 1 -- sh -c 'sleep 1000 & "

@@ -4,6 +4,7 @@
 // group, so each signal arrives once, through here. One in our own group, at a terminal, has what
 // the terminal sends from the kernel; what is sent to this command alone is forwarded.
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
@@ -77,7 +78,9 @@ void runner::on_signal(const arrived_signal& s) {
         gave_up_ = s.number;
         if (told_late_) return end_is_late();
     }
-    if (request_.in_job && s.from_kernel) return in_whole_job(s.number);
+    // The end of a terminal is told to the session's leader alone, who passes it on.
+    const bool for_us = s.number == SIGHUP && ::getsid(0) == ::getpid();
+    if (request_.in_job && s.from_kernel && !for_us) return in_whole_job(s.number);
     forward(s.number);
 }
 
