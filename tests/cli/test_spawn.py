@@ -127,7 +127,9 @@ class Options(CommandTest):
                        "--umask", "--rlimit", "--nice", "--cpus", "--sched", "--oom-score-adj",
                        "--user", "--group", "--groups", "--no-new-privs", "--cgroup",
                        "--die-with-parent", "--lifetime", "-d, --detach", "--timeout",
-                       "--kill-after", "-t, --pty", "--socket", "--private", "--json",
+                       "--kill-after", "--tree", "--restart", "--restart-delay", "--restart-max",
+                       "--restart-window", "--stdout", "--stderr", "--rotate-size",
+                       "--rotate-count", "-t, --pty", "--socket", "--private", "--json",
                        "--json-status-fd", "-q, --quiet", "-v, --verbose"):
             self.assertRegex(done.stdout, rf"(?m)^  {option}( |$)")
         self.assertIn("Examples:", done.stdout)

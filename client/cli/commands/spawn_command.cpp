@@ -20,23 +20,25 @@ namespace cleanfork::cli {
 namespace {
 
 manual spawn_manual() {
-    return {.command = "spawn",
-            .usage = "[OPTION]... [--] COMMAND [ARG]...",
-            .description =
-                "Runs COMMAND in a clean process of a forkserver, waits for it, forwards signals, "
-                "and\nexits with its status. The child has the descriptors 0, 1 and 2 and those "
-                "given with\n--fd: nothing else.",
-            .examples =
-                "  cleanfork spawn -E LANG=C -C /tmp sort -u names\n"
-                "  cleanfork spawn --timeout 10s --kill-after 2s -- make check\n"
-                "  cleanfork spawn --rlimit as=2G --nice 10 --cpus 0,2-3 ./simulate\n"
-                "  cleanfork spawn --fd 3 --fd 5:4 ./worker 3<input 5>output\n"
-                "  cleanfork spawn -t top\n"
-                "  cleanfork spawn -d ./server >server.log 2>&1\n"
-                "\n"
-                "Exit status: that of COMMAND; 128+N when it died of signal N; 124 timed out;\n"
-                "125 cleanfork failed; 126 COMMAND cannot be run; 127 COMMAND not found.\n",
-            .usage_exit = k_exit_failed};
+    return {
+        .command = "spawn",
+        .usage = "[OPTION]... [--] COMMAND [ARG]...",
+        .description =
+            "Runs COMMAND in a clean process of a forkserver, waits for it, forwards signals, "
+            "and\nexits with its status. The child has the descriptors 0, 1 and 2 and those "
+            "given with\n--fd: nothing else.",
+        .examples =
+            "  cleanfork spawn -E LANG=C -C /tmp sort -u names\n"
+            "  cleanfork spawn --timeout 10s --kill-after 2s -- make check\n"
+            "  cleanfork spawn --rlimit as=2G --nice 10 --cpus 0,2-3 ./simulate\n"
+            "  cleanfork spawn --fd 3 --fd 5:4 ./worker 3<input 5>output\n"
+            "  cleanfork spawn -t top\n"
+            "  cleanfork spawn -d ./server >server.log 2>&1\n"
+            "  cleanfork spawn -d --restart on-failure --stdout log --rotate-size 10M ./server\n"
+            "\n"
+            "Exit status: that of COMMAND; 128+N when it died of signal N; 124 timed out;\n"
+            "125 cleanfork failed; 126 COMMAND cannot be run; 127 COMMAND not found.\n",
+        .usage_exit = k_exit_failed};
 }
 
 spawn_request parse_spawn(const words& args, const closed_streams& streams) {

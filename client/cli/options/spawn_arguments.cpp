@@ -81,7 +81,7 @@ void spawn_arguments::add_files(arguments& form) {
     form.text("--stderr", "FILE", err_path, "Append its standard error to FILE");
     form.value(
         "--rotate-size", "SIZE", parse_size, [this](std::uint64_t size) { rotate_size = size; },
-        "Go on in a new FILE when it is so large, like 10M; the old one is FILE.1");
+        "Largest FILE, like 10M: then it is FILE.1, and a new one is begun");
     form.value(
         "--rotate-count", "N", integer(0, 1000), [this](unsigned n) { rotate_count = n; },
         "Keep so many old files (default: 5)");
@@ -215,7 +215,7 @@ void spawn_arguments::add_restart(arguments& form) {
             r.burst = n;
             restart_detail_given = true;
         },
-        "So many starts in the window, then no more (default: 5; 0: no limit)");
+        "Starts in the window, then no more (default: 5; 0: no limit)");
     form.value(
         "--restart-window", "DURATION", parse_duration,
         [this, &r, milliseconds](std::chrono::nanoseconds t) {

@@ -37,11 +37,16 @@ std::uint32_t to_wire(std::chrono::milliseconds t) {
 }
 
 result<void> check(const template_options& o) {
-    for (const stdio_option* stream : {&o.process.in, &o.process.out, &o.process.err})
+    for (const stdio_option* stream : {&o.process.in, &o.process.out, &o.process.err}) {
         if (std::holds_alternative<stdio::pipe>(*stream))
             return refused("stdio::pipe", "a template has no owner who could hold the other end");
-        else if (std::holds_alternative<stdio::pty>(*stream))
+        if (std::holds_alternative<stdio::pty>(*stream))
             return refused("stdio::pty", "a template has no owner who could hold the other end");
+        if (std::holds_alternative<stdio::rotated_file>(*stream))
+            return refused("stdio::rotated_file", "it is for children, not for templates");
+    }
+    if (o.process.restart.on != restart_options::policy::no)
+        return refused("restart", "a template is started again in any case");
     const bool derived = !o.from.empty();
     if (o.own_program && (derived || names_program(o.process)))
         return refused("own_program", "the template is something else as well");

@@ -44,7 +44,7 @@ void lifetimes::end(child& c, pace p) {
     // A stopped process sees its signal only once it goes on.
     if (!kill) signal(c, SIGCONT, l.target);
     c.ending->killed = c.ending->killed || kill;
-    if (c.exit && (!anyone_left(c) || (kill && !first))) return finish(c);
+    if (c.exit && (!anyone_left(c) || (kill && !first && is_over(c)))) return finish(c);
     if (!first) return;
     c.ending->deadline = steady::now() + (kill ? steady::duration{} : l.grace);
     deadlines_.emplace(c.ending->deadline, c.id);

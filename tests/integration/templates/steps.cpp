@@ -47,7 +47,7 @@ std::vector<failing> natural_failures() {
          {.program = {}, .cgroup = "/no/such/cgroup"}},
         {"a directory that is no cgroup",
          step::cgroup,
-         ENOENT,
+         EBADF,
          "/usr",
          {.program = {}, .cgroup = "/usr"}},
         {"a group that is not there",
