@@ -56,6 +56,9 @@ os.register_at_fork(after_in_child=_forget)
 
 def preparation_data(name: str) -> dict[str, Any]:
     """As multiprocessing's, without a main module that cannot be imported."""
+    main = sys.modules["__main__"]
+    if not hasattr(main, "__spec__"):  # a debugger makes it anew, without
+        main.__spec__ = None
     data: dict[str, Any] = spawn.get_preparation_data(name)
     module = data.get("init_main_from_name")
     if module is not None and (module == "__main__" or module.endswith(".__main__")):
