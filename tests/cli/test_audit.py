@@ -34,10 +34,13 @@ class Audit(CommandTest):
         pid = self.target("f = open('/etc/passwd')")
         done = self.cleanfork("audit", str(pid))
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertRegex(done.stdout, rf"\APID {pid} \(python3[^)]*\): safe to fork from\n\Z")
+        self.assertRegex(done.stdout, rf"\APID {pid} \(python3[^)]*\): safe to fork from\n"
+                                      r"  shared position   \d+ /etc/passwd, at 0\n +-> no hazard")
         report = json.loads(self.cleanfork("audit", "--json", str(pid)).stdout)
         self.assertEqual((report["safe"], report["findings"], report["threads"]), (True, [], 1))
         self.assertEqual(report["descriptors"], 4)
+        (shared,) = report["shared_positions"]
+        self.assertEqual((shared["path"], shared["position"]), ("/etc/passwd", 0))
 
     def test_sockets_and_epolls_are_named_with_what_to_do(self):
         code = ("import select, socket; s = socket.socket(); s.bind(('127.0.0.1', 0));"
@@ -58,7 +61,8 @@ class Audit(CommandTest):
         self.assertRegex(report["summary"], r"\A1 extra thread: ")
         (finding,) = report["findings"]
         self.assertEqual(sorted(finding),
-                         ["consequence", "kind", "name", "number", "remedy", "text"])
+                         ["consequence", "kind", "library", "name", "number", "remedy", "text"])
+        self.assertRegex(finding["library"], r"\A/.*python")
         self.assertEqual(finding["kind"], "thread")
         self.assertGreater(finding["number"], report["pid"])
 

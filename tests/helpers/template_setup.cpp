@@ -66,8 +66,9 @@ Function* symbol(const char* name) {
 const cleanfork::entry entries[] = {
     {"pool",
      [](call& c) {
-         c.respond(std::to_string(symbol<long()>("pool_sum")()) + " by " +
-                   std::to_string(symbol<int()>("pool_threads")()));
+         const long sum = symbol<long()>("pool_sum")();  // which starts them
+         const int threads = symbol<int()>("pool_threads")();
+         c.respond(std::to_string(sum) + " by " + std::to_string(threads));
          return 0;
      }},
     {"read",  // five bytes of what `args[0]` has

@@ -265,6 +265,17 @@ class WhatIsSaid(Programs):
             self.assertEqual(p.stdout, "0\n", p.stderr)
             self.assertIn(said, p.stderr)
 
+    def test_under_the_debugger(self):
+        with Program("""
+                import cleanfork
+                def work(x): return x + 1
+                if __name__ == "__main__":
+                    with cleanfork.get_context().Pool(1) as pool: print("got", pool.map(work, [1]))
+                """) as program:
+            p = program.run("-m", "pdb", "-c", "continue", "-c", "quit", program.path,
+                            stdin=subprocess.DEVNULL)
+            self.assertIn("got [2]", p.stdout, p.stderr)
+
     def test_by_choice_they_are_a_warning(self):
         text = "p = ctx.Process(target=work); p.start(); p.join(); print(p.exitcode)"
         for before, named in ((self.THREAD, "1 extra thread"), (self.SOCKET, "socket")):

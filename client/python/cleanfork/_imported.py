@@ -84,7 +84,7 @@ class Environment:
 
 
 def _objects_of(number: int) -> Iterator[Any]:
-    kinds: tuple[type, ...] = (io.RawIOBase,)
+    kinds: tuple[type, ...] = (io.IOBase,)
     if "socket" in sys.modules:
         kinds += (sys.modules["socket"].socket,)
     for each in gc.get_objects():
@@ -111,8 +111,10 @@ def _maker(value: Any) -> str:
 
 
 def _databases_of(path: str) -> Iterator[Any]:
-    sqlite3 = sys.modules.get("sqlite3")
-    for each in gc.get_objects() if sqlite3 is not None else ():
+    if "sqlite3" not in sys.modules:
+        return
+    sqlite3: Any = sys.modules["sqlite3"]
+    for each in gc.get_objects():
         if issubclass(type(each), sqlite3.Connection):
             try:
                 files = [row[2] for row in each.execute("PRAGMA database_list")]
@@ -124,11 +126,11 @@ def _databases_of(path: str) -> Iterator[Any]:
 
 def _tell_of(number: int) -> None:
     path = os.readlink(f"/proc/self/fd/{number}")
-    holders = [*_objects_of(number), *_databases_of(path)]
-    # Such as a pipe, which is no reason to refuse it.
-    for each in holders:
-        print(f"cleanfork: descriptor {number} of the template, {path}, is {each!r}"
-              f"{_holder(each)}{_maker(each)}", file=sys.stderr, flush=True)
+    holders = [(each, _holder(each)) for each in (*_objects_of(number), *_databases_of(path))]
+    # Of a file and its buffer and its text the one that the program has.
+    for each, holder in [pair for pair in holders if pair[1]] or holders[:1]:
+        print(f"cleanfork: descriptor {number} of the template, {path}, is {each!r}{holder}"
+              f"{_maker(each)}", file=sys.stderr, flush=True)
 
 
 def tell_of_files(own: int) -> None:

@@ -86,9 +86,9 @@ TEST_CASE("the number of a file is never another file's") {
     // A number that the caller asks for is the caller's.
     const int held = seen.at("read");
     const unique_fd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    const std::string null = ask(
+    const std::string path = ask(
         f.c, "path", {.args = {std::to_string(held)}, .attributes = {.fds = {{null.get(), held}}}});
-    CHECK(null == "/dev/null");
+    CHECK(path == "/dev/null");
 }
 
 TEST_CASE("what must not be shared fails at each use in the child, and its number is kept") {
@@ -105,7 +105,7 @@ TEST_CASE("a file with a lock is refused, or by choice cannot be used in the chi
         CAPTURE(std::string(kind));
         template_options o = f.holding(file(kind, f.directory / "locked"));
         const auto refused = f.c.try_add_template("t", o);
-        REQUIRE_FALSE(refused);
+        REQUIRE(refused.has_error());
         CHECK(refused.error().step == step::clean);
         CHECK_MESSAGE(refused.error().detail.find("1 file lock") != std::string::npos,
                       refused.error().message());

@@ -82,7 +82,7 @@ TEST_CASE("a template whose threads are left in a later fork is refused then") {
 TEST_CASE("threads that nothing ends are refused, with their library") {
     const client c = launch_without("");
     const auto r = c.try_add_template("t", with_pool("stays"));
-    REQUIRE_FALSE(r);
+    REQUIRE(r.has_error());
     CHECK(r.error().step == step::clean);
     CHECK_MESSAGE(r.error().detail.find(" of library_pool.so") != std::string::npos,
                   r.error().message());
@@ -91,7 +91,7 @@ TEST_CASE("threads that nothing ends are refused, with their library") {
 TEST_CASE("a library whose handler hangs in the child fails the template, not its callers") {
     const client c = launch_without("");
     const auto r = c.try_add_template("t", with_pool("hangs"));
-    REQUIRE_FALSE(r);
+    REQUIRE(r.has_error());
     CHECK(r.error().step == step::template_start);
     CHECK_MESSAGE(r.error().detail.find("at-fork handlers") != std::string::npos,
                   r.error().message());
@@ -101,7 +101,9 @@ TEST_CASE("a program whose libraries end their threads at a fork can be forked e
     const client c = launch();
     const run_result r = c.run({.program = helper("template_setup"),
                                 .args = {"early"},
-                                .env = {.set = {{"CLEANFORK_DAEMON", daemon_path()},
+                                .out = stdio::pipe{},
+                                .err = stdio::pipe{},
+                                .env = {.set = {{"CLEANFORK_DAEMON", testing::daemon_path()},
                                                 {"TEMPLATE_LOAD", helper("library_pool.so")},
                                                 {"POOL_AT_FORK", "ends"}}}});
     CHECK_MESSAGE(r.status.success(), r.err);

@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -18,8 +19,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <ctime>
+#include <filesystem>
+#include <functional>
+#include <thread>
 
 #include "tests/unit/audit/audit_victim.hpp"
 
@@ -72,10 +77,59 @@ TEST_CASE("a process with files, directories, pipes, memfds and /dev/null is saf
     CHECK(report.name == report_of(::getpid()).name);
 }
 
-TEST_CASE("a thread is found by its name") {
-    const finding f = found_after(hazard::thread, &start_thread);
-    CHECK(f.name == "audited_thread");
-    CHECK(f.what == "audited_thread (" + std::to_string(f.number) + ")");
+TEST_CASE("a thread is found by its name and the object file it was started to run") {
+    const std::string here = std::filesystem::read_symlink("/proc/self/exe");
+    const auto by_library = [] { std::thread([] { wait_for_ever(nullptr); }).detach(); };
+    for (const std::function<void()>& act :
+         {std::function<void()>(&start_thread), std::function<void()>(by_library)}) {
+        const finding f = found_after(hazard::thread, act);
+        CHECK(f.library == here);
+        CHECK(f.what == f.name + " (" + std::to_string(f.number) + "), started by " + here);
+    }
+    CHECK(found_after(hazard::thread, &start_thread).name == "audited_thread");
+}
+
+TEST_CASE("the thread that jemalloc keeps in order over a fork is no hazard") {
+    const victim v([] { start_named_thread("jemalloc_bg_thd", &wait_for_ever); });
+    v.change();
+    const audit_report report = report_of(v.pid());
+    CHECK(report.safe());
+    CHECK(report.threads == 2);
+}
+
+TEST_CASE("a thread that has ended and is still in /proc is no hazard") {
+    const victim v([] {
+        ::signal(SIGUSR1, [](int) {});
+        start_named_thread("ending", [](void*) -> void* { return ::pause(), nullptr; });
+    });
+    v.change();
+    const int thread = report_of(v.pid()).findings.front().number;
+    // A tracer keeps what is left of it.
+    REQUIRE(::ptrace(PTRACE_SEIZE, thread, nullptr, nullptr) == 0);
+    REQUIRE(::syscall(SYS_tgkill, v.pid(), thread, SIGUSR1) == 0);
+    siginfo_t info{};
+    REQUIRE(::waitid(P_PID, static_cast<id_t>(thread), &info, WSTOPPED | __WALL) == 0);
+    REQUIRE(::ptrace(PTRACE_CONT, thread, nullptr, nullptr) == 0);
+    REQUIRE(::waitid(P_PID, static_cast<id_t>(thread), &info, WEXITED | WNOWAIT | __WALL) == 0);
+    const audit_report report = report_of(v.pid());
+    CHECK(report.threads == 2);
+    CHECK_MESSAGE(report.safe(), summary(report));
+    ::waitid(P_PID, static_cast<id_t>(thread), &info, WEXITED | __WALL);
+}
+
+TEST_CASE("the position of a file is told as shared, and is no hazard") {
+    const victim v([] {
+        keep(::open("/proc/self/exe", O_RDONLY));
+        ::lseek(k_number, 7, SEEK_SET);
+    });
+    v.change();
+    const audit_report report = report_of(v.pid());
+    CHECK(report.safe());
+    const auto is_ours = [](const shared_position& p) { return p.descriptor == k_number; };
+    const auto at = std::find_if(report.positions.begin(), report.positions.end(), is_ours);
+    REQUIRE(at != report.positions.end());
+    CHECK(at->position == 7);
+    CHECK(at->path == std::filesystem::read_symlink("/proc/self/exe"));
 }
 
 TEST_CASE("each kind of descriptor is found by its number and kind") {

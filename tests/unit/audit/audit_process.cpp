@@ -65,7 +65,8 @@ TEST_CASE("a proof fails by the name of a thread, and by an epoll, again and aga
     for (int i = 0; i < 3; ++i) {
         const audit_report report = checked(proof);
         CHECK(report.threads == 2);
-        CHECK(summary(report) == "1 extra thread: audited_thread; 1 epoll descriptor (40)");
+        CHECK(summary(report) ==
+              "1 extra thread: audited_thread of unit_tests; 1 epoll descriptor (40)");
         CHECK(report.name == report_of(::getpid()).name);
     }
 }
@@ -155,7 +156,8 @@ TEST_CASE("a process whose main thread has ended still shows its threads and des
     v.tell();
     while (!is_zombie(v.pid())) ::sched_yield();
     const audit_report report = report_of(v.pid());
-    CHECK(summary(report) == "1 extra thread: audited_thread; 1 epoll descriptor (40)");
+    CHECK(summary(report) ==
+          "1 extra thread: audited_thread of unit_tests; 1 epoll descriptor (40)");
     CHECK(summary(checked(proof)).starts_with("1 extra thread: audited_thread"));
 }
 
@@ -164,8 +166,8 @@ TEST_CASE("the audit of a thread is that of its process") {
     v.change();
     const int thread = report_of(v.pid()).findings.front().number;
     CHECK(report_of(thread).pid == v.pid());
-    CHECK(summary(report_of(thread)) == "1 extra thread: audited_thread");
-    CHECK(summary(checked(proof_of(thread))) == "1 extra thread: audited_thread");
+    CHECK(summary(report_of(thread)) == "1 extra thread: audited_thread of unit_tests");
+    CHECK(summary(checked(proof_of(thread))) == "1 extra thread: audited_thread of unit_tests");
 }
 
 TEST_CASE("another user's process is a failure that names the file, not a safe process") {

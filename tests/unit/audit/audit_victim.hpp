@@ -102,11 +102,12 @@ inline void* wait_for_ever(void*) {
     for (;;) ::pause();
 }
 
-inline void start_thread() {
+inline void start_named_thread(const char* name, void* (*run)(void*)) {
     pthread_t thread{};
-    if (::pthread_create(&thread, nullptr, &wait_for_ever, nullptr) != 0) ::_exit(2);
-    ::pthread_setname_np(thread, "audited_thread");
+    if (::pthread_create(&thread, nullptr, run, nullptr) != 0) ::_exit(2);
+    ::pthread_setname_np(thread, name);
 }
+inline void start_thread() { start_named_thread("audited_thread", &wait_for_ever); }
 
 // One that ends with the victim.
 inline void start_child() {
