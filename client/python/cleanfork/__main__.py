@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import builtins
-import multiprocessing.context as context
 import os
 import pkgutil
-import runpy
 import sys
 import types
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from typing import Any
 
+from cleanfork import _compat
 from cleanfork._mp.context import drop_in, registered
 from cleanfork.multiprocessing import install
 
@@ -35,7 +34,7 @@ def _new_main(**attributes: Any) -> types.ModuleType:
 
 
 def _set_path(first: str) -> None:
-    if not sys.flags.safe_path:
+    if not _compat.is_safe_path():
         sys.path[0] = first
 
 
@@ -58,13 +57,12 @@ def _run_input() -> None:
 
 def _run_module(name: str, **options: Any) -> None:
     _new_main()
-    run_as_main: Any = runpy._run_module_as_main  # type: ignore[attr-defined]
-    run_as_main(name, **options)
+    _compat.run_module_as_main(name, **options)
 
 
 def _run_path(path: str) -> None:
     if pkgutil.get_importer(path) is not None:  # a directory or an archive: even with -P
-        if sys.flags.safe_path:
+        if _compat.is_safe_path():
             sys.path.insert(0, "")
         sys.path[0] = path
         return _run_module("__main__", alter_argv=False)
@@ -139,8 +137,7 @@ def main() -> None:
         if chosen.pickler is not None:
             ctx.set_pickler(chosen.pickler)
     install()
-    default: Any = context._default_context
-    default._default_context = registered
+    _compat.set_default_context(registered)
     given = len(sys.argv) > len(own) + 1
     sys.argv[:] = [how or program if given else "", *arguments]
     if how == "-c":

@@ -144,7 +144,7 @@ class Popen(AtTerminal, _Base[AnyStr]):
                        p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int,
                        errread: int, errwrite: int, restore_signals: bool,
                        gid: int | None, gids: list[int] | None, uid: int | None, umask: int,
-                       start_new_session: bool, process_group: int) -> None:
+                       start_new_session: bool, process_group: int = -1) -> None:
         _refuse(preexec_fn)
         words = _arguments.words(args, shell)
         if shell and executable:
@@ -268,8 +268,9 @@ class Popen(AtTerminal, _Base[AnyStr]):
                      orig_timeout: float | None) -> tuple[Any, Any]:
         begin: Any = super()._communicate
         if _green.are_here():
-            names = {**_Base._communicate.__globals__, "_PopenSelector": selectors.DefaultSelector}
-            begin = types.FunctionType(_Base._communicate.__code__, names).__get__(self)
+            from cleanfork import _compat
+
+            begin = _compat.communicate_by(selectors.DefaultSelector, _Base, self)
         try:
             output: tuple[Any, Any] = begin(input, endtime, orig_timeout)
             return output
