@@ -169,6 +169,7 @@ struct spawn_options {
     cleanfork::identity identity = identity::of_caller;
 
     // A signal the kernel sends the child when the *forkserver* dies (PR_SET_PDEATHSIG); 0: none.
+    // The kernel clears it when a program with set-user-ID or capabilities is executed.
     // `lifetime` covers the death of the client.
     int parent_death_signal = 0;
 
