@@ -174,10 +174,11 @@ failed_change change_conduct(const conduct_plan& p, int& index) noexcept {
     return {};
 }
 
-// The caller may stand in a directory that it could not enter now, and so may its child.
+// The caller may stand in a directory that it could not enter now, and so may its child. When
+// this fails, the step chdir tells.
 failed_change become_caller(const plan& p) noexcept {
-    if (p.becomes_caller && p.cwd_is_callers && !p.set_uid && p.cwd_fd >= 0)
-        (void)::fchdir(p.cwd_fd);
+    if (p.becomes_caller && p.cwd_is_callers && !p.set_uid && p.cwd_fd >= 0) [[maybe_unused]]
+        const int entered = ::fchdir(p.cwd_fd);
     int which_limit = -1;
     if (const auto f = change_conduct(p.caller_conduct, which_limit); f.error_number != 0) return f;
     return p.becomes_caller ? change_credentials(p.caller) : failed_change{};

@@ -192,10 +192,16 @@ ROWS = {
     "what an interpreter or the loader reads of it at the start (PYTHONUTF8, LD_PRELOAD ...)": [
         "test_what_an_interpreter_reads_at_its_start"],
     "directory, `sys.argv`, umask, limits": ["test_directory_and_arguments", "test_umask_and_limits"],
-    "values that imports draw (`uuid4()`, a time, a seed)": ["test_values_drawn_at_import"],
-    "random numbers of a preloaded numpy": [
+    "other values that imports draw (`uuid4()`, a time, a token)": ["test_values_drawn_at_import"],
+    "random states that imports seeded (`random.seed(42)`, `numpy.random.seed(42)`)": [
+        "test_mp_seeds.Seeds.test_a_seed_of_the_main_module_stays",
+        "test_mp_seeds.Seeds.test_numpy_alike"],
+    "random states that imports drew from the system: `random`, numpy's, `random.Random()`, "
+    "`default_rng()`": [
         "test_stock_faults.Faults.test_numpy_draws_the_same_in_each_child",
-        "test_mp_state.OfTheParent.test_numpy_too"],
+        "test_mp_seeds.Seeds.test_what_came_from_the_system_is_drawn_anew"],
+    "workers of an executor of a killed program": [
+        "test_multiprocessing.ParentIsKilled.test_idle_workers_of_an_executor_end_with_it"],
     "`hash()` of strings": ["test_hash_of_a_string"],
     "`start()` with more than a pipe holds": [
         "test_stock_faults.Faults.test_a_large_payload_makes_start_wait_for_the_child"],

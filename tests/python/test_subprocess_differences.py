@@ -34,13 +34,20 @@ ROWS = {
         "test_subprocess_state.Environment.test_changed_environment",
         "test_subprocess_state.Places.test_changed_directory",
         "test_subprocess_state.Places.test_umask"],
-    "limits, nice, affinity": [
+    "user, groups, capabilities, no_new_privs, limits, nice, scheduling policy, affinity, "
+    "oom_score_adj": [
         "test_subprocess_state.Places.test_limits", "test_subprocess_state.Places.test_priority",
-        "test_subprocess_state.Places.test_processors"],
-    "other attributes of a process (scheduling policy, oom_score_adj, namespaces, capabilities)": [
-        "test_other_attributes"],
+        "test_subprocess_state.Places.test_processors", "test_scheduling",
+        "test_identity.Identity.test_root_that_was_given_up_nobody_gets_back",
+        "test_identity.Identity.test_the_groups_alone",
+        "test_identity.Identity.test_no_new_privs",
+        "test_identity.Identity.test_the_bounding_set"],
+    "another root directory, namespace, or one more seccomp filter than when the forkserver began":
+        ["test_identity.Identity.test_another_root_directory_is_told",
+         "test_identity.Identity.test_another_namespace_is_told"],
+    "cgroup": ["test_cgroup"],
     "attributes that no option has (I/O priority, timer slack, personality, core dump filter, "
-    "memory policy, session keyring)": ["test_attributes_without_an_option"],
+    "memory policy, session keyring, Landlock, security label)": ["test_attributes_without_an_option"],
     "`close_fds=False`": ["test_subprocess_state.Descriptors.test_close_fds_false"],
     "`pass_fds` and standard streams": ["test_number_of_descriptors"],
     "an undefined status": [
@@ -156,12 +163,34 @@ class Differences(SameAsStandard):
             os.close(pidfd)
 
     @unittest.skipIf(os.geteuid() != 0, "needs root")
-    def test_other_attributes(self):
+    def test_scheduling(self):
         code = ("import importlib, os, sys; m = importlib.import_module(sys.argv[1]); m.run('true');"
                 "os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0));"
-                "m.run([sys.executable, '-c', 'import os; print(os.sched_getscheduler(0))'])")
-        self.assertEqual(run_python(code, "subprocess").stdout, f"{os.SCHED_BATCH}\n")
-        self.assertEqual(run_python(code, ours.__name__).stdout, f"{os.SCHED_OTHER}\n")
+                "open('/proc/self/oom_score_adj', 'w').write('500');"
+                "m.run([sys.executable, '-c', 'import os; print(os.sched_getscheduler(0),"
+                " open(\"/proc/self/oom_score_adj\").read())'])")
+        for module in ("subprocess", ours.__name__):
+            self.assertEqual(run_python(code, module).stdout.split(), [str(os.SCHED_BATCH), "500"])
+
+    def test_cgroup(self):
+        with open("/proc/self/cgroup") as file:
+            own = next((line[3:-1] for line in file if line.startswith("0::")), None)
+        place = f"/sys/fs/cgroup{own}/cleanfork-test-{os.getpid()}"
+        try:
+            os.mkdir(place)
+            self.addCleanup(os.rmdir, place)
+            if not os.path.exists(f"{place}/cgroup.procs"):
+                raise OSError("no cgroup2 there")
+        except OSError as e:
+            self.skipTest(f"no cgroup can be made: {e}")
+        code = ("import importlib, os, sys; m = importlib.import_module(sys.argv[1]); m.run('true');"
+                "open(sys.argv[2] + '/cgroup.procs', 'w').write(str(os.getpid()));"
+                "m.run(['cat', '/proc/self/cgroup'])")
+        found = {}
+        for module in ("subprocess", ours.__name__):
+            found[module] = run_python(code, module, place).stdout
+        self.assertIn(f"{own}/cleanfork-test".replace("//", "/"), found["subprocess"])
+        self.assertNotIn("cleanfork-test", found[ours.__name__])
 
     @unittest.skipIf(os.uname().machine != "x86_64", "the numbers of system calls are x86-64's")
     def test_attributes_without_an_option(self):

@@ -82,9 +82,8 @@ int run_with(const chosen_server& server, boost::asio::io_context& io, const spa
     return code;
 }
 
-int run(const spawn_request& given, const spawn_report& report, bool only_private) {
+int run(spawn_request& request, const spawn_report& report, bool only_private) {
     boost::asio::io_context io(1);
-    spawn_request request = given;
     const auto begun = std::chrono::steady_clock::now();
     const bool in_job = belongs_in_job(request);
     const chosen_server server =
@@ -99,7 +98,7 @@ int run(const spawn_request& given, const spawn_report& report, bool only_privat
         if (!why) return code;
         report.note("not the forkserver at " + server.socket + ": " + why->object +
                     "; using a private one");
-        return run(given, report, true);
+        return run(request, report, true);
     }
     if (!server.socket.empty())
         leave_running(report, [&] {

@@ -26,6 +26,8 @@ namespace {
 // Processes that fork are stopped sooner than they can fork: a few passes. The bound is for
 // those that cannot be stopped, in the middle of what the kernel does not interrupt.
 constexpr int k_passes = 32;
+// A pass may miss a process that forks and ends in turns.
+constexpr int k_quiet_passes = 3;
 constexpr rlim_t k_most_mark = rlim_t{1} << 62;
 constexpr rlim_t k_least_room = rlim_t{1} << 16;
 
@@ -82,14 +84,17 @@ void for_members(const tree_root& root, Each each) {
     std::set<pid_t> inside;
     if (root.pid > 0) inside.insert(root.pid);
     std::vector<seen_process> others;
-    for (const pid_t pid : pids) {
+    // The newest first, as they were just read: of a chain that moves on they are what is there.
+    for (auto pid = pids.rbegin(); pid != pids.rend(); ++pid) {
         seen_process p;
-        if (pid == ::getpid() || !look_at(proc.get(), pid, p)) continue;
-        if (pid != root.pid && !has_mark(proc.get(), pid, root.mark)) {
+        if (*pid == ::getpid()) continue;
+        const bool belongs = *pid == root.pid || has_mark(proc.get(), *pid, root.mark);
+        if (!look_at(proc.get(), *pid, p)) continue;
+        if (!belongs) {
             others.push_back(p);
             continue;
         }
-        inside.insert(pid);
+        inside.insert(*pid);
         each(p);
     }
     // A parent's number may be the higher one.
@@ -146,14 +151,14 @@ int kill_all(const tree_root& root) {
     stop_all(root);
     outcome all;
     std::set<process_name> done;
-    for (int pass = 0; pass < k_passes; ++pass) {
+    for (int pass = 0, quiet = 0; pass < k_passes && quiet < k_quiet_passes; ++pass) {
         bool fresh = false;
         for_members(root, [&](const seen_process& p) {
             if (!done.insert(p.name()).second) return;
             fresh = true;
             all.add(signal_seen(p, SIGKILL));
         });
-        if (!fresh) break;
+        quiet = fresh ? 0 : quiet + 1;
     }
     return all.error();
 }
@@ -180,6 +185,13 @@ int signal_tree(const tree_root& root, int signal) {
     return all.error();
 }
 
-bool anyone_in_tree(const tree_root& root) { return signal_tree(root, 0) == 0; }
+// One that has gone since it was seen may have left a child: then there is somebody.
+bool anyone_in_tree(const tree_root& root) {
+    bool anyone = false;
+    for (int pass = 0; pass < k_quiet_passes && !anyone; ++pass)
+        for_members(root,
+                    [&](const seen_process& p) { anyone = anyone || signal_seen(p, 0) != EPERM; });
+    return anyone;
+}
 
 }  // namespace cleanfork::daemon
