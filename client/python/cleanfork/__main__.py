@@ -3,6 +3,9 @@
 PROGRAM is all that python3 takes: a script, compiled or not, a directory or an archive,
 -m MODULE, -c CODE, or - or nothing for standard input. It is run unchanged, with its
 multiprocessing served by cleanfork: the start method "forkserver", and the default one.
+
+python3 -m cleanfork enable, or disable: whether programs of this environment that never import
+cleanfork find its start method by name.
 """
 
 from __future__ import annotations
@@ -108,7 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 -m cleanfork", allow_abbrev=False,
         usage="%(prog)s [OPTION]... [-c CODE | -m MODULE | SCRIPT | -] [ARG]...",
-        description="Runs a Python program whose processes come from a clean forkserver.")
+        description="Runs a Python program whose processes come from a clean forkserver. The word "
+                    "enable, alone: programs of this environment find the start method "
+                    "'cleanfork' without importing it; disable: no longer.")
     parser.add_argument("--warm", type=int, default=1, metavar="N",
                         help="processes kept forked ahead")
     parser.add_argument("--preload", action="append", default=[], metavar="MODULE",
@@ -125,7 +130,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _switch() -> bool:
+    """Whether it was a word about the environment, and not a program."""
+    word = sys.argv[1] if len(sys.argv) == 2 else ""
+    if word not in ("enable", "disable") or os.path.exists(word):
+        return False
+    from cleanfork import _enable
+
+    (_enable.enable if word == "enable" else _enable.disable)()
+    return True
+
+
 def main() -> None:
+    if _switch():
+        return
     own, how, program, arguments = _split(sys.argv[1:])
     chosen = _parser().parse_args(own)
     for ctx in (registered, drop_in):

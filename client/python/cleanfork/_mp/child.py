@@ -33,7 +33,7 @@ def _take_descriptors(descriptors: dict[str, int]) -> int:
 
 
 def _forget_exits() -> None:
-    """What the imports registered to be done at an exit is for the template's, as from 3.14 on."""
+    """What the imports registered to be done at an exit is for the template's, as from 3.13 on."""
     _compat.forget_exits()
     handlers = sys.modules.get("logging")
     if handlers is not None:  # this process has buffers of its own
