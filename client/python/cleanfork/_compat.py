@@ -119,11 +119,19 @@ def forget_drawn_node() -> None:
 # ---- subprocess and asyncio
 
 def communicate_by(selector: Any, kind: Any, popen: Any) -> Any:
-    """_communicate() of the class `kind`, bound to `popen`, which waits with this selector."""
+    """_communicate() of the class `kind`, bound to `popen`, which waits with this selector.
+
+    From 3.15 on its loop is a function beside it (gh-47798).
+    """
     from types import FunctionType
 
     function = kind._communicate
     names = {**function.__globals__, "_PopenSelector": selector}
+    loop: Any = names.get("_communicate_io_posix")
+    if loop is not None:
+        names["_communicate_io_posix"] = FunctionType(
+            loop.__code__, names, loop.__name__, loop.__defaults__)
+        names["_communicate_io_posix"].__kwdefaults__ = loop.__kwdefaults__
     return FunctionType(function.__code__, names).__get__(popen)
 
 
@@ -287,11 +295,28 @@ def tracker_is_in_use(one: Any) -> bool:
     return bool(getattr(one._lock, "_is_owned", bool)())
 
 
+def start_tracker_before_sends() -> None:
+    """_send() calls ensure_running(), but from 3.14 on, and from 3.13.7 (gh-131788), what is
+    within that: it is not called there, and so not by us."""
+    from multiprocessing.resource_tracker import ResourceTracker
+
+    kind: Any = ResourceTracker
+    stock = kind._send
+    if not hasattr(kind, "_ensure_running_and_write"):
+        return
+
+    def send(one: Any, command: str, name: str, rtype: str) -> None:
+        if one._fd is None and not tracker_is_in_use(one):
+            one.ensure_running()
+        stock(one, command, name, rtype)
+
+    kind._send = send
+
+
 def divert_tracker(note: Callable[[str, str, str], None]) -> Callable[[str, str, str], None]:
     """`note` gets what was to be sent until restore_tracker(), and no process is started for it.
 
-    register() and unregister() send by this in all versions, after ensure_running() or, in 3.14 and
-    later (gh-131788), together with it. Returns the function that sends.
+    register() and unregister() send by this in all versions. Returns the function that sends.
     """
     one = tracker()
     send: Callable[[str, str, str], None] = one._send

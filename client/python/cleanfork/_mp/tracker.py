@@ -48,4 +48,5 @@ def install() -> None:
     """For locks and queues too, which are usually the first to need it."""
     if _Tracker.ensure_running is _start:
         _Tracker.ensure_running = _ensure_running
+        _compat.start_tracker_before_sends()
         resource_tracker.ensure_running = _compat.tracker().ensure_running
