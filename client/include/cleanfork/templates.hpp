@@ -68,8 +68,8 @@ private:
 
 struct call_options {
     std::vector<std::string> args{};
-    // Descriptors of the caller which the entry asks for by name. Their numbers
-    // in the child are the lowest from 3 that `attributes` leaves free.
+    // Descriptors of the caller which the entry asks for by name. Their numbers in the child
+    // are the lowest from 3 that `attributes` leaves free, or above those of the template's files.
     std::map<std::string, int> fds{};
     // The entry may answer with bytes: process::take_result(), call_result::result().
     bool result = false;
