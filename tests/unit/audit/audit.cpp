@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -102,6 +103,30 @@ TEST_CASE("the thread that jemalloc keeps in order over a fork is no hazard") {
     const audit_report report = report_of(v.pid());
     CHECK(report.safe());
     CHECK(report.threads == 2);
+}
+
+TEST_CASE("a thread that has ended and is still in /proc is no hazard") {
+    static int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    const victim v([] {
+        ::close(ends[1]);
+        std::thread([] {
+            char byte = 0;
+            [[maybe_unused]] const ssize_t n = ::read(ends[0], &byte, 1);
+        }).detach();
+    });
+    v.change();
+    const int thread = report_of(v.pid()).findings.front().number;
+    // A tracer keeps what is left of it.
+    REQUIRE(::ptrace(PTRACE_SEIZE, thread, nullptr, nullptr) == 0);
+    ::close(ends[1]);
+    ::close(ends[0]);
+    siginfo_t info{};
+    REQUIRE(::waitid(P_PID, static_cast<id_t>(thread), &info, WEXITED | WNOWAIT | __WALL) == 0);
+    const audit_report report = report_of(v.pid());
+    CHECK(report.threads == 2);
+    CHECK_MESSAGE(report.safe(), summary(report));
+    ::waitid(P_PID, static_cast<id_t>(thread), &info, WEXITED | __WALL);
 }
 
 TEST_CASE("the position of a file is told as shared, and is no hazard") {
