@@ -79,6 +79,7 @@ int examination::threads() {
     const unique_fd tasks = open_directory(process_.get(), "task");
     if (!tasks) return errno;
     if (const int error = add_threads(report_, tasks.get())) return error;
+    describe_threads(report_, tasks.get());
     if (report_.threads == 0) return ESRCH;
     // The zombie of a main thread has no descriptors and no memory any more.
     const bool ended = field(status_, "State:").starts_with('Z');

@@ -78,7 +78,7 @@ int clean_proof::add_status(audit_report& report) const {
 }
 
 result<audit_report> clean_proof::check(std::span<const int> allowed,
-                                        std::span<const ino_t> passing) const {
+                                        std::span<const ino_t> passing, threads t) const {
     struct stat dir {};
     if (::fstat(tasks_.get(), &dir) != 0) return failed(pid_, errno, "task");
     audit_report report;
@@ -97,6 +97,7 @@ result<audit_report> clean_proof::check(std::span<const int> allowed,
     if (const int error = add_status(report)) return failed(pid_, error, "status");
     if (!report.safe()) {
         describe_sockets(report, tasks_.get(), "../");
+        if (t == threads::described) describe_threads(report, tasks_.get());
         report.name = read_line(tasks_.get(), "../comm");
     }
     return report;

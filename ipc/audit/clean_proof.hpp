@@ -36,8 +36,11 @@ public:
     // has ended.
     // `passing`: inodes of sockets that are on their way through the process, whatever
     // number they have there.
+    // `threads`: whether those are told with their libraries, which takes long.
+    enum class threads { described, counted };
     [[nodiscard]] result<audit_report> check(std::span<const int> allowed = {},
-                                             std::span<const ino_t> passing = {}) const;
+                                             std::span<const ino_t> passing = {},
+                                             threads t = threads::described) const;
 
 private:
     clean_proof() = default;

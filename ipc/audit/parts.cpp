@@ -45,7 +45,6 @@ void add_pending_signals(audit_report& report, std::string_view status) {
 int add_threads(audit_report& report, int tasks) {
     const unique_fd dir(::openat(tasks, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!dir) return errno;
-    thread_origins origins(dir.get());
     report.threads = 0;
     return each_number(dir.get(), [&](const char* name, int number) {
         ++report.threads;
@@ -57,11 +56,18 @@ int add_threads(audit_report& report, int tasks) {
             case thread_state::kind::hazardous: break;
         }
         const std::string comm(state.name());
-        finding f{hazard::thread, number, comm, comm + " (" + std::string(name) + ")"};
-        f.library = origins.of(name, number);
-        if (!f.library.empty()) f.what += ", started by " + f.library;
-        report.findings.push_back(std::move(f));
+        report.findings.push_back(
+            {hazard::thread, number, comm, comm + " (" + std::string(name) + ")"});
     });
+}
+
+void describe_threads(audit_report& report, int tasks) {
+    thread_origins origins(tasks);
+    for (finding& f : report.findings) {
+        if (f.kind != hazard::thread) continue;
+        f.library = origins.of(std::to_string(f.number).c_str(), f.number);
+        if (!f.library.empty()) f.what += ", started by " + f.library;
+    }
 }
 
 }  // namespace cleanfork::ipc::audit_parts

@@ -25,6 +25,8 @@ int add_descriptors(audit_report& report, int dir, std::span<const int> allowed)
 // The same for the threads of `tasks`, an open /proc/PID/task, but the main one and those
 // that a fork does not disturb.
 int add_threads(audit_report& report, int tasks);
+// Adds whose they are to the threads among the findings: milliseconds for a large process.
+void describe_threads(audit_report& report, int tasks);
 
 // For sockets among the findings: protocol and addresses. `to_process` leads from
 // `dir` to the directory that has net and fd: "" or "../".

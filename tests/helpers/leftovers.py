@@ -82,13 +82,17 @@ def ask_where_it_is(child):
         os.close(pidfd)
 
 
+# Python ignores the first two, nohup the third, and a shell the others for a job in the background:
+# a child would inherit that.
+_AS_AT_A_TERMINAL = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+
+
 def run(command, env, limit):
     """The exit code of the command, and whether it came to it by itself."""
-    # Python ignores these, and a child would inherit that.
     # In a group of its own, of which this is a parent outside: the group of whatever this runs in
     # may be orphaned, and would get SIGHUP whenever a test stops a process in it.
     child = os.posix_spawnp(command[0], command, env, setpgroup=0,
-                            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ))
+                            setsigdef=_AS_AT_A_TERMINAL)
 
     def pass_on(number, _):  # it decides
         with contextlib.suppress(ProcessLookupError):

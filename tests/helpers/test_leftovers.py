@@ -119,6 +119,13 @@ class Groups(Wrapper):
                            text=True, stdout=subprocess.PIPE, start_new_session=True)
         self.assertEqual((p.returncode, p.stdout), (0, "survived\n"))
 
+    def test_what_the_shell_ignores_in_the_background_is_not_ignored_in_a_test(self):
+        told = "import signal as s; print([n for n in s.valid_signals() if s.getsignal(n) == s.SIG_IGN])"
+        out = subprocess.check_output(
+            ["sh", "-c", 'trap "" INT QUIT HUP; exec "$@"', "sh", sys.executable, LEFTOVERS,
+             "--limit", "100", sys.executable, "-c", told], env=self.env, text=True)
+        self.assertEqual(out.splitlines()[0], "[<Signals.SIGPIPE: 13>, <Signals.SIGXFSZ: 25>]")
+
     def test_a_ctrl_c_reaches_the_command(self):
         p = self.start(sys.executable, "-c", "import signal\n"
                        "signal.signal(signal.SIGINT, lambda *_: exit(7))\n"

@@ -70,7 +70,7 @@ def judge(venv, name):
         text, right = verdict(told)
         refused = isinstance(told, str) and "not clean" in told
         if refused:
-            library = told.partition(": ")[2].partition(";")[0]
+            library = told.partition("not clean: ")[2].partition(";")[0]
             text, right = f"refused: {library}", "import it in the child" in told
         yield mode, text, time.monotonic() - begun
         good &= right

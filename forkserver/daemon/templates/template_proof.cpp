@@ -50,7 +50,9 @@ result<std::string> template_proof::judge(pid_t pid) {
 result<bool> template_proof::check() const {
     if (spec_->tolerate_unclean) return false;
     assert(proof_);
-    auto report = proof_->check(declared_, passing_);
+    using threads = ipc::clean_proof::threads;
+    auto report =
+        proof_->check(declared_, passing_, ends_threads_ ? threads::counted : threads::described);
     if (!report)
         return ipc::fail(step::fork, report.error().error_number, spec_->name,
                          "the template could not be looked at: " + report.error().message());

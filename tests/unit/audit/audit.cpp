@@ -24,6 +24,7 @@
 #include <ctime>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <thread>
 
 #include "tests/unit/audit/audit_victim.hpp"
@@ -79,7 +80,14 @@ TEST_CASE("a process with files, directories, pipes, memfds and /dev/null is saf
 
 TEST_CASE("a thread is found by its name and the object file it was started to run") {
     const std::string here = std::filesystem::read_symlink("/proc/self/exe");
-    const auto by_library = [] { std::thread([] { wait_for_ever(nullptr); }).detach(); };
+    const auto by_library = [] {
+        std::promise<void> runs;
+        std::thread([&runs] {
+            runs.set_value();
+            wait_for_ever(nullptr);
+        }).detach();
+        runs.get_future().wait();
+    };
     for (const std::function<void()>& act :
          {std::function<void()>(&start_thread), std::function<void()>(by_library)}) {
         const finding f = found_after(hazard::thread, act);
@@ -90,7 +98,7 @@ TEST_CASE("a thread is found by its name and the object file it was started to r
 }
 
 TEST_CASE("the thread that jemalloc keeps in order over a fork is no hazard") {
-    const victim v([] { start_named_thread("jemalloc_bg_thd", &wait_for_ever); });
+    const victim v([] { start_named_thread("jemalloc_bg_thd"); });
     v.change();
     const audit_report report = report_of(v.pid());
     CHECK(report.safe());
@@ -98,18 +106,22 @@ TEST_CASE("the thread that jemalloc keeps in order over a fork is no hazard") {
 }
 
 TEST_CASE("a thread that has ended and is still in /proc is no hazard") {
+    static int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
     const victim v([] {
-        ::signal(SIGUSR1, [](int) {});
-        start_named_thread("ending", [](void*) -> void* { return ::pause(), nullptr; });
+        ::close(ends[1]);
+        std::thread([] {
+            char byte = 0;
+            [[maybe_unused]] const ssize_t n = ::read(ends[0], &byte, 1);
+        }).detach();
     });
     v.change();
     const int thread = report_of(v.pid()).findings.front().number;
     // A tracer keeps what is left of it.
     REQUIRE(::ptrace(PTRACE_SEIZE, thread, nullptr, nullptr) == 0);
-    REQUIRE(::syscall(SYS_tgkill, v.pid(), thread, SIGUSR1) == 0);
+    ::close(ends[1]);
+    ::close(ends[0]);
     siginfo_t info{};
-    REQUIRE(::waitid(P_PID, static_cast<id_t>(thread), &info, WSTOPPED | __WALL) == 0);
-    REQUIRE(::ptrace(PTRACE_CONT, thread, nullptr, nullptr) == 0);
     REQUIRE(::waitid(P_PID, static_cast<id_t>(thread), &info, WEXITED | WNOWAIT | __WALL) == 0);
     const audit_report report = report_of(v.pid());
     CHECK(report.threads == 2);

@@ -10,6 +10,7 @@
 
 #include <csignal>
 #include <functional>
+#include <future>
 #include <utility>
 #include <vector>
 
@@ -102,12 +103,19 @@ inline void* wait_for_ever(void*) {
     for (;;) ::pause();
 }
 
-inline void start_named_thread(const char* name, void* (*run)(void*)) {
+// Back when it runs: before that nobody can see whose it is.
+inline void start_named_thread(const char* name) {
     pthread_t thread{};
-    if (::pthread_create(&thread, nullptr, run, nullptr) != 0) ::_exit(2);
+    std::promise<void> runs;
+    const auto begin = [](void* promise) {
+        static_cast<std::promise<void>*>(promise)->set_value();
+        return wait_for_ever(nullptr);
+    };
+    if (::pthread_create(&thread, nullptr, begin, &runs) != 0) ::_exit(2);
     ::pthread_setname_np(thread, name);
+    runs.get_future().wait();
 }
-inline void start_thread() { start_named_thread("audited_thread", &wait_for_ever); }
+inline void start_thread() { start_named_thread("audited_thread"); }
 
 // One that ends with the victim.
 inline void start_child() {
