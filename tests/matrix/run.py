@@ -53,8 +53,8 @@ def quietly(*command, **options):
 
 
 def newest_pybind11():
-    """Debian 12's is too old for Python 3.12 and later: one of PyPI, in build/matrix/tools."""
-    tools = f"{ROOT}/build/matrix/tools"
+    """Debian 12's is too old for Python 3.12 and later: one of PyPI, in build/matrix-tools."""
+    tools = f"{ROOT}/build/matrix-tools"
     if not os.path.exists(f"{tools}/bin/pybind11-config"):
         quietly("/usr/bin/python3", "-m", "venv", tools)
         quietly(f"{tools}/bin/pip", "install", "--quiet", "pybind11>=2.13")
@@ -63,7 +63,7 @@ def newest_pybind11():
 
 def build(name, python):
     """The directory of a build for that interpreter."""
-    where = f"{ROOT}/build/matrix/{name}"
+    where = f"{ROOT}/build/matrix-{name}"
     options = ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache",
                "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1 -D_GLIBCXX_ASSERTIONS",
                "-DCLEANFORK_WERROR=ON", "-DCLEANFORK_TESTS=OFF", "-DCLEANFORK_BENCH=OFF",
