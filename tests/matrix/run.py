@@ -11,6 +11,7 @@ import concurrent.futures
 import glob
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -64,7 +65,8 @@ def newest_pybind11():
 def build(name, python):
     """The directory of a build for that interpreter."""
     where = f"{ROOT}/build/matrix-{name}"
-    options = ["-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache",
+    options = ["-DCMAKE_BUILD_TYPE=RelWithDebInfo",
+               f"-DCMAKE_CXX_COMPILER_LAUNCHER={shutil.which('ccache') or ''}",
                "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1 -D_GLIBCXX_ASSERTIONS",
                "-DCLEANFORK_WERROR=ON", "-DCLEANFORK_TESTS=OFF", "-DCLEANFORK_BENCH=OFF",
                "-DCLEANFORK_EXAMPLES=OFF", f"-DPython3_EXECUTABLE={python}"]

@@ -17,6 +17,9 @@ from patience import PATIENCE as DEADLINE  # seconds: how long an event may take
 
 MODULES = (subprocess, cleanfork.subprocess)
 
+with_process_group = unittest.skipIf(sys.version_info < (3, 11),
+                                     "process_group of Popen is of Python 3.11 on")
+
 if sys.version_info < (3, 11):
     def _enter_context(test, manager):
         """unittest's own from 3.11 on."""
