@@ -103,21 +103,22 @@ void read_groups(std::vector<gid_t>& groups) {
 }
 
 // "user:[4026531837]"; 0 when it is not told.
-std::uint64_t namespace_of(int directory, std::string_view name) noexcept {
+std::uint64_t namespace_of(const char* path) noexcept {
     char link[64];
-    const ssize_t n = ::readlinkat(directory, name.data(), link, sizeof link);
+    const ssize_t n = ::readlink(path, link, sizeof link);
     if (n <= 0) return 0;
     const std::string_view text(link, static_cast<std::size_t>(n));
     const std::size_t at = text.find('[');
     return at == text.npos ? 0 : to_number<std::uint64_t>(text.substr(at + 1));
 }
 
-void read_namespaces(place& p) noexcept {
-    const int directory = ::open("/proc/thread-self/ns", O_PATH | O_DIRECTORY | O_CLOEXEC);
+// By paths and not through their directory, so that no descriptor is needed.
+void read_namespaces(place& p) {
     const std::size_t first = p.root_mount != 0 ? 2 : 1;  // the mount tells its namespace
+    std::string path = "/proc/thread-self/ns/";
+    const std::size_t name = path.size();
     for (std::size_t i = first; i < k_namespaces.size(); ++i)
-        p.namespaces[i] = directory < 0 ? 0 : namespace_of(directory, k_namespaces[i]);
-    if (directory >= 0) ::close(directory);
+        p.namespaces[i] = namespace_of(path.replace(name, path.npos, k_namespaces[i]).c_str());
 }
 
 void read_root(place& p) noexcept {
@@ -136,9 +137,10 @@ void read_root(place& p) noexcept {
     p.root_mount = 0;
 }
 
-int filters_now() {
+// `known`: without a descriptor for it, as many as there were.
+int filters_now(int known) {
     const auto status = read_file(AT_FDCWD, "/proc/thread-self/status");
-    return status ? to_number(field(*status, "Seccomp_filters:\t")) : 0;
+    return status ? to_number(field(*status, "Seccomp_filters:\t")) : known;
 }
 
 // sched_getattr(2), which libc does not have.
@@ -217,7 +219,7 @@ void refresh(known_identity& known) {
     r.no_new_privs = ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
     r.securebits =
         static_cast<std::uint32_t>(::prctl(PR_GET_SECUREBITS)) & ~(1U << SECURE_KEEP_CAPS);
-    p.namespaces[0] = namespace_of(AT_FDCWD, "/proc/thread-self/ns/user");
+    p.namespaces[0] = namespace_of("/proc/thread-self/ns/user");
     read_root(p);
     p.seccomp_mode = ::prctl(PR_GET_SECCOMP);
 
@@ -228,7 +230,7 @@ void refresh(known_identity& known) {
         p.seccomp_filters = 0;
     else if (!same || nnp_before || r.no_new_privs || has(before, CAP_SYS_ADMIN) ||
              p.seccomp_filters == 0)
-        p.seccomp_filters = filters_now();
+        p.seccomp_filters = filters_now(p.seccomp_filters);
     read_conduct(known.is.conduct);
     known.complete = true;
 }

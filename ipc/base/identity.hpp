@@ -55,9 +55,9 @@ unsigned capability_count();
 
 // ---- where it is -----------------------------------------------------------
 
-// In the order of k_namespaces.
-inline constexpr std::array<std::string_view, 8> k_namespaces{
-    "user", "mnt", "net", "pid_for_children", "ipc", "uts", "cgroup", "time_for_children"};
+// In the order of place::namespaces. That of time gives no right, and hides nothing: not compared.
+inline constexpr std::array<std::string_view, 7> k_namespaces{
+    "user", "mnt", "net", "pid_for_children", "ipc", "uts", "cgroup"};
 
 // No child can be given these by a process that is elsewhere.
 struct place {

@@ -195,7 +195,7 @@ class RotatedFiles(FileTest):
         small = os.path.join(self.directory, "small")
         os.mkdir(small)
         self.assertEqual(os.system(f"mount -t tmpfs -o size=64k none {small}"), 0)
-        self.addCleanup(os.system, f"umount {small}")
+        self.addCleanup(os.system, f"umount -l {small}")
         ballast, log = os.path.join(small, "ballast"), os.path.join(small, "log")
         with open(ballast, "wb") as file:
             file.write(b"x" * 49152)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
 import cleanfork
@@ -102,7 +103,12 @@ class Many(NothingLeft):
             self.assertEqual(p.exitcode, i % 256)
             p.close()
         self.assertEqual(running(), [])
-        self.assertEqual(counts(), before)
+        # The forkserver may still be at what an earlier process, or the last, has left to it; each
+        # question waits for its turn there.
+        give_up = time.monotonic() + DEADLINE
+        while counts() > before and time.monotonic() < give_up:
+            pass
+        self.assertLessEqual(counts(), before)
 
     def test_1100_at_a_time(self):
         if not SOAK:

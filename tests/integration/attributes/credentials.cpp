@@ -269,9 +269,9 @@ TEST_CASE("EAGAIN of clone is what a user over his number of processes gets") {
     const failing over{"over RLIMIT_NPROC",      step::clone, EAGAIN, "",
                        {.program = "/bin/true"}, {},          {},     false};
     const json outcome = as_user(k_lonely, [&]() -> json {
-        // This one, the forkserver, and the sleeper.
-        const rlimit three{3, 3};
-        ::setrlimit(RLIMIT_NPROC, &three);
+        // This one, the one between it and the forkserver, that, and the sleeper.
+        const rlimit four{4, 4};
+        ::setrlimit(RLIMIT_NPROC, &four);
         const client c = launch_lent(programs);
         const process sleeper = c.spawn({.program = "/bin/cat", .in = stdio::pipe{}});
         json tried = try_failing(c, over);

@@ -38,6 +38,8 @@ SKIPPED = {
     "test_send_signal_race": WAITPID,
     "test_zombie_fast_process_del": ACTIVE,
     "test_leak_fast_process_del_killed": ACTIVE,
+    "test_invalid_args":
+        "takes the number of arguments from the code of Popen.__init__(): ours passes on the rest",
     "test__all__": "compares __all__ with all names of the module, ours has some of cleanfork's",
     "test_create_subprocess_fails_with_inactive_watcher":
         "requires that a child watcher is asked: there is none",

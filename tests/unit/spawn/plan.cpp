@@ -291,7 +291,7 @@ TEST_CASE("lifetimes that cannot be are refused") {
         r.body.mutable_lifetime()->set_grace_ms(
             static_cast<std::uint32_t>(ipc::k_max_grace.count()) + 1);
     });
-    for (const int target : {4, -1})
+    for (const int target : {5, -1})
         check_refused("lifetime", [&](spawn_request& r) {
             r.body.mutable_lifetime()->set_target(static_cast<v1::SignalTarget>(target));
         });
