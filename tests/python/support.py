@@ -17,6 +17,10 @@ from patience import PATIENCE as DEADLINE  # seconds: how long an event may take
 
 MODULES = (subprocess, cleanfork.subprocess)
 
+# From 3.13 on the standard module has two ways for the same call, by posix_spawn() and by its own
+# C code, and their errors differ. The documented switch: there is the one that all versions have.
+subprocess._USE_POSIX_SPAWN = False
+
 with_process_group = unittest.skipIf(sys.version_info < (3, 11),
                                      "process_group of Popen is of Python 3.11 on")
 

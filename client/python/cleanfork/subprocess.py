@@ -164,10 +164,10 @@ class Popen(AtTerminal, _Base[AnyStr]):
             if not _arguments.encoded(cwd):
                 raise _os_error(errno.ENOENT, cwd)
             options["cwd"] = _arguments.encoded(cwd)
-        self._add_group(options, bool(_arguments.integer(start_new_session)), _arguments.integer(process_group))
+        self._add_group(options, _arguments.switch(start_new_session), _arguments.integer(process_group))
         if _arguments.integer(umask) >= 0:
             options["umask"] = umask & 0o777
-        if not _arguments.integer(restore_signals):
+        if not _arguments.switch(restore_signals):
             options["ignored_signals"] = _arguments.ignored_by_python()
         _arguments.add_ids(options, uid, gid, gids)
         _arguments.add_streams(options, (p2cread, c2pwrite, errwrite))
