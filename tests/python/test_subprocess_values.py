@@ -1,6 +1,7 @@
 """Values of arguments at and beyond their bounds, by both modules."""
 
 import os
+import sys
 import unittest
 
 import cleanfork.subprocess as ours
@@ -82,6 +83,9 @@ class Values(SameAsStandard):
         numbers = (-1, -2, -100, 0, 0o777, 0o7777, 0o10000, 2**31 - 1, 2**31, 2**40, -2**40, "x",
                    1.5, None, True, b"1")
         for name in ("umask", "process_group"):
+            if name == "process_group" and sys.version_info[:2] == (3, 12):
+                # That version takes a number that is no group for none at all.
+                numbers = [n for n in numbers if not isinstance(n, int) or abs(n) < 2**31]
             self.all_same(lambda m, v: m.run(["sh", "-c", "umask"], stdout=PIPE,
                                              **{name: v}).stdout, numbers)
         for name in ("start_new_session", "restore_signals", "close_fds", "shell"):
