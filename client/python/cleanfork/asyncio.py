@@ -155,7 +155,7 @@ async def subprocess_shell(protocol_factory: Callable[[], Any], cmd: str | bytes
 async def _create(args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, limit: int,
                   keywords: dict[str, Any]) -> Process:
     loop = _asyncio.get_running_loop()
-    transport, protocol = await _start(lambda: SubprocessStreamProtocol(limit=limit, loop=loop),
+    transport, protocol = await _start(lambda: _Protocol(limit=limit, loop=loop),
                                        args, shell, stdin, stdout, stderr, keywords)
     return Process(transport, protocol, loop)
 
