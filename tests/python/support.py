@@ -16,6 +16,22 @@ sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../hel
 from patience import PATIENCE as DEADLINE  # seconds: how long an event may take
 
 MODULES = (subprocess, cleanfork.subprocess)
+
+# From 3.13 on the standard module has two ways for the same call, by posix_spawn() and by its own
+# C code, and their errors differ. The documented switch: there is the one that all versions have.
+subprocess._USE_POSIX_SPAWN = False
+
+with_process_group = unittest.skipIf(sys.version_info < (3, 11),
+                                     "process_group of Popen is of Python 3.11 on")
+
+if sys.version_info < (3, 11):
+    def _enter_context(test, manager):
+        """unittest's own from 3.11 on."""
+        value = type(manager).__enter__(manager)
+        test.addCleanup(type(manager).__exit__, manager, None, None, None)
+        return value
+
+    unittest.TestCase.enterContext = _enter_context
 # Prints what a child finds: a program of its own is faster than a Python.
 PYTHON = sys.executable
 

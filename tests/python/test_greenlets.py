@@ -73,7 +73,7 @@ class Greenlets(unittest.TestCase):
     def test_the_exceptions_are_the_standard_modules(self):
         self.prints("for call in (lambda: subprocess.check_call(['false']),\n"
                     "             lambda: subprocess.run(['false'], check=True),\n"
-                    "             lambda: subprocess.run('cat', stdin=subprocess.PIPE, timeout=0)):\n"
+                    "             lambda: subprocess.run(['sleep', '1000'], stdin=subprocess.PIPE, timeout=0)):\n"
                     "    try: call()\n"
                     "    except standard.CalledProcessError: print('failed')\n"
                     "    except standard.TimeoutExpired: print('late')\n",

@@ -64,11 +64,16 @@ if __name__ == '__main__':
 """, "ran")
 
     def test_before_the_program_began(self):
+        def start(*arguments, **options):
+            return subprocess.run(
+                ["sh", "-c", 'd=$(mktemp -d) && cd "$d" && rmdir "$d" && exec "$0" "$@"',
+                 sys.executable, *arguments], timeout=DEADLINE, **options)
         with Program(GREETING + "if __name__ == '__main__': run()") as program:
-            p = subprocess.run(
-                ["sh", "-c", 'd=$(mktemp -d) && cd "$d" && rmdir "$d" && exec "$0" "$1"',
-                 sys.executable, program.path], timeout=DEADLINE, **program.options({}))
-        self.assertEqual((p.returncode, p.stdout, p.stderr), (0, "ran\n", ""))
+            p = start(program.path, **program.options({}))
+        self.assertEqual((p.returncode, p.stdout), (0, "ran\n"), p.stderr)
+        # That of 3.13.0 cannot import socket there, and so is multiprocessing's tracker lost.
+        if start("-c", "import socket", capture_output=True).returncode == 0:
+            self.assertEqual(p.stderr, "")
 
 
 if __name__ == "__main__":

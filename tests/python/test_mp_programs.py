@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import tempfile
 import unittest
 import zipfile
@@ -109,7 +110,8 @@ class HowItIsStarted(Programs):
     def test_nor_do_the_interpreters_flags_hide_it(self):
         home = os.path.dirname(os.path.dirname(os.path.abspath(cleanfork.__file__)))
         with Program(self.FINDS_ITSELF.format(home=home)) as program:
-            for flags in ("-I", "-E", "-s", "-S", "-P", "-IS"):
+            since_3_11 = ("-P",) if sys.version_info >= (3, 11) else ()
+            for flags in ("-I", "-E", "-s", "-S", "-IS", *since_3_11):
                 p = program.run(flags, program.path, env={"PYTHONPATH": ""})
                 self.assertEqual(p.stdout, "True\n", flags + p.stderr)
 

@@ -1,6 +1,7 @@
 """Random numbers in the children of a template: those seeded by an import on purpose are as
 under spawn, all others are drawn anew."""
 
+import importlib.util
 import unittest
 
 from mp_support import Programs
@@ -38,6 +39,7 @@ class Seeds(Programs):
         self.same_in_children("3 False", "import random; r = random.Random()", "r.random()")
         self.same_in_children("3 False", "import random; r = random.SystemRandom()", "r.random()")
 
+    @unittest.skipIf(importlib.util.find_spec("numpy") is None, "numpy is not installed")
     def test_numpy_alike(self):
         numpy = "import numpy.random as n; "
         for imports, draw in (("n.seed(42)", "n.rand()"), ("n.seed(42); n.rand(5000)", "n.rand()"),

@@ -1,5 +1,6 @@
 """Which process group a process is in, and that its end does the program no harm."""
 
+import os
 import unittest
 
 from mp_support import Program
@@ -42,7 +43,7 @@ class Groups(unittest.TestCase):
 
     def test_of_a_job_it_is_the_program_s(self):
         # The parent, this test, is outside of the group and in its session, as a shell is.
-        self.run_as("True True survived", process_group=0)
+        self.run_as("True True survived", preexec_fn=os.setpgrp)
 
     def test_of_a_service_it_is_its_own_and_nobody_is_hung_up(self):
         self.run_as("False False survived", start_new_session=True)

@@ -269,6 +269,30 @@ class Clients(NothingLeft):
             c.spawn("true")
         wait_readable(p.pidfd)
 
+    def test_a_client_that_is_closed_while_others_ask(self):
+        p = run_python("""
+import threading, cleanfork
+
+def ask(c, begun):
+    try:
+        while True:
+            c.stats()
+            begun.set()
+            c.list()
+            c.spawn("true").wait()
+    except (cleanfork.SpawnError, cleanfork.StatusUnknown):
+        begun.set()
+
+for _ in range(20):
+    c, events = cleanfork.launch(), [threading.Event() for _ in range(8)]
+    threads = [threading.Thread(target=ask, args=(c, begun)) for begun in events]
+    for each in threads: each.start()
+    for begun in events: begun.wait()
+    c.close()
+    for each in threads: each.join()
+""")
+        self.assertEqual((p.returncode, p.stderr), (0, ""))
+
     def test_inherited_socket(self):
         import socket
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

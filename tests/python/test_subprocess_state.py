@@ -8,7 +8,7 @@ import sys
 import tempfile
 import unittest
 
-from support import DEADLINE, SameAsStandard
+from support import DEADLINE, SameAsStandard, with_process_group
 
 PIPE = -1
 SH = "/bin/sh"
@@ -244,6 +244,7 @@ class Groups(SameAsStandard):
             return sid == pid
         self.assertTrue(self.same_result(call))
 
+    @with_process_group
     def test_own_group(self):
         def call(m):
             pgid, pid = m.run([SH, "-c", "ps -o pgid= -p $$; echo $$"], stdout=PIPE,
@@ -251,6 +252,7 @@ class Groups(SameAsStandard):
             return pgid == pid
         self.assertTrue(self.same_result(call))
 
+    @with_process_group
     def test_group_of_another_child(self):
         def call(m):
             with m.Popen(["cat"], stdin=PIPE, process_group=0) as first:
@@ -258,9 +260,11 @@ class Groups(SameAsStandard):
                     return os.getpgid(second.pid) == first.pid
         self.assertTrue(self.same_result(call))
 
+    @with_process_group
     def test_no_such_group(self):
         self.same_error(PermissionError, lambda m: m.run(["true"], process_group=2**22 - 1))
 
+    @with_process_group
     def test_session_and_group(self):
         self.same_error(PermissionError, lambda m: m.run(
             ["true"], start_new_session=True, process_group=0))

@@ -89,15 +89,32 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
 
 
+def _registered() -> object:
+    from cleanfork.multiprocessing import get_context
+
+    return get_context()
+
+
+def _add_start_method(context: object) -> None:
+    import sys
+
+    from cleanfork._compat import know_start_method
+
+    know_start_method(context, _registered)
+    if getattr(sys, "frozen", False):
+        # The package has the method that its module of contexts made of the class.
+        package = sys.modules["multiprocessing"]
+        made = hasattr(package, "freeze_support")
+        _support_freezing(package if made else context.BaseContext)  # type: ignore[attr-defined]
+
+
 def _register_start_method() -> None:
     """multiprocessing knows the name "cleanfork" as soon as both are imported."""
     import sys
 
     loaded = sys.modules.get("multiprocessing.context")
     if loaded is not None:
-        if getattr(sys, "frozen", False):
-            _support_freezing(sys.modules["multiprocessing"])
-        return setattr(loaded, "_concrete_contexts", _Contexts(loaded._concrete_contexts))
+        return _add_start_method(loaded)
 
     class Finder:
         # Once, and without a trace: lets the others find it, then adds the name.
@@ -114,10 +131,7 @@ def _register_start_method() -> None:
 
             def exec_module(module: object) -> None:
                 run(module)  # type: ignore[arg-type]
-                contexts = _Contexts(module._concrete_contexts)  # type: ignore[attr-defined]
-                setattr(module, "_concrete_contexts", contexts)
-                if getattr(sys, "frozen", False):
-                    _support_freezing(module.BaseContext)  # type: ignore[attr-defined]
+                _add_start_method(module)
 
             setattr(spec.loader, "exec_module", exec_module)
             return spec
@@ -130,18 +144,6 @@ def _support_freezing(holder: object) -> None:
 
     stock = holder.freeze_support  # type: ignore[attr-defined]
     setattr(holder, "freeze_support", supporting(stock))
-
-
-class _Contexts(dict[str, object]):
-    """multiprocessing's, and ours once it is asked for."""
-
-    def __missing__(self, name: str) -> object:
-        if name != "cleanfork":
-            raise KeyError(name)
-        from cleanfork.multiprocessing import register
-
-        register()
-        return self[name]
 
 
 _register_start_method()

@@ -3,21 +3,23 @@
 PROGRAM is all that python3 takes: a script, compiled or not, a directory or an archive,
 -m MODULE, -c CODE, or - or nothing for standard input. It is run unchanged, with its
 multiprocessing served by cleanfork: the start method "forkserver", and the default one.
+
+python3 -m cleanfork enable, or disable: whether programs of this environment that never import
+cleanfork find its start method by name.
 """
 
 from __future__ import annotations
 
 import argparse
 import builtins
-import multiprocessing.context as context
 import os
 import pkgutil
-import runpy
 import sys
 import types
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from typing import Any
 
+from cleanfork import _compat
 from cleanfork._mp.context import drop_in, registered
 from cleanfork.multiprocessing import install
 
@@ -35,7 +37,7 @@ def _new_main(**attributes: Any) -> types.ModuleType:
 
 
 def _set_path(first: str) -> None:
-    if not sys.flags.safe_path:
+    if not _compat.is_safe_path():
         sys.path[0] = first
 
 
@@ -58,13 +60,12 @@ def _run_input() -> None:
 
 def _run_module(name: str, **options: Any) -> None:
     _new_main()
-    run_as_main: Any = runpy._run_module_as_main  # type: ignore[attr-defined]
-    run_as_main(name, **options)
+    _compat.run_module_as_main(name, **options)
 
 
 def _run_path(path: str) -> None:
     if pkgutil.get_importer(path) is not None:  # a directory or an archive: even with -P
-        if sys.flags.safe_path:
+        if _compat.is_safe_path():
             sys.path.insert(0, "")
         sys.path[0] = path
         return _run_module("__main__", alter_argv=False)
@@ -110,7 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python3 -m cleanfork", allow_abbrev=False,
         usage="%(prog)s [OPTION]... [-c CODE | -m MODULE | SCRIPT | -] [ARG]...",
-        description="Runs a Python program whose processes come from a clean forkserver.")
+        description="Runs a Python program whose processes come from a clean forkserver. The word "
+                    "enable, alone: programs of this environment find the start method "
+                    "'cleanfork' without importing it; disable: no longer.")
     parser.add_argument("--warm", type=int, default=1, metavar="N",
                         help="processes kept forked ahead")
     parser.add_argument("--preload", action="append", default=[], metavar="MODULE",
@@ -127,7 +130,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _switch() -> bool:
+    """Whether it was a word about the environment, and not a program."""
+    word = sys.argv[1] if len(sys.argv) == 2 else ""
+    if word not in ("enable", "disable") or os.path.exists(word):
+        return False
+    from cleanfork import _enable
+
+    (_enable.enable if word == "enable" else _enable.disable)()
+    return True
+
+
 def main() -> None:
+    if _switch():
+        return
     own, how, program, arguments = _split(sys.argv[1:])
     chosen = _parser().parse_args(own)
     for ctx in (registered, drop_in):
@@ -139,8 +155,7 @@ def main() -> None:
         if chosen.pickler is not None:
             ctx.set_pickler(chosen.pickler)
     install()
-    default: Any = context._default_context
-    default._default_context = registered
+    _compat.set_default_context(registered)
     given = len(sys.argv) > len(own) + 1
     sys.argv[:] = [how or program if given else "", *arguments]
     if how == "-c":

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from cleanfork import _compat
 from cleanfork._cleanfork import c_environment, ignored_signals, not_for_children
 
 # Python ignores these in every process.
@@ -63,11 +64,9 @@ class Environment:
                          if now.get(name) != self._begun.get(name)}
 
     def in_child(self) -> None:
-        data = os.environ._data  # type: ignore[attr-defined]
-        zone = data.get(b"TZ")
-        data.clear()
-        data.update(c_environment())
-        if data.get(b"TZ") != zone:
+        zone = os.environb.get(b"TZ")
+        _compat.set_environ(c_environment())
+        if os.environb.get(b"TZ") != zone:
             time.tzset()
 
     def change(self) -> None:
@@ -148,7 +147,7 @@ def tell_of_threads() -> None:
     if threading is not None:
         for each in threading.enumerate():
             if each is not threading.main_thread():
-                runs = getattr(each, "_target", None) or type(each).run
+                runs = _compat.target_of(each) or type(each).run
                 print(f"cleanfork: a thread of the template is {each!r}, it runs "
                       f"{runs.__module__}.{getattr(runs, '__qualname__', runs)}",
                       file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from operator import index
 from signal import SIG_IGN, SIGPIPE, SIGXFSZ, getsignal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _DEVNULL = -3  # of subprocess
+_BY_CLINIC = sys.version_info >= (3, 12)  # how Python's C code takes arguments (gh-94518)
 
 # Python ignores these, and restore_signals gives them their default back. What else this
 # program ignores is ignored in the child as well.
@@ -41,11 +43,18 @@ def words(args: Any, shell: bool) -> list[Any]:
 def integer(value: Any) -> int:
     """As the standard module's C code takes an int."""
     number = index(value)
+    if _BY_CLINIC and not -0x80000000 <= number <= 0x7FFFFFFF:
+        raise OverflowError("Python int too large to convert to C int")
     if number > 0x7FFFFFFF:
         raise OverflowError("signed integer is greater than maximum")
     if number < -0x80000000:
         raise OverflowError("signed integer is less than minimum")
     return number
+
+
+def switch(value: Any) -> bool:
+    """Any value from 3.12 on, an int before."""
+    return bool(value if _BY_CLINIC else integer(value))
 
 
 # The highest number of a user or group: setuid(2) and its like take the next one for "no change".
@@ -57,7 +66,7 @@ def add_ids(options: dict[str, Any], uid: int | None, gid: int | None,
             gids: list[int] | None) -> None:
     if gids is not None:
         if len(gids) > _MOST_GROUPS:
-            raise ValueError("too many groups")
+            raise ValueError(f"too many {'extra_' if _BY_CLINIC else ''}groups")
         if any(index(each) > _LAST_ID for each in gids):
             raise ValueError("invalid group id")
         options["groups"] = gids

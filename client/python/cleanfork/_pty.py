@@ -139,7 +139,9 @@ class Setup:
 
         Nothing more can be typed; then, the next time, nothing more can be read.
         """
-        popen._communication_started = True  # so that what was read is kept
+        from cleanfork import _compat
+
+        _compat.keep_what_was_read(popen)
         for file in popen.stdin if self.types else None, popen.stdout:
             if file is not None and not file.closed:
                 file.close()

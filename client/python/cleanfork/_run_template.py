@@ -7,7 +7,7 @@ wherever the program found it: neither a variable nor the working directory has 
 import sys
 
 if __name__ == "__main__":
-    if not sys.flags.safe_path:
+    if not getattr(sys.flags, "safe_path", sys.flags.isolated):  # safe_path is of 3.11 on
         del sys.path[0]  # where this file is: it has a subprocess.py
     import os
     from importlib.util import module_from_spec, spec_from_file_location

@@ -13,6 +13,8 @@ import sys
 import weakref
 from typing import Any
 
+from cleanfork import _compat
+
 _MOST_BLOCKS = 1024  # of 624 numbers, that imports may have drawn from numpy's global state
 
 
@@ -116,14 +118,11 @@ class Seeds:
             state.seed()
         for generator in self._numpy_generators:
             generator.__init__()
-        uuid: Any = sys.modules.get("uuid")
-        if uuid is not None and uuid._node is not None and uuid._node & 1 << 40:
-            uuid._node = None  # no address of hardware: it was drawn
+        _compat.forget_drawn_node()
 
 
 def _global() -> Any:
-    module: Any = random
-    return module._inst
+    return _compat.global_random()
 
 
 def _begins(module: Any, entropy: int, generator: Any) -> bool:

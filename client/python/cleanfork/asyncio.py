@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio as _asyncio
 import errno
+import signal
 import sys
-from asyncio import base_subprocess, streams
+from asyncio import base_subprocess
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process, SubprocessStreamProtocol
 
+from cleanfork import _compat
 from cleanfork import subprocess as _subprocess
 from cleanfork._errors import StatusUnknown
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["create_subprocess_exec", "create_subprocess_shell", "subprocess_exec",
            "subprocess_shell", "resize", "Process", "PIPE", "STDOUT", "DEVNULL"]
 
-_DEFAULT_LIMIT: int = getattr(streams, "_DEFAULT_LIMIT", 2**16)
+_DEFAULT_LIMIT = _compat.stream_limit()
 # Once the forkserver is lost a zombie's pidfd is readable, but its status comes
 # with the reap, which nothing tells: looks again after this many seconds.
 _LOOK_AGAIN = 0.05
@@ -44,6 +46,7 @@ class _Transport(base_subprocess.BaseSubprocessTransport):
         _returncode: int | None
 
         def _process_exited(self, returncode: int) -> None: ...
+        def _check_proc(self) -> None: ...
 
     def _start(self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any,
                bufsize: int, **kwargs: Any) -> None:
@@ -93,6 +96,23 @@ class _Transport(base_subprocess.BaseSubprocessTransport):
             raise self._unknown
         return returncode
 
+    async def close_and_wait(self) -> None:
+        self.close()
+        await self._wait()
+
+    # By the pidfd: asyncio's go by os.kill() from 3.13 on, but here it is not this program that
+    # reaps, and a number may be another process's by now.
+    def send_signal(self, sig: int) -> None:
+        self._check_proc()
+        if self._proc is not None:
+            self._proc.send_signal(sig)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
 
 class _Protocol(SubprocessStreamProtocol):
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
@@ -126,8 +146,7 @@ async def _start(make_protocol: Callable[[], Any], args: Any, shell: bool, stdin
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException:
-        transport.close()
-        await transport._wait()
+        await transport.close_and_wait()
         raise
     return transport, protocol
 
@@ -176,5 +195,5 @@ async def create_subprocess_shell(cmd: str | bytes, stdin: Any = None, stdout: A
 
 def resize(process: Process, rows: int, columns: int) -> None:
     """Give the terminal of a process that was started with pty another size."""
-    transport: _Transport = process._transport  # type: ignore[attr-defined]
+    transport: _Transport = _compat.transport_of(process)
     transport.get_extra_info("subprocess").resize(rows, columns)

@@ -144,7 +144,7 @@ class Popen(AtTerminal, _Base[AnyStr]):
                        p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int,
                        errread: int, errwrite: int, restore_signals: bool,
                        gid: int | None, gids: list[int] | None, uid: int | None, umask: int,
-                       start_new_session: bool, process_group: int) -> None:
+                       start_new_session: bool, process_group: int = -1) -> None:
         _refuse(preexec_fn)
         words = _arguments.words(args, shell)
         if shell and executable:
@@ -164,10 +164,10 @@ class Popen(AtTerminal, _Base[AnyStr]):
             if not _arguments.encoded(cwd):
                 raise _os_error(errno.ENOENT, cwd)
             options["cwd"] = _arguments.encoded(cwd)
-        self._add_group(options, bool(_arguments.integer(start_new_session)), _arguments.integer(process_group))
+        self._add_group(options, _arguments.switch(start_new_session), _arguments.integer(process_group))
         if _arguments.integer(umask) >= 0:
             options["umask"] = umask & 0o777
-        if not _arguments.integer(restore_signals):
+        if not _arguments.switch(restore_signals):
             options["ignored_signals"] = _arguments.ignored_by_python()
         _arguments.add_ids(options, uid, gid, gids)
         _arguments.add_streams(options, (p2cread, c2pwrite, errwrite))
@@ -268,8 +268,9 @@ class Popen(AtTerminal, _Base[AnyStr]):
                      orig_timeout: float | None) -> tuple[Any, Any]:
         begin: Any = super()._communicate
         if _green.are_here():
-            names = {**_Base._communicate.__globals__, "_PopenSelector": selectors.DefaultSelector}
-            begin = types.FunctionType(_Base._communicate.__code__, names).__get__(self)
+            from cleanfork import _compat
+
+            begin = _compat.communicate_by(selectors.DefaultSelector, _Base, self)
         try:
             output: tuple[Any, Any] = begin(input, endtime, orig_timeout)
             return output

@@ -12,6 +12,7 @@ import pickle
 import sys
 from typing import Any
 
+from cleanfork import _compat
 from cleanfork import _imported as imported
 from cleanfork._cleanfork import serve_template
 from cleanfork._seeds import Seeds
@@ -21,14 +22,22 @@ _CONTROL = "CLEANFORK_TEMPLATE"
 
 def _import_main(config: dict[str, Any]) -> None:
     """The program's main module, as __mp_main__: once here, and not in each child."""
-    from multiprocessing import process, spawn
+    from multiprocessing import spawn
 
-    current = process.current_process()
-    current._inheriting = True  # type: ignore[attr-defined]
-    try:
+    with _compat.Inheriting():
         spawn.prepare(config["main"])
-    finally:
-        del current._inheriting  # type: ignore[attr-defined]
+
+
+def _preload(name: str, on_error: str) -> None:
+    try:
+        __import__(name)  # never a lazy import of PEP 810
+    except ImportError as e:
+        if on_error == "fail":
+            raise
+        if on_error == "warn":
+            import warnings
+
+            warnings.warn(f"cannot preload {name}: {e}", ImportWarning)
 
 
 class _Semaphores:
@@ -39,28 +48,19 @@ class _Semaphores:
     """
 
     def __enter__(self) -> None:
-        from multiprocessing.resource_tracker import _resource_tracker
-
         self._names: set[str] = set()
-        self._tracker: Any = _resource_tracker
-        self._send = _resource_tracker._send  # type: ignore[attr-defined]
-        self._tracker._send = self._note
-        self._tracker.ensure_running = lambda: None
+        self._send = _compat.divert_tracker(self._note)
 
     def _note(self, command: str, name: str, kind: str) -> None:
         if kind == "semaphore":
             (self._names.add if command == "REGISTER" else self._names.discard)(name)
         else:
-            del self._tracker.ensure_running
+            _compat.start_tracker_after_all()
             self._send(command, name, kind)
 
     def __exit__(self, *_: object) -> None:
-        self._tracker.__dict__.pop("ensure_running", None)
-        del self._tracker._send
-        if self._names:
-            module: Any = __import__("_multiprocessing")
-            for name in self._names:
-                module.sem_unlink(name)
+        _compat.restore_tracker()
+        _compat.unlink_semaphores(self._names)
 
 
 class Host:
@@ -106,7 +106,7 @@ class Host:
         with _Semaphores():
             _import_main(self._config)
             for name in self._config["preload"]:
-                __import__(name)
+                _preload(name, self._config["on_error"])
         seeds.imported()
         self._seeds = seeds
         self._signals.imported()

@@ -19,6 +19,8 @@ from multiprocessing import reduction
 from types import FunctionType, ModuleType
 from typing import Any
 
+from cleanfork import _compat
+
 _Forking: Any = reduction.ForkingPickler
 _used: ModuleType | None = None
 _kind: Any = None  # its pickler, which also knows what multiprocessing can send
@@ -58,7 +60,7 @@ def use(pickler: str | ModuleType) -> None:
     _used = module_of(pickler)
     base: Any = _used.Pickler
     # Read of the class when one is made.
-    table = ChainMap(_Forking._extra_reducers,
+    table = ChainMap(_compat.extra_reducers(),
                      getattr(base, "dispatch_table", copyreg.dispatch_table))
     _kind = type("Pickler", (_ByValue, base), {"_next": base, "dispatch_table": table})
     _Forking.reducer_override = _reduce

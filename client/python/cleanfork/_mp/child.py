@@ -7,12 +7,11 @@ import os
 import pickle
 import sys
 import traceback
-import weakref
-from multiprocessing import forkserver, process, resource_tracker, spawn, util
+from multiprocessing import spawn
 from types import SimpleNamespace
 from typing import Any
 
-from cleanfork import _server
+from cleanfork import _compat, _server
 from cleanfork._mp import pickling, protocol, templates
 from cleanfork._mp.context import CleanforkProcess, registered
 from cleanfork._mp.popen import Popen
@@ -28,26 +27,18 @@ def _take_descriptors(descriptors: dict[str, int]) -> int:
     for fd in (*inherited, *descriptors.values()):
         if fd > 2 and fd not in (more, claim):
             os.set_inheritable(fd, False)
-    server: Any = forkserver._forkserver
-    server._inherited_fds = inherited
-    tracker: Any = resource_tracker._resource_tracker
-    tracker._fd = descriptors[protocol.TRACKER]
+    _compat.set_inherited_fds(inherited)
+    _compat.use_tracker(descriptors[protocol.TRACKER])
     return descriptors[protocol.PARENT]
 
 
 def _forget_exits() -> None:
-    """What the imports registered to be done at an exit is for the template's, as from 3.14 on."""
-    exits: Any = atexit
-    exits._clear()
-    finalize: Any = weakref.finalize
-    for each in finalize._registry.values():
-        each.atexit = False
-    finalize._registered_with_atexit = False  # the first one of this process does it again
+    """What the imports registered to be done at an exit is for the template's, as from 3.13 on."""
+    _compat.forget_exits()
     handlers = sys.modules.get("logging")
     if handlers is not None:  # this process has buffers of its own
         atexit.register(handlers.shutdown)
-    # Before 3.13 _bootstrap() has done this already, and it is done once.
-    atexit.register(util._exit_function)  # type: ignore[attr-defined]
+    _compat.register_exit_function()
 
 
 def run(payload: memoryview, descriptors: dict[str, int]) -> int:
@@ -55,9 +46,7 @@ def run(payload: memoryview, descriptors: dict[str, int]) -> int:
     try:
         return _run(payload, descriptors)
     finally:
-        exits: Any = atexit
-        exits._run_exitfuncs()
-        util._flush_std_streams()  # type: ignore[attr-defined]
+        _compat.run_exits()
 
 
 def _run(payload: memoryview, descriptors: dict[str, int]) -> int:
@@ -65,20 +54,16 @@ def _run(payload: memoryview, descriptors: dict[str, int]) -> int:
         if not protocol.claimed(descriptors[protocol.CLAIM]):
             return 0
         sentinel = _take_descriptors(descriptors)
-        current: Any = process.current_process()
         preparation, parents, process_object = pickling.pickles_of(payload)
-        current._inheriting = True
-        try:
+        with _compat.Inheriting():
             _server.inherit(descriptors[protocol.SESSION])
             spawn.prepare(pickle.loads(preparation))
             state = pickle.loads(parents)
             protocol.take_over(state)
             made = pickle.loads(process_object)
-        finally:
-            del current._inheriting
         if state["child_hook"] is not None:
             state["child_hook"](made)
-        return int(made._bootstrap(sentinel))
+        return _compat.bootstrap(made, sentinel)
     except SystemExit as e:
         if e.code is None or isinstance(e.code, int):
             return e.code or 0

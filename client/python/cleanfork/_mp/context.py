@@ -16,6 +16,8 @@ _ATTRIBUTES = frozenset(
      "umask", "oom_score_adj", "scheduling", "lifetime", "process_group", "start_new_session",
      "identity", "ambient_caps", "inheritable_caps", "bounding_caps"))
 
+_ON_ERROR = ("ignore", "warn", "fail")
+
 
 class CleanforkProcess(_process.BaseProcess):
     """A Process that takes the attributes of its context, and its own as keywords."""
@@ -110,6 +112,7 @@ class CleanforkContext(_context.BaseContext):
         if shared is not None and not isinstance(shared, str):
             raise TypeError(f"argument 'shared' must be str, not {type(shared).__name__}")
         self.preload = _names(preload)
+        self.on_error = "fail"
         self.main = main
         self.warm = warm
         self.unclean = unclean
@@ -128,9 +131,17 @@ class CleanforkContext(_context.BaseContext):
     def get_start_method(self, allow_none: bool = False) -> str:
         return self._name
 
-    def set_forkserver_preload(self, module_names: Any) -> None:
-        """As of the standard context: what `preload` is from the next start on."""
+    def set_forkserver_preload(self, module_names: Any, *, on_error: str = "fail") -> None:
+        """As of the standard context: what `preload` is from the next start on.
+
+        ``on_error``, as from Python 3.15 on, is about a preload that cannot be imported: "fail",
+        which is the default here, "warn" and "ignore".
+        """
+        if on_error not in _ON_ERROR:
+            raise ValueError(f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, "
+                             f"not {on_error!r}")
         self.preload = _names(module_names, "module_names")
+        self.on_error = on_error
 
     def set_pickler(self, pickler: str | ModuleType) -> None:
         """As the option `pickler`, from the next start on."""
@@ -162,7 +173,9 @@ def _names(names: Any, argument: str = "preload") -> tuple[str, ...]:
 def _rebuild(state: dict[str, Any]) -> CleanforkContext:
     options = ("preload", "main", "warm", "unclean", "shared", "pickler", "logging",
                "child_hook", "die_with_parent")
-    return get_context(**{k: state[k] for k in options}, **state["attributes"])
+    made = get_context(**{k: state[k] for k in options}, **state["attributes"])
+    made.on_error = state["on_error"]
+    return made
 
 
 def get_context(**options: Any) -> CleanforkContext:
@@ -198,8 +211,7 @@ options_of_method.update(cleanfork=registered, forkserver=drop_in)
 
 
 def register() -> None:
-    """Makes multiprocessing know the name "cleanfork"."""
+    """What "cleanfork" needs of multiprocessing, which has known that name since the import."""
     from cleanfork._mp import tracker
 
     tracker.install()
-    _context._concrete_contexts.setdefault("cleanfork", registered)  # type: ignore[attr-defined]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing.popen_forkserver as stock
-from multiprocessing import context, forkserver, resource_tracker
+from multiprocessing import context, resource_tracker
 from typing import Any
 
-from cleanfork import _server
+from cleanfork import _compat, _server
 from cleanfork._mp import popen, templates
 from cleanfork._mp.context import CleanforkProcess, drop_in
 
@@ -21,14 +21,12 @@ class Popen(popen.Popen):
 def _ensure_running() -> None:
     """As the standard one: the process of that pid runs when this returns."""
     resource_tracker.ensure_running()
-    server: Any = forkserver._forkserver
-    server._forkserver_pid = templates.ready_pid(drop_in)
+    _compat.set_forkserver_pid(templates.ready_pid(drop_in))
 
 
 def _stop() -> None:
     _server.stop()
-    server: Any = forkserver._forkserver
-    server._forkserver_pid = None
+    _compat.set_forkserver_pid(None)
 
 
 def install() -> None:
@@ -37,8 +35,4 @@ def install() -> None:
     templates.installed = True
     stock.Popen = Popen  # type: ignore[assignment, misc]
     context.ForkServerProcess.exitcode = CleanforkProcess.exitcode  # type: ignore[assignment]
-    server: Any = forkserver._forkserver
-    server.ensure_running = forkserver.ensure_running = _ensure_running
-    set_preload: Any = drop_in.set_forkserver_preload
-    server.set_forkserver_preload = forkserver.set_forkserver_preload = set_preload
-    server._stop = server._stop_unlocked = _stop
+    _compat.replace_forkserver(_ensure_running, drop_in.set_forkserver_preload, _stop)

@@ -8,7 +8,7 @@ import time
 from multiprocessing import context, forkserver, popen_fork, reduction, resource_tracker
 from typing import Any
 
-from cleanfork import _green, _server
+from cleanfork import _compat, _green, _server
 from cleanfork._cleanfork import INHERIT
 from cleanfork._errors import SpawnError, StatusUnknown
 from cleanfork._lifetime import KEEP, Lifetime
@@ -39,7 +39,7 @@ def _is_worker_of_executor(process_obj: Any) -> bool:
     """Nobody else can give it work. It would never learn that nobody will, since it holds the
     writing end of its own queue. A Pool's workers, which are daemonic, need no such question.
     """
-    target = getattr(process_obj, "_target", None)
+    target = _compat.target_of(process_obj)
     return (getattr(target, "__name__", "") == "_process_worker"
             and getattr(target, "__module__", "").endswith(_EXECUTORS))
 
@@ -94,7 +94,7 @@ class Popen(popen_fork.Popen):
     def _start(self, process_obj: Any, payload: pickling.Payload) -> None:
         begun = time.monotonic()
         own = {**self._options.attributes, **getattr(process_obj, "_cleanfork_attributes", {})}
-        data = templates.preparation_data(process_obj._name)
+        data = templates.preparation_data(process_obj.name)
         state = protocol.state_for_child(self._options, "stdin" in own)
         self._dump(process_obj, data, state, payload)
         pickled = time.monotonic()
@@ -147,7 +147,7 @@ class Popen(popen_fork.Popen):
                 if e.step not in ("fork", "template_name", "connect"):
                     raise
                 if getattr(e, "began", False):
-                    e.add_note("the process may have begun, and is not known here")
+                    _compat.add_note(e, "the process may have begun, and is not known here")
                     raise
                 if not patience.lasts():
                     raise

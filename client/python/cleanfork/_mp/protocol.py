@@ -9,6 +9,7 @@ import sys
 import warnings
 from typing import Any, Protocol
 
+from cleanfork import _compat
 from cleanfork._mp import by_value
 
 # Descriptors come by name. These, and the numbers from "0" on of those that the
@@ -63,6 +64,7 @@ class Options(Protocol):
     """What a context was asked for: of its templates, and of each of its processes."""
 
     preload: tuple[str, ...]
+    on_error: str
     main: bool
     warm: int
     unclean: str
@@ -113,8 +115,8 @@ def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
     state = {
         "child_hook": options.child_hook,
         "warnings": warnings.filters,
-        "options": {method: (o.preload, o.main, o.warm, o.unclean, o.shared, o.pickler,
-                              o.logging, o.die_with_parent)
+        "options": {method: (o.preload, o.on_error, o.main, o.warm, o.unclean, o.shared,
+                              o.pickler, o.logging, o.die_with_parent)
                     for method, o in options_of_method.items()},
         "program": (program(), shared_identities),
         "stdin": own_stdin,
@@ -138,15 +140,13 @@ def _logs() -> Any:
 def take_over(state: dict[str, Any]) -> None:
     for method, told in state["options"].items():
         options = options_of_method[method]
-        (options.preload, options.main, options.warm, options.unclean, options.shared,
-         options.pickler, options.logging, options.die_with_parent) = told
+        (options.preload, options.on_error, options.main, options.warm, options.unclean,
+         options.shared, options.pickler, options.logging, options.die_with_parent) = told
     global _program
     _program, identities = state["program"]
     shared_identities.update(identities)
     if state["stdin"]:  # which multiprocessing would replace by /dev/null
-        from multiprocessing import util
-
-        util._close_stdin = lambda: None  # type: ignore[attr-defined]
+        _compat.keep_stdin()
     if state["pickler"] is not None:
         by_value.use(state["pickler"])
     if state["logging"] is not None:
@@ -158,6 +158,6 @@ def take_over(state: dict[str, Any]) -> None:
     elif "faulthandler" in sys.modules:  # by the template's options
         sys.modules["faulthandler"].disable()
     if state["warnings"] is not None:
+        warnings.resetwarnings()  # what was looked up before does not hold any more
         module: Any = warnings
         module.filters[:] = state["warnings"]
-        module._filters_mutated()

@@ -10,12 +10,11 @@ import select
 import sys
 import time
 import warnings
-from multiprocessing import spawn, util
+from multiprocessing import spawn
 from threading import RLock
-from types import FunctionType, SimpleNamespace
 from typing import Any
 
-from cleanfork import _frozen, _server
+from cleanfork import _compat, _frozen, _server
 from cleanfork._cleanfork import current_umask, ignored_signals
 from cleanfork._errors import SpawnError
 from cleanfork._mp import by_value, pickling, protocol
@@ -56,13 +55,6 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-# The standard function, which asks for the directory, for a program whose directory is gone. The
-# child has it as it is, by the request.
-_data_without_directory = FunctionType(
-    spawn.get_preparation_data.__code__,
-    {**vars(spawn), "os": SimpleNamespace(path=os.path, getcwd=lambda: "")})
-
-
 def _complete_main() -> None:
     """What the standard function needs of the main module, and is not always there."""
     main: Any = sys.modules["__main__"]
@@ -84,7 +76,8 @@ def preparation_data(name: str) -> dict[str, Any]:
     try:
         data = spawn.get_preparation_data(name)
     except FileNotFoundError:
-        data = _data_without_directory(name)
+        # The child has the directory as it is, by the request.
+        data = _compat.preparation_data_without_directory(name)
         data["sys_path"] = [entry for entry in data["sys_path"] if entry is not None]
     module = data.get("init_main_from_name")
     if module is not None and (module == "__main__" or module.endswith(".__main__")):
@@ -101,11 +94,6 @@ def has_main(data: dict[str, Any]) -> bool:
 
 
 by_value.main_is_importable = lambda: has_main(preparation_data("pickler"))
-
-
-def _interpreter_flags() -> list[str]:
-    module: Any = util
-    return list(module._args_from_interpreter_flags())
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
@@ -151,6 +139,7 @@ def _config(options: Options, data: dict[str, Any]) -> dict[str, Any]:
         "preload": [name for name in (*options.preload, options.pickler,
                                       "cleanfork._mp.logs" if options.logging else None)
                     if name not in ("__main__", None)],
+        "on_error": options.on_error,
         "drop_in": installed,
     }
 
@@ -162,8 +151,9 @@ def _identity(options: Options, data: dict[str, Any], config: dict[str, Any]) ->
     them as they are. Programs share what has a name, if its imports could see no difference.
     """
     told = [
-        os.fsdecode(spawn.get_executable()), sys.version, _interpreter_flags(), config["main"],
-        config["preload"], config["drop_in"], options.warm, options.unclean, options.shared,
+        os.fsdecode(spawn.get_executable()), sys.version, _compat.interpreter_flags(),
+        config["main"], config["preload"], config["on_error"], config["drop_in"], options.warm,
+        options.unclean, options.shared,
     ]
     if options.shared is None:
         return _digest([protocol.program(), *told])
@@ -189,7 +179,7 @@ def _current(info: dict[str, Any]) -> dict[str, Any] | None:
 def _add(client: Any, options: Options, name: str, config: dict[str, Any], anew: bool) -> bool:
     """Adds it and waits until it is ready; false when another has added it, unless `anew`."""
     executable = os.fsdecode(spawn.get_executable())
-    how = [_frozen.WORD] if _frozen.is_frozen() else [*_interpreter_flags(), _SCRIPT]
+    how = [_frozen.WORD] if _frozen.is_frozen() else [*_compat.interpreter_flags(), _SCRIPT]
     try:
         with pickling.in_memory(pickle.dumps(config)) as file:
             info = client.add_template(name, executable, [*how, str(_CONFIG_NUMBER)],

@@ -12,15 +12,10 @@ from collections.abc import Callable
 from multiprocessing import resource_tracker
 from typing import Any
 
+from cleanfork import _compat
+
 _Tracker: Any = resource_tracker.ResourceTracker
 _start: Callable[[Any], None] = _Tracker.ensure_running
-
-
-def _lives(tracker: Any) -> bool:
-    try:
-        return tracker._fd is not None and bool(tracker._check_alive())
-    except TypeError:  # another thread has just found out that it does not
-        return False
 
 
 def _run(tracker: Any, raised: list[BaseException]) -> None:
@@ -32,11 +27,11 @@ def _run(tracker: Any, raised: list[BaseException]) -> None:
 
 def _ensure_running(tracker: Any) -> None:
     """Without the lock when it lives; else started by a thread, in which no handler runs."""
-    if _lives(tracker):
+    if _compat.tracker_lives(tracker):
         return
     main = threading.main_thread()
-    held = getattr(tracker._lock, "_is_owned", bool)()  # of 3.12 on: it tells what is wrong
-    if threading.get_ident() != main.ident or held:
+    # In use: the standard module tells what is wrong.
+    if threading.get_ident() != main.ident or _compat.tracker_is_in_use(tracker):
         return _start(tracker)
     raised: list[BaseException] = []
     starter = threading.Thread(target=_run, args=(tracker, raised), name="cleanfork-tracker")
@@ -53,4 +48,5 @@ def install() -> None:
     """For locks and queues too, which are usually the first to need it."""
     if _Tracker.ensure_running is _start:
         _Tracker.ensure_running = _ensure_running
-        resource_tracker.ensure_running = resource_tracker._resource_tracker.ensure_running
+        _compat.start_tracker_before_sends()
+        resource_tracker.ensure_running = _compat.tracker().ensure_running
