@@ -47,7 +47,8 @@ class Forwarding(CommandTest):
         self.assertEqual(process.stderr.read(), b"")
 
     def test_signals_of_the_terminal_reach_the_whole_process_group(self):
-        process = self.start("sh", "-c", "sleep 1000 & echo $!; wait; sleep 1000")
+        # Not in the background of the shell, which lets that ignore SIGINT.
+        process = self.start("sh", "-c", "sh -c 'echo $$; exec sleep 1000'; true")
         pidfd = os.pidfd_open(int(read_line(process.stdout)))
         process.send_signal(signal.SIGINT)
         wait_for_end(pidfd)

@@ -54,14 +54,17 @@ class Scene:
         self.run("echo \"the status is:$?\"")
         return int(self.terminal.await_match(rb"the status is:(\d+)")[1])
 
-    def await_job(self, state):
+    def await_job(self, state, there=True):
         """The shell tells of the state of a job before a prompt: it is made to prompt."""
         for _ in range(10_000):
             self.run("jobs; echo told:$((1))")
             shown = self.terminal.await_match(rb"(?s).*told:1\r\n.*42ready> ")[0]
-            if state in shown:
+            if (state in shown) == there:
                 return
-        raise AssertionError(f"no job is {state!r}")
+        raise AssertionError(f"{'no' if there else 'a'} job is {state!r}")
+
+    def await_no_job(self, state):
+        self.await_job(state, there=False)
 
 
 class AsTheBareCommand(PtyTest):
@@ -199,7 +202,7 @@ class AsTheBareCommand(PtyTest):
             end = os.pidfd_open(sleeper)
             s.run("kill -9 %1")
             wait_for_end(end)
-            s.await_job(b"")  # a shell with a stopped job would not end
+            s.await_no_job(b"Stopped")  # else the shell would not end
             s.run("exit 7")
             return s.status()
         self.assertEqual(self.play(scene), 7)

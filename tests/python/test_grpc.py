@@ -81,7 +81,8 @@ class Busy(unittest.TestCase):
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             codes = list(pool.map(work, range(PROCESSES)))
         self.assertEqual(codes, [i % 256 for i in range(PROCESSES)])
-        self.assertLessEqual(len(open_descriptors()), len(before) + 1)
+        # The session, and the process between this one and the forkserver.
+        self.assertLessEqual(len(open_descriptors()), len(before) + 2)
         self.check()
 
     def test_asyncio(self):

@@ -103,7 +103,7 @@ void runner::ended(const boost::system::error_code& error, const exit_status& st
     end_.answer = child_.take_result();
     end_.expected = end_.status.is_signaled() && sent_.contains(end_.status.signal());
     // As from env(1): a daemon that the child has started is not this command's.
-    child_.leave_rest();
+    if (request_.options.lifetime.target != signal_target::tree) child_.leave_rest();
     if (relay_) return relay_->child_ended();
     finish(end_.status.shell_code());
 }

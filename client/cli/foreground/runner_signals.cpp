@@ -157,7 +157,9 @@ signal_target runner::group_or_process() const noexcept {
 
 void runner::send(int number, signal_target target, std::function<void()> then) {
     sent_.insert(number);
-    const int error = target == signal_target::group
+    // Of a tree the forkserver alone knows all.
+    const int error = target == signal_target::tree ? ENOSYS
+                      : target == signal_target::group
                           ? ipc::pidfd_signal_group(child_.native_handle(), number)
                           : ipc::pidfd_signal(child_.native_handle(), number);
     if (error == 0 || error == ESRCH) {
@@ -175,7 +177,8 @@ void runner::send(int number, signal_target target, std::function<void()> then) 
 }
 
 void runner::send_to_all(int number) {
-    if (!request_.in_job) return send(number, group_or_process());
+    if (!request_.in_job || group_or_process() == signal_target::tree)
+        return send(number, group_or_process());
     for (const pid_t pid : members_of_child(child_.id(), client_.server().pid))
         if (pid != child_.id()) ::kill(pid, number);
     send(number, signal_target::process);
