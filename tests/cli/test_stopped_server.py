@@ -1,5 +1,6 @@
 """A forkserver that answers nobody any more: each command gives up, and says on whom it waited."""
 
+import json
 import os
 import signal
 import socket
@@ -64,6 +65,11 @@ class Stopped(CommandTest):
         self.server = self.serve()
         self.addCleanup(self.server.process.send_signal, signal.SIGCONT)
 
+    def templates(self):
+        """The name of each, and how many calls wait for it."""
+        told = self.cleanfork("template", "list", "--json", "--socket", self.server.socket).stdout
+        return [(t["name"], t["waiting"]) for t in json.loads(told)]
+
     def stop(self):
         self.server.process.send_signal(signal.SIGSTOP)
         await_state(self.server.process.pid, "T")
@@ -111,9 +117,10 @@ class Stopped(CommandTest):
         child, _ = self.spawn("-d", "--socket", self.server.socket, "sleep", "1000").stdout.split()
         waiting = self.begin("wait", child)
         starting = self.begin("template", "add", "slow", "--", "/bin/sleep", "1000")
+        while self.templates() != [("slow", 0)]:
+            pass
         calling = self.begin("call", "slow", "entry")
-        while b"slow" not in self.cleanfork("template", "list", "--socket", self.server.socket,
-                                            encoding=None, errors=None).stdout:
+        while self.templates() != [("slow", 1)]:
             pass
         self.stop()
         pid = f"(pid {self.server.process.pid}) at {self.server.socket}"

@@ -47,6 +47,7 @@ const std::map<std::string_view, std::uint32_t> k_calls = {
     {"setpriority", SYS_setpriority},
     {"setresgid", SYS_setresgid},
     {"setresuid", SYS_setresuid},
+    {"capset", SYS_capset},
     {"setsid", SYS_setsid},
     {"setpgid", SYS_setpgid},
 };
