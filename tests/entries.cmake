@@ -5,7 +5,9 @@ set(test_environment
     CLEANFORK_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}
     CLEANFORK_DAEMON=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/cleanforkd
     CLEANFORK_TEST_HELPERS=${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/test-helpers
+    CLEANFORK_SANITIZE=${CLEANFORK_SANITIZE}
     PYTHONDONTWRITEBYTECODE=1
+    LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/helpers/leaks_of_others:print_suppressions=0
     ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1)
 
 # Entries that take long start first, and in parts, so that all processors are busy to the
