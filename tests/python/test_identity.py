@@ -7,7 +7,7 @@ import tempfile
 import unittest
 
 from mp_support import Program
-from support import DEADLINE
+from support import DEADLINE, run_python
 
 NOBODY = 65534
 NEEDS_ROOT = unittest.skipUnless(os.geteuid() == 0, "needs root, to give it up")
@@ -119,6 +119,26 @@ class Identity(unittest.TestCase):
     def test_another_namespace_is_told(self):
         self.assert_refused("assert libc.unshare(0x40000000) == 0", "another namespace (net)")
         self.assert_refused("assert libc.unshare(0x00020000) == 0", "another mount namespace")
+
+    @NEEDS_ROOT
+    def test_files_of_a_rotated_log_are_the_caller_s(self):
+        # The first is opened by the caller; those after it by a process of the forkserver.
+        code = f"""
+import cleanfork, os, sys
+session = cleanfork.client()
+os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
+log = cleanfork.RotatedFile(sys.argv[1] + "/log", 4096, 9)
+p = session.spawn("sh", ["-c", "seq 4000"], stdout=log, lifetime=cleanfork.KEEP)
+assert p.wait(timeout=60).exited
+size = lambda: sum(os.stat(f.path).st_size for f in os.scandir(sys.argv[1]))
+while size() < {sum(len(str(n)) + 1 for n in range(1, 4001))}: pass
+"""
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+            os.chown(directory, NOBODY, NOBODY)
+            self.assertEqual(run_python(code, directory).stderr, "")
+            found = [os.stat(file.path) for file in os.scandir(directory)]
+        self.assertGreater(len(found), 3)
+        self.assertEqual({(file.st_uid, file.st_gid) for file in found}, {(NOBODY, NOBODY)})
 
     @NEEDS_ROOT
     def test_a_template_that_began_as_another_user_is_no_limit_for_root(self):
