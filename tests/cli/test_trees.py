@@ -41,6 +41,8 @@ TREE = textwrap.dedent("""
                           {"PATH": "/bin:/usr/bin"})
             os._exit(0)
         os.waitpid(middle, 0)
+    def told():                # goes on when it is told to
+        os.read(0, 1)
     def deaf():                # stops at nothing but SIGKILL
         if os.fork() == 0:
             for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -100,10 +102,10 @@ class OfEachKind(CommandTest):
         done = self.spawn("--tree", "--json-status-fd", "1", "true", env=environment)
         return '"tree":"cgroup"' in done.stdout
 
-    def start(self, environment, *arguments):
+    def start(self, environment, *arguments, stdin=subprocess.DEVNULL):
         """The command in the foreground, with a pipe for its output."""
         return subprocess.Popen([CLEANFORK, "spawn", *arguments], env=environment,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stdin=stdin, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, bufsize=0)
 
     def finish(self, command):
@@ -131,8 +133,10 @@ class EndOfATree(OfEachKind):
     def test_the_end_of_the_session_ends_what_a_child_that_has_ended_left(self):
         for _, environment in self.each():
             command = self.start(environment, "--tree", "--lifetime", "TERM:100ms",
-                                 PYTHON, "-c", TREE, "sessions", "orphan", "stranger", "deaf")
+                                 PYTHON, "-c", TREE, "sessions", "orphan", "stranger", "deaf",
+                                 "told", stdin=subprocess.PIPE)
             there = pidfds(self.pids_of(command, 4))
+            command.stdin.close()
             self.assertEqual(self.finish(command), 0)
             for pidfd in there:
                 wait_for_end(pidfd)
