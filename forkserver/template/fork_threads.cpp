@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cleanfork/unique_fd.hpp>
 #include <csignal>
 #include <ctime>
@@ -21,8 +20,9 @@ namespace cleanfork::templates {
 
 namespace {
 
-// For what threads do when they have been told to end; and how often they are looked at.
-constexpr std::chrono::milliseconds k_to_end{500};
+// For what threads do when they have been told to end, or end by themselves: pauses, not a time,
+// since a machine that stood still has let nobody end.
+constexpr int k_most_pauses = 500;
 constexpr timespec k_pause{0, 1'000'000};
 // For a child to come out of the handlers of the libraries.
 constexpr int k_most_in_handlers_ms = 5'000;
@@ -107,9 +107,8 @@ bool end_threads(host& h) {
                 "the libraries that are loaded: load them in the child");
         clean = pid > 0 && tried.clean();
     }
-    const auto give_up = std::chrono::steady_clock::now() + k_to_end;
-    while (ipc::hazardous_threads() != 0U && std::chrono::steady_clock::now() < give_up)
-        ::nanosleep(&k_pause, nullptr);
+    for (int n = 0; !clean && n < k_most_pauses && ipc::hazardous_threads() != 0U; ++n)
+        h.let_others_run(k_pause);
     return clean;
 }
 

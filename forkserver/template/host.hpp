@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <ctime>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,6 +30,8 @@ public:
     virtual void before_fork() = 0;
     // After it, in the template again; also when the fork failed.
     virtual void after_fork() {}
+    // For so long, to threads that are about to end: what they need to run is theirs.
+    virtual void let_others_run(const timespec& time) { ::nanosleep(&time, nullptr); }
     // Once, when it is initialized, unless it has threads: may fork a child to learn from it.
     virtual void rehearse() {}
 

@@ -268,9 +268,10 @@ class ThreadsOfLibraries(Programs):
     def test_a_thread_that_is_about_to_end_is_waited_for(self):
         self.prints("""
             import cleanfork, threading, time
-            if __name__ != "__main__": threading.Thread(target=time.sleep, args=(0.1,)).start()
+            if __name__ != "__main__": threading.Thread(target=time.sleep, args=(0.3,)).start()
+            def threads(): return threading.active_count()
             if __name__ == "__main__":
-                with cleanfork.get_context().Pool(1) as pool: print(pool.apply(abs, (-1,)))
+                with cleanfork.get_context().Pool(1) as pool: print(pool.apply(threads))
             """, "1")
 
 

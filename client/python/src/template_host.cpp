@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "client/python/src/bind_arguments.hpp"
+#include "client/python/src/gil.hpp"
 #include "client/python/src/hot_pages.hpp"
 #include "forkserver/template/host.hpp"
 #include "forkserver/template/kept_files.hpp"
@@ -22,7 +23,7 @@ namespace py = pybind11;
 namespace {
 
 // Calls methods of a Python object; cleanfork.template has it. The one thread
-// there is holds the GIL for good.
+// there is holds the GIL for good, once others that end have done so.
 class python_host final : public templates::host {
 public:
     explicit python_host(py::object object) : object_(std::move(object)) {}
@@ -35,6 +36,10 @@ public:
         PyOS_BeforeFork();
     }
     void after_fork() override { PyOS_AfterFork_Parent(); }
+    void let_others_run(const timespec& time) override {
+        const without_gil others;
+        ::nanosleep(&time, nullptr);
+    }
     void after_fork_in_child() override {
         PyOS_AfterFork_Child();
         // The template has these two for itself; in_child() gives them what the imports did.
