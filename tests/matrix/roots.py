@@ -62,6 +62,10 @@ class Root:
             with open(f"{self.path}/root/.made", "w"):
                 pass
         shutil.copy("/etc/resolv.conf", f"{self.path}/etc/resolv.conf")
+        # A mirror, or a clock, that this machine must be told to bear with, so must the root.
+        with open(f"{self.path}/etc/apt/apt.conf.d/90dates", "w") as conf:
+            conf.write(outside("apt-config", "dump", "Acquire::Check-Valid-Until")
+                       + outside("apt-config", "dump", "Acquire::Check-Date"))
         # A newcomer has git, or there would be no clone. ccache makes further runs bearable.
         wanted = ["git", "ccache", *self.packages]
         if self.run("dpkg-query", "-W", *wanted, stdout=subprocess.DEVNULL,
