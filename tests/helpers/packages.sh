@@ -1,15 +1,17 @@
 # Debian's packages, and what ./dev needs of them. Sourced by it; uses its die() and quietly().
 
 # What each subcommand needs, by names that Debian 12 and later have: of "a>=1.2|b" the first that
-# is installed, else the first that can be. A name with a * is never installed, only found. Only
-# what is missing gets installed.
+# is installed, else the first that can be; "-" is to do without. A name with a * is never
+# installed, only found. Only what is missing gets installed.
 build_packages=(cmake ninja-build g++ pkg-config
     'libboost-dev>=1.81|libboost1.81-dev|libboost1.[89]*-dev' libprotobuf-dev
     protobuf-compiler nlohmann-json3-dev libcli11-dev)
 grpc_packages=(libgrpc++-dev protobuf-compiler-grpc)
 python_packages=(python3-dev pybind11-dev)
-bench_packages=('libboost-filesystem-dev>=1.81|libboost-filesystem1.81-dev|libboost-filesystem1.[89]*-dev'
-    python3-numpy)
+# Of Boost.Process, which is a library of its own since 1.86.
+bench_packages=(
+    'libboost-filesystem-dev>=1.81|libboost-filesystem1.81-dev|libboost-filesystem1.[89]*-dev'
+    'libboost-process-dev>=1.86|libboost-process1.[89]*-dev|-' python3-numpy)
 example_packages=(zlib1g-dev openssl)
 test_packages=("${build_packages[@]}" "${grpc_packages[@]}" "${bench_packages[@]}"
     "${example_packages[@]}" doctest-dev strace procps python3
@@ -18,7 +20,8 @@ test_packages=("${build_packages[@]}" "${grpc_packages[@]}" "${bench_packages[@]
     python3-pip mypy)
 fuzz_packages=("${build_packages[@]}" clang libclang-rt-dev)
 
-# at_least '' VERSION, at_least '>=1.2' VERSION: of a package, whose version is empty when there is none
+# at_least '' VERSION, at_least '>=1.2' VERSION: whether a package of that version, which is empty
+# when there is none, will do.
 at_least() {
     [[ -n $2 ]] && { [[ -z $1 ]] || dpkg --compare-versions "$2" ge "${1#>=}"; }
 }
@@ -46,8 +49,9 @@ missing_packages() {
             name=${each%%>=*}
             [[ -z $choice && $name != *'*'* ]] || continue
             ! at_least "${each#"$name"}" "$(candidate "$name")" || choice=$name
+            [[ $name != - ]] || choice=-
         done
-        echo "${choice:-$wanted}"
+        [[ $choice == - ]] || echo "${choice:-$wanted}"
     done
 }
 
