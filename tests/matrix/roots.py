@@ -23,7 +23,10 @@ BEGIN, END = "<!-- ./dev root: begin -->", "<!-- ./dev root: end -->"
 HEAD = ("| where | compiler | Boost | protobuf | gRPC | Python | `./dev demo` | `./dev test` "
         "| tests skipped, and why | when, kernel |\n"
         "|---|---|---|---|---|---|---|---|---|---|\n")
-SUITES = {"debian-12": "bookworm", "debian-13": "trixie", "debian-sid": "sid"}
+SUITES = {"debian-12": "bookworm", "debian-13": "trixie", "debian-sid": "sid",
+          "debian-experimental": "sid"}
+# What is not in sid yet: protobuf with abseil, and the gRPC that goes with it.
+EXPERIMENTAL = ("libprotobuf-dev", "protobuf-compiler", "libgrpc++-dev", "protobuf-compiler-grpc")
 ROOTS = os.environ.get("CLEANFORK_ROOTS", "/var/tmp/cleanfork-roots")
 MIRROR = "http://deb.debian.org/debian"
 # What differs from the release's own compiler and Boost: the packages, and the environment of ./dev.
@@ -45,7 +48,8 @@ echo python=$(/usr/bin/python3 -c 'import platform; print(platform.python_versio
 class Root:
     def __init__(self, name, variant):
         self.suite = SUITES[name]
-        self.path = f"{ROOTS}/{self.suite}"
+        self.experimental = name == "debian-experimental"
+        self.path = f"{ROOTS}/{'experimental' if self.experimental else self.suite}"
         self.packages, self.environment = VARIANTS[variant]
         self.tree = f"/root/cleanfork{variant and '-'}{variant}"  # seen from inside
 
@@ -66,9 +70,19 @@ class Root:
         with open(f"{self.path}/etc/apt/apt.conf.d/90dates", "w") as conf:
             conf.write(outside("apt-config", "dump", "Acquire::Check-Valid-Until")
                        + outside("apt-config", "dump", "Acquire::Check-Date"))
+        # It need not survive a loss of power.
+        with open(f"{self.path}/etc/dpkg/dpkg.cfg.d/quick", "w") as conf:
+            conf.write("force-unsafe-io\n")
+        if self.experimental:
+            with open(f"{self.path}/etc/apt/sources.list.d/experimental.list", "w") as sources:
+                sources.write(f"deb {MIRROR} experimental main\n")
+            self.install(*(f"{package}/experimental" for package in EXPERIMENTAL))
         # A newcomer has git, or there would be no clone. ccache makes further runs bearable.
-        wanted = ["git", "ccache", *self.packages]
-        if self.run("dpkg-query", "-W", *wanted, stdout=subprocess.DEVNULL,
+        self.install("git", "ccache", *self.packages)
+
+    def install(self, *wanted):
+        names = [each.partition("/")[0] for each in wanted]
+        if self.run("dpkg-query", "-W", *names, stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL).returncode != 0:
             self.must_run("apt-get", "-qq", "update")
             self.must_run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y",
@@ -154,7 +168,7 @@ def judge(root, name, variant):
               f"{number[0]} passed, {number[1] or 'none'} failed")
     for line in re.findall(r"^\s+\d+ - .*\((?:Failed|Timeout|SEGFAULT)\)$", log, re.M):
         print(f"  {line.strip()}", flush=True)
-    release = {"debian-sid": "Debian sid"}.get(name, name.replace("debian-", "Debian "))
+    release = name.replace("debian-", "Debian ")
     cells = [f"{release}{variant and ', '}{variant}", compiler(found["compiler"]),
              found["boost"].replace("_", "."), found["protobuf"].replace("libprotoc ", ""),
              found["grpc"], found["python"], "passed" if demo else "FAILED", result,
