@@ -76,13 +76,14 @@ class Root:
         if self.experimental:
             with open(f"{self.path}/etc/apt/sources.list.d/experimental.list", "w") as sources:
                 sources.write(f"deb {MIRROR} experimental main\n")
-            self.install(*(f"{package}/experimental" for package in EXPERIMENTAL))
+            self.must_run("apt-get", "-qq", "update")
+            self.must_run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y", "install",
+                          "--no-install-recommends", "--target-release=experimental", *EXPERIMENTAL)
         # A newcomer has git, or there would be no clone. ccache makes further runs bearable.
         self.install("git", "ccache", *self.packages)
 
     def install(self, *wanted):
-        names = [each.partition("/")[0] for each in wanted]
-        if self.run("dpkg-query", "-W", *names, stdout=subprocess.DEVNULL,
+        if self.run("dpkg-query", "-W", *wanted, stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL).returncode != 0:
             self.must_run("apt-get", "-qq", "update")
             self.must_run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y",
