@@ -73,8 +73,9 @@ class Root:
         # It need not survive a loss of power.
         with open(f"{self.path}/etc/dpkg/dpkg.cfg.d/quick", "w") as conf:
             conf.write("force-unsafe-io\n")
-        if self.experimental:
-            with open(f"{self.path}/etc/apt/sources.list.d/experimental.list", "w") as sources:
+        experimental = f"{self.path}/etc/apt/sources.list.d/experimental.list"
+        if self.experimental and not os.path.exists(experimental):
+            with open(experimental, "w") as sources:
                 sources.write(f"deb {MIRROR} experimental main\n")
             self.must_run("apt-get", "-qq", "update")
             self.must_run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y", "install",
