@@ -32,8 +32,9 @@ MIRROR = "http://deb.debian.org/debian"
 # What differs from the release's own compiler and Boost: the packages, and the environment of ./dev.
 VARIANTS = {
     "": ([], {}),
-    "clang": (["clang"], {"CXX": "clang++"}),
-    "c++23": ([], {"CMAKE_ARGS": "-DCMAKE_CXX_STANDARD=23"}),
+    "clang": (["clang"], {"CXX": "clang++", "CMAKE_ARGS": "-DCMAKE_UNITY_BUILD=ON"}),
+    "unity": ([], {"CMAKE_ARGS": "-DCMAKE_UNITY_BUILD=ON"}),
+    "c++23": ([], {"CMAKE_ARGS": "-DCMAKE_CXX_STANDARD=23 -DCMAKE_UNITY_BUILD=ON"}),
     "clang-c++23": (["clang"], {"CXX": "clang++", "CMAKE_ARGS": "-DCMAKE_CXX_STANDARD=23"}),
 }
 VERSIONS = r"""
