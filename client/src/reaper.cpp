@@ -60,12 +60,14 @@ struct beginning {
 };
 
 void set_stage(reaper_page& page, reaper_stage stage) noexcept {
-    __atomic_store_n(&page.stage, stage, __ATOMIC_RELEASE);
+    __atomic_store(&page.stage, &stage, __ATOMIC_RELEASE);
     ::syscall(SYS_futex, &page.stage, FUTEX_WAKE, 1 << 30, nullptr, nullptr, 0);
 }
 
 reaper_stage stage_of(const reaper_page& page) noexcept {
-    return __atomic_load_n(&page.stage, __ATOMIC_ACQUIRE);
+    reaper_stage stage{};
+    __atomic_load(&page.stage, &stage, __ATOMIC_ACQUIRE);
+    return stage;
 }
 
 // Its code, its stack and the shared page stay; in whole pages.

@@ -100,7 +100,8 @@ ALWAYS void reap(hold_plan* plan) noexcept {
     raw(SYS_waitid, P_PID, page->forkserver, address_of(&info), WEXITED | WNOWAIT);
     page->how = info.si_code;
     page->status = info.si_status;
-    __atomic_store_n(&page->stage, reaper_stage::ended, __ATOMIC_RELEASE);
+    reaper_stage ended = reaper_stage::ended;
+    __atomic_store(&page->stage, &ended, __ATOMIC_RELEASE);
     raw(SYS_futex, address_of(&page->stage), FUTEX_WAKE, 1 << 30);
     raw(SYS_waitid, P_PID, page->forkserver, 0, WEXITED);
     raw(SYS_prctl, PR_SET_NAME, address_of(plan->ended_name));

@@ -20,8 +20,6 @@ struct capability_words {
     std::uint64_t effective, permitted, inheritable;
 };
 
-int error_of(long r) noexcept { return r < 0 ? errno : 0; }
-
 bool has(std::uint64_t set, unsigned capability) noexcept { return (set >> capability & 1) != 0; }
 
 capability_words capabilities_now() noexcept {

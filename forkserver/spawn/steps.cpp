@@ -25,9 +25,6 @@ namespace {
 constexpr unsigned k_close_range_unshare = 1U << 1;
 constexpr unsigned k_close_range_cloexec = 1U << 2;
 
-// errno of a call that gave `r`, 0 when it worked.
-int error_of(long r) noexcept { return r < 0 ? errno : 0; }
-
 // Decimal digits of `value`, with a NUL; `out` has room for 12 bytes.
 std::size_t write_decimal(char* out, long value) noexcept {
     char digits[24];

@@ -93,7 +93,7 @@ result<encoded> encode_message(const Message& m) {
         return fail(step::request, EMSGSIZE, "message", "the request is over 16 MiB");
     encoded e;
     if (size <= k_max_inline_body) {
-        m.SerializeToString(&e.body);
+        e.body = m.SerializeAsString();
         return e;
     }
     const std::string body = m.SerializeAsString();
@@ -107,7 +107,7 @@ result<encoded> encode_message(const Message& m) {
     outer.add_descriptors(v1::DESCRIPTOR_PURPOSE_BODY);
     for (const int purpose : m.descriptors())
         outer.add_descriptors(static_cast<v1::DescriptorPurpose>(purpose));
-    outer.SerializeToString(&e.body);
+    e.body = outer.SerializeAsString();
     return e;
 }
 

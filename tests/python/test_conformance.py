@@ -13,7 +13,7 @@ HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "conformance")
 
 class Conformance(unittest.TestCase):
     @unittest.skipIf(importlib.util.find_spec("test._test_multiprocessing") is None,
-                     "CPython's tests are not installed (libpython3.11-testsuite)")
+                     "CPython's tests are not installed (libpython3.X-testsuite)")
     def passes(self, *classes, suite="run.py"):
         p = subprocess.run([PYTHON, os.path.join(HERE, suite), *classes], stdout=subprocess.PIPE, text=True,
                            stderr=subprocess.STDOUT)

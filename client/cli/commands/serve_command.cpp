@@ -15,7 +15,7 @@ namespace cleanfork::cli {
 
 namespace {
 
-void print_help() {
+void print_serve_help() {
     std::fputs(
         "Usage: cleanfork serve [OPTION]...\n"
         "Runs a forkserver in the foreground until SIGTERM, SIGINT or `cleanfork shutdown`.\n"
@@ -34,7 +34,7 @@ void print_help() {
 int serve_command(const words& args, const closed_streams&) {
     if (std::any_of(args.begin(), args.end(),
                     [](const std::string& a) { return a == "-h" || a == "--help"; }))
-        print_help();
+        print_serve_help();
     auto daemon = ipc::find_daemon("");
     if (!daemon) throw command_error(daemon.error().message(), k_exit_error);
     std::vector<char*> argv{daemon->data()};

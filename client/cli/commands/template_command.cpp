@@ -114,7 +114,7 @@ constexpr std::array<command, 5> k_subcommands{{
     {"remove", "Remove it", &remove},
 }};
 
-void print_help() {
+void print_template_help() {
     std::printf(
         "Usage: cleanfork template COMMAND [OPTION]...\n"
         "Templates: warmed-up processes from which `cleanfork call` forks children.\n"
@@ -189,7 +189,7 @@ int template_command(const words& args, const closed_streams& streams) {
                             k_exit_usage);
     const std::string& name = args.front();
     if (name == "-h" || name == "--help" || name == "help") {
-        print_help();
+        print_template_help();
         return k_exit_ok;
     }
     if (const command* const named = find(k_subcommands, name))

@@ -58,7 +58,7 @@ private:
             if (!creator.is_this()) (void)watch.release();
         }
 
-        const owning_process creator;
+        const owning_process creator{};
         std::optional<wait_result> end;
         std::vector<waiter*> waiters;   // blocked threads
         std::list<pending_wait> waits;  // handlers; these do not move

@@ -1,5 +1,8 @@
 #include "client/src/connection/convert.hpp"
 
+#include <algorithm>
+#include <limits>
+
 #include "ipc/base/features.hpp"
 #include "ipc/wire/message.hpp"
 
@@ -167,6 +170,11 @@ v1::SignalTarget to_wire(signal_target t) noexcept {
         case signal_target::tree: return v1::SIGNAL_TARGET_TREE;
     }
     return v1::SIGNAL_TARGET_UNSPECIFIED;
+}
+
+std::uint32_t to_wire(std::chrono::milliseconds time) noexcept {
+    return static_cast<std::uint32_t>(
+        std::clamp<std::int64_t>(time.count(), 0, std::numeric_limits<std::uint32_t>::max()));
 }
 
 }  // namespace cleanfork::detail

@@ -3,7 +3,9 @@
 
 #include <cleanfork/v1/cleanfork.pb.h>
 
+#include <chrono>
 #include <cleanfork/client.hpp>
+#include <cstdint>
 
 namespace cleanfork::detail {
 
@@ -17,5 +19,7 @@ server_info server_of(const v1::HelloReply& r);
 template_info template_of(const v1::TemplateInfo& t);
 
 v1::SignalTarget to_wire(signal_target t) noexcept;
+// As near as the schema's number comes.
+std::uint32_t to_wire(std::chrono::milliseconds time) noexcept;
 
 }  // namespace cleanfork::detail

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <limits>
 
+#include "client/src/connection/convert.hpp"
 #include "client/src/requests/entry_call.hpp"
 #include "client/src/requests/translate.hpp"
 #include "ipc/base/sys.hpp"
@@ -29,11 +29,6 @@ failure refused(std::string field, std::string why) {
 bool names_program(const spawn_options& o) {
     const auto* path = std::get_if<std::string>(&o.program);
     return path == nullptr || !path->empty();
-}
-
-std::uint32_t to_wire(std::chrono::milliseconds t) {
-    return static_cast<std::uint32_t>(
-        std::clamp<std::int64_t>(t.count(), 0, std::numeric_limits<std::uint32_t>::max()));
 }
 
 result<void> check(const template_options& o) {

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cleanfork/pseudo_terminal.hpp>
 #include <cstring>
-#include <limits>
 
 #include "client/src/connection/convert.hpp"
 #include "client/src/requests/rotated_files.hpp"
@@ -24,11 +23,6 @@ static_assert(restart_options{}.delay == ipc::k_default_restart_delay);
 static_assert(restart_options{}.max_delay == ipc::k_default_restart_max_delay);
 static_assert(restart_options{}.burst == ipc::k_default_restart_burst);
 static_assert(restart_options{}.interval == ipc::k_default_restart_interval);
-
-std::uint32_t to_wire(std::chrono::milliseconds time) {
-    return static_cast<std::uint32_t>(
-        std::clamp<std::int64_t>(time.count(), 0, std::numeric_limits<std::uint32_t>::max()));
-}
 
 struct translator {
     const spawn_options& options;
@@ -273,7 +267,7 @@ void translator::life() const {
         out.set_keep(l.keep);
         out.set_signal(l.signal);
         out.set_grace_ms(to_wire(l.grace));
-        out.set_target(detail::to_wire(l.target));
+        out.set_target(to_wire(l.target));
     }
     restart();
     if (options.queue_timeout)

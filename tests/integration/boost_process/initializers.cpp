@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
+#if __has_include(<boost/process/v2/impl/environment.ipp>)
 #include <boost/process/v2/impl/environment.ipp>  // what its header-only mode forgets
+#endif
 #include <cstdio>
 #include <map>
 

@@ -1,6 +1,7 @@
 // What went wrong, in full: step, errno, object, and a sentence for a person.
 #pragma once
 
+#include <boost/assert/source_location.hpp>
 #include <boost/system/result.hpp>
 #include <cleanfork/export.hpp>
 #include <cleanfork/step.hpp>
@@ -20,6 +21,11 @@ struct CLEANFORK_EXPORT failure {
 
     friend bool operator==(const failure&, const failure&) = default;
 };
+
+// Throws a spawn_error of <cleanfork/error.hpp>. Found by boost::system::result::value(), and by
+// its operator* in later versions of Boost, so it is declared wherever there is a result.
+[[noreturn]] CLEANFORK_EXPORT void throw_exception_from_error(const failure& f,
+                                                              const boost::source_location&);
 
 template <class T>
 using result = boost::system::result<T, failure>;

@@ -52,8 +52,4 @@ private:
 // exception that is no spawn_error: step::prepare, and the errno of a system_error.
 CLEANFORK_EXPORT failure failure_of(const std::exception_ptr& e);
 
-// Found by boost::system::result::value().
-[[noreturn]] CLEANFORK_EXPORT void throw_exception_from_error(const failure& f,
-                                                              const boost::source_location&);
-
 }  // namespace cleanfork
