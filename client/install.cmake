@@ -3,7 +3,8 @@
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/cleanfork)
 
-install(TARGETS cleanforkd cleanfork RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS cleanfork RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS cleanforkd EXPORT cleanfork_programs RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/ipc/base/include/cleanfork
                   ${PROJECT_SOURCE_DIR}/client/include/cleanfork
                   ${PROJECT_SOURCE_DIR}/forkserver/template/include/cleanfork
@@ -16,16 +17,28 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/man/
         DESTINATION ${CMAKE_INSTALL_MANDIR}/man8 FILES_MATCHING PATTERN "*.8")
 
 # Two export sets: who links a shared library needs no protobuf of their own.
-install(TARGETS cleanfork_client cleanfork_template EXPORT cleanfork_shared
-        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
-        INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(TARGETS cleanfork_client_static cleanfork_template_static EXPORT cleanfork_static
-        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
-        INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(EXPORT cleanfork_shared NAMESPACE cleanfork:: DESTINATION ${package_dir}
-        FILE cleanfork-shared.cmake)
-install(EXPORT cleanfork_static NAMESPACE cleanfork:: DESTINATION ${package_dir}
-        FILE cleanfork-static.cmake)
+set(CLEANFORK_INSTALL_LIBRARIES both CACHE STRING "shared, static or both")
+set_property(CACHE CLEANFORK_INSTALL_LIBRARIES PROPERTY STRINGS both shared static)
+if(NOT CLEANFORK_INSTALL_LIBRARIES MATCHES "^(both|shared|static)$")
+  message(FATAL_ERROR "CLEANFORK_INSTALL_LIBRARIES is ${CLEANFORK_INSTALL_LIBRARIES}, not shared, "
+                      "static or both")
+endif()
+install(EXPORT cleanfork_programs NAMESPACE cleanfork:: DESTINATION ${package_dir}
+        FILE cleanfork-programs.cmake)
+if(NOT CLEANFORK_INSTALL_LIBRARIES STREQUAL "static")
+  install(TARGETS cleanfork_client cleanfork_template EXPORT cleanfork_shared
+          LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+          INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  install(EXPORT cleanfork_shared NAMESPACE cleanfork:: DESTINATION ${package_dir}
+          FILE cleanfork-shared.cmake)
+endif()
+if(NOT CLEANFORK_INSTALL_LIBRARIES STREQUAL "shared")
+  install(TARGETS cleanfork_client_static cleanfork_template_static EXPORT cleanfork_static
+          ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+          INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  install(EXPORT cleanfork_static NAMESPACE cleanfork:: DESTINATION ${package_dir}
+          FILE cleanfork-static.cmake)
+endif()
 
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/cleanfork-config.cmake.in
   ${PROJECT_BINARY_DIR}/package/cleanfork-config.cmake INSTALL_DESTINATION ${package_dir})

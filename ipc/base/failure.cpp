@@ -39,6 +39,8 @@ constexpr std::array k_hints = {
     hint{step::chdir, ENOTDIR, "the working directory is not a directory"},
     hint{step::chdir, EACCES, "this user may not enter the working directory"},
     hint{step::clone, EAGAIN, k_no_process_left},
+    hint{step::clone, EINVAL,
+         "there are no pidfds here: they need Linux 5.4, or gVisor of May 2026"},
     hint{step::clone, EMFILE, k_no_descriptor_left},
     hint{step::clone, ENOMEM, "the system is out of memory"},
     hint{step::cgroup, ENOENT, "no such cgroup: create it first, below a cgroup v2 mount"},

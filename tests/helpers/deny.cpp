@@ -1,10 +1,13 @@
 // Runs a program in which chosen system calls fail.
 //
-//     deny [ARG...] --deny=CALL[:argN=VALUE|:argN!=VALUE]...=ERRNO... --program=PATH
+//     deny [ARG...] --deny=CALL[:argN=VALUE|:argN!=VALUE|:argN&VALUE]...=ERRNO...
+//          --program=PATH
 //
 // The program gets every other argument. A call that matches all conditions of
-// a rule gives the errno (a number) without being made; VALUE has 64 bits. The
-// children of the program are under the same filter: that is what it is for.
+// a rule gives the errno (a number) without being made; VALUE has 64 bits, and
+// with & one of these bits is set. CALL is a name, or above-N: every call with a
+// number above N, as on a kernel that does not know them. The children of the
+// program are under the same filter: that is what it is for.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -23,46 +26,134 @@
 
 namespace {
 
+// By the name that <asm/unistd.h> has.
+#define CALL(name) \
+    { #name, SYS_##name }
 const std::map<std::string_view, std::uint32_t> k_calls = {
-    {"clone", SYS_clone},
-    {"clone3", SYS_clone3},
-    {"close_range", SYS_close_range},
+    CALL(acct),
+    CALL(add_key),
+    CALL(bpf),
+    CALL(capset),
+    CALL(chroot),
+    CALL(clock_settime),
+    CALL(clone),
+    CALL(clone3),
+    CALL(close_range),
+    CALL(copy_file_range),
+    CALL(delete_module),
+    CALL(epoll_ctl),
+    CALL(execveat),
+    CALL(fanotify_init),
+    CALL(fanotify_mark),
+    CALL(fchdir),
+    CALL(fcntl),
+    CALL(finit_module),
+    CALL(fsconfig),
+    CALL(fsmount),
+    CALL(fsopen),
+    CALL(fspick),
+    CALL(get_mempolicy),
+    CALL(getsockopt),
+    CALL(init_module),
+    CALL(io_uring_enter),
+    CALL(io_uring_register),
+    CALL(io_uring_setup),
+    CALL(ioctl),
+    CALL(kcmp),
+    CALL(kexec_load),
+    CALL(keyctl),
+    CALL(mbind),
+    CALL(memfd_create),
+    CALL(migrate_pages),
+    CALL(mount),
+    CALL(mount_setattr),
+    CALL(move_mount),
+    CALL(move_pages),
+    CALL(mq_timedsend),
+    CALL(name_to_handle_at),
+    CALL(open_by_handle_at),
+    CALL(open_tree),
+    CALL(openat2),
+    CALL(perf_event_open),
+    CALL(personality),
+    CALL(pidfd_getfd),
+    CALL(pidfd_open),
+    CALL(pidfd_send_signal),
+    CALL(pivot_root),
+    CALL(pkey_alloc),
+    CALL(pkey_mprotect),
+    CALL(prctl),
+    CALL(prlimit64),
+    CALL(process_madvise),
+    CALL(quotactl),
+    CALL(reboot),
+    CALL(request_key),
+    CALL(rt_sigprocmask),
+    CALL(sched_rr_get_interval),
+    CALL(sched_setaffinity),
+    CALL(sched_setparam),
+    CALL(sched_setscheduler),
+    CALL(set_mempolicy),
+    CALL(setdomainname),
+    CALL(setfsgid),
+    CALL(setfsuid),
+    CALL(setgroups),
+    CALL(sethostname),
+    CALL(setns),
+    CALL(setpgid),
+    CALL(setpriority),
+    CALL(setresgid),
+    CALL(setresuid),
+    CALL(setsid),
+    CALL(setsockopt),
+    CALL(settimeofday),
+    CALL(swapon),
+    CALL(syslog),
+    CALL(umount2),
+    CALL(unshare),
+    CALL(userfaultfd),
+    CALL(vhangup),
+    CALL(vmsplice),
+    CALL(waitid),
 #ifdef SYS_dup2
-    {"dup2", SYS_dup2},
+    CALL(dup2),
 #else
     {"dup2", SYS_dup3},
 #endif
-    {"epoll_ctl", SYS_epoll_ctl},
-    {"fchdir", SYS_fchdir},
-    {"fcntl", SYS_fcntl},
-    {"execveat", SYS_execveat},
-    {"pidfd_open", SYS_pidfd_open},
-    {"pidfd_send_signal", SYS_pidfd_send_signal},
-    {"prctl", SYS_prctl},
-    {"prlimit64", SYS_prlimit64},
-    {"rt_sigprocmask", SYS_rt_sigprocmask},
-    {"sched_setaffinity", SYS_sched_setaffinity},
-    {"sched_setscheduler", SYS_sched_setscheduler},
-    {"setgroups", SYS_setgroups},
-    {"setpriority", SYS_setpriority},
-    {"setresgid", SYS_setresgid},
-    {"setresuid", SYS_setresuid},
-    {"capset", SYS_capset},
-    {"setsid", SYS_setsid},
-    {"setpgid", SYS_setpgid},
 };
+#undef CALL
+
+enum class relation { equal, differs, has_bit };
 
 struct condition {
     unsigned argument;
-    bool equal;
+    relation is;
     std::uint64_t value;
 };
 
 struct rule {
     std::uint32_t call = 0;
+    bool above = false;  // every call with a higher number
     std::vector<condition> conditions;
     std::uint32_t error_number = 0;
 };
+
+// argN=VALUE, argN!=VALUE or argN&VALUE.
+std::optional<condition> parse_condition(std::string_view text) {
+    if (text.size() < 6 || !text.starts_with("arg")) return std::nullopt;
+    condition c{static_cast<unsigned>(text[3] - '0'), relation::equal, 0};
+    text.remove_prefix(4);
+    if (text.starts_with("!=")) {
+        c.is = relation::differs;
+        text.remove_prefix(1);
+    } else if (text.starts_with("&")) {
+        c.is = relation::has_bit;
+    } else if (!text.starts_with("=")) {
+        return std::nullopt;
+    }
+    c.value = std::strtoull(std::string(text.substr(1)).c_str(), nullptr, 0);
+    return c;
+}
 
 std::optional<rule> parse(std::string_view text) {
     const std::size_t last = text.rfind('=');
@@ -72,24 +163,31 @@ std::optional<rule> parse(std::string_view text) {
         static_cast<std::uint32_t>(std::atoi(std::string(text.substr(last + 1)).c_str()));
     text = text.substr(0, last);
     std::size_t colon = text.find(':');
-    const auto call = k_calls.find(text.substr(0, colon));
-    if (call == k_calls.end()) return std::nullopt;
-    r.call = call->second;
+    const std::string_view call = text.substr(0, colon);
+    constexpr std::string_view k_newer = "above-";
+    if (call.starts_with(k_newer)) {
+        r.above = true;
+        r.call = static_cast<std::uint32_t>(
+            std::strtoul(std::string(call.substr(k_newer.size())).c_str(), nullptr, 0));
+    } else if (const auto known = k_calls.find(call); known != k_calls.end()) {
+        r.call = known->second;
+    } else {
+        return std::nullopt;
+    }
     while (colon != std::string_view::npos) {
         text.remove_prefix(colon + 1);
         colon = text.find(':');
-        const std::string_view part = text.substr(0, colon);
-        const std::size_t equals = part.find('=');
-        if (!part.starts_with("arg") || equals == std::string_view::npos) return std::nullopt;
-        r.conditions.push_back(
-            {static_cast<unsigned>(part[3] - '0'), part[equals - 1] != '!',
-             std::strtoull(std::string(part.substr(equals + 1)).c_str(), nullptr, 0)});
+        const auto c = parse_condition(text.substr(0, colon));
+        if (!c) return std::nullopt;
+        r.conditions.push_back(*c);
     }
     return r;
 }
 
 constexpr auto k_load = static_cast<std::uint16_t>(BPF_LD | BPF_W | BPF_ABS);
 constexpr auto k_equal = static_cast<std::uint16_t>(BPF_JMP | BPF_JEQ | BPF_K);
+constexpr auto k_above = static_cast<std::uint16_t>(BPF_JMP | BPF_JGT | BPF_K);
+constexpr auto k_any_bit = static_cast<std::uint16_t>(BPF_JMP | BPF_JSET | BPF_K);
 constexpr auto k_return = static_cast<std::uint16_t>(BPF_RET | BPF_K);
 
 // Built from its end, where the return is, since a condition that does not hold
@@ -104,17 +202,20 @@ void append(const rule& r, std::vector<sock_filter>& out) {
         const auto past = static_cast<std::uint8_t>(body.size());
         const auto next = static_cast<std::uint8_t>(past + 2);
         std::vector<sock_filter> test;
-        if (c->equal)
+        if (c->is == relation::equal)
             test = {{k_load, 0, 0, at},
                     {k_equal, 0, next, low},
                     {k_load, 0, 0, at + 4},
                     {k_equal, 0, past, high}};
-        else  // the low half alone decides: enough for the small values in use
+        else if (c->is == relation::differs)  // the low half alone decides: enough for small values
             test = {{k_load, 0, 0, at}, {k_equal, past, 0, low}};
+        else
+            test = {{k_load, 0, 0, at}, {k_any_bit, 0, past, low}};
         body.insert(body.begin(), test.begin(), test.end());
     }
     out.push_back({k_load, 0, 0, static_cast<std::uint32_t>(offsetof(seccomp_data, nr))});
-    out.push_back({k_equal, 0, static_cast<std::uint8_t>(body.size()), r.call});
+    const auto past = static_cast<std::uint8_t>(body.size());
+    out.push_back({r.above ? k_above : k_equal, 0, past, r.call});
     out.insert(out.end(), body.begin(), body.end());
 }
 

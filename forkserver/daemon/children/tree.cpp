@@ -31,7 +31,8 @@ result<child_tree> prepare_tree_of_call(v1::SpawnRequest& request) {
     if (tree.mark == 0)
         return ipc::fail(step::prepare, ENOTSUP, "tree",
                          "no cgroup can be made for it, and its processes cannot be found without "
-                         "/proc, or with a hard limit \"locks\" as low as the forkserver's");
+                         "/proc, or with a hard limit \"locks\" as low as the forkserver's, or one "
+                         "that cannot be set, as in gVisor");
     request.set_tree_marker(tree.mark);
     return tree;
 }

@@ -184,7 +184,8 @@ int kill_all(const tree_root& root) {
 std::uint64_t new_tree_mark() {
     rlimit own{};
     if (::access("/proc/self/stat", R_OK) != 0) return 0;
-    if (::getrlimit(RLIMIT_LOCKS, &own) != 0) return 0;
+    // Set to what it is: gVisor lets nobody set this one.
+    if (::getrlimit(RLIMIT_LOCKS, &own) != 0 || ::setrlimit(RLIMIT_LOCKS, &own) != 0) return 0;
     // Of a forkserver in somebody's tree: below the mark of that, which cannot be raised.
     const rlim_t most = std::min(own.rlim_max, k_most_mark);
     if (most < k_least_room) return 0;

@@ -13,7 +13,7 @@
 namespace cleanfork::daemon {
 
 // The mark for a new child, different from any other's; 0 when this process's own limit leaves no
-// room for one, or /proc is not there to look in.
+// room for one, or cannot be set here, or /proc is not there to look in.
 std::uint64_t new_tree_mark();
 
 struct tree_root {
