@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from threading import RLock
 
-from cleanfork import _cleanfork
-from cleanfork._cleanfork import Client, attach, connect, launch
+from cleanfork._cleanfork import Client, __file__ as _MODULE, attach, connect, launch
 
 __all__ = ["start", "stop", "client"]
 
@@ -45,7 +44,7 @@ def _packaged_daemon() -> str | None:
     """
     if "CLEANFORK_DAEMON" in os.environ:
         return None
-    beside = os.path.dirname(os.path.abspath(_cleanfork.__file__))
+    beside = os.path.dirname(os.path.abspath(_MODULE))
     above, packages = os.path.split(os.path.dirname(beside))
     prefix, python = os.path.split(above)
     prefix, library = os.path.split(prefix)
