@@ -29,9 +29,8 @@ def quietly(*command):
 def run_file(tests, module):
     environment = {"PATH": f"{VENV}/bin:/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8",
                    "PYTHONDONTWRITEBYTECODE": "1", "CLEANFORK_BIN": f"{VENV}/bin",
-                   "CLEANFORK_TEST": f"wheels.{module}",
-                   **{name: value for name, value in os.environ.items()
-                      if name.startswith("CLEANFORK_TEST_")}}
+                   "CLEANFORK_TEST": f"wheels.{module}", "PYTHONPATH": f"{tests}/python",
+                   "CLEANFORK_TEST_SLOWNESS": os.environ.get("CLEANFORK_TEST_SLOWNESS", "1")}
     p = subprocess.run(["/usr/bin/python3", f"{tests}/helpers/leftovers.py", "--limit", str(LIMIT),
                         f"{VENV}/bin/python", "-m", "unittest", "-v", module],
                        cwd=f"{tests}/python", env=environment, stdin=subprocess.DEVNULL,
