@@ -94,7 +94,6 @@ def filtered(names, wanted):
     bins = f"{BUILD}/bin"
     os.environ.update(CLEANFORK_BIN=bins, CLEANFORK_DAEMON=f"{bins}/cleanforkd",
                       CLEANFORK_TEST_HELPERS=f"{bins}/test-helpers",
-                      CLEANFORK_TEST_HELPER_DIR=f"{bins}/test-helpers",
                       PYTHONPATH=f"{BUILD}/python", PYTHONDONTWRITEBYTECODE="1")
     for name in names:
         profile = PROFILES[name]

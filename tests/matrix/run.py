@@ -83,8 +83,7 @@ def run_file(where, python, module):
     environment = {**os.environ, "PYTHONPATH": f"{where}/python", "PYTHONDONTWRITEBYTECODE": "1",
                    "CLEANFORK_BIN": PROGRAMS, "CLEANFORK_DAEMON": f"{where}/bin/cleanforkd",
                    "CLEANFORK_TEST": f"matrix.{module}",
-                   "CLEANFORK_TEST_HELPERS": f"{PROGRAMS}/test-helpers",
-                   "CLEANFORK_TEST_HELPER_DIR": f"{PROGRAMS}/test-helpers"}
+                   "CLEANFORK_TEST_HELPERS": f"{PROGRAMS}/test-helpers"}
     p = subprocess.run(["/usr/bin/python3", f"{ROOT}/tests/helpers/leftovers.py", "--limit",
                         str(LIMIT), python, "-m", "unittest", "-v", module],
                        cwd=f"{ROOT}/tests/python", env=environment, stdin=subprocess.DEVNULL,

@@ -63,6 +63,14 @@ def hidden_threads():
         time.sleep(0.01)
 
 
+def helper(name):
+    """The path of a program or library of tests/helpers, which a build has and a wheel has not."""
+    directory = os.environ.get("CLEANFORK_TEST_HELPERS")
+    if directory is None:
+        raise unittest.SkipTest("the tests' own programs are not here")
+    return os.path.join(directory, name)
+
+
 def run_python(code, *arguments, **options):
     """A new interpreter that finds the package, by the standard module."""
     options = {"capture_output": True, "text": True, "timeout": DEADLINE, **options}

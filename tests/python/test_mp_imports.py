@@ -4,6 +4,7 @@ import os
 import unittest
 
 from mp_support import Programs, run_program
+from support import helper
 
 
 class WhatImportsSetUp(Programs):
@@ -229,8 +230,6 @@ class WhatMustNotBeShared(Programs):
 class ThreadsOfLibraries(Programs):
     """Those that a library ends at a fork are no hindrance."""
 
-    LIBRARY = os.path.join(os.environ["CLEANFORK_TEST_HELPER_DIR"], "library_pool.so")
-
     def pool(self, at_fork, load="main"):
         return """
             import cleanfork, ctypes, os, sys
@@ -243,7 +242,7 @@ class ThreadsOfLibraries(Programs):
                 with cleanfork.get_context().Pool(2, maxtasksperchild=1) as pool:
                     print(set(pool.apply(work) for _ in range(20)))
             """.replace("LOAD", repr(load)), {"env": {"POOL_AT_FORK": at_fork,
-                                                      "LIBRARY": self.LIBRARY}}
+                                                      "LIBRARY": helper("library_pool.so")}}
 
     def test_they_are_there_again_in_each_child(self):
         for at_fork in "ends", "returns", "late":

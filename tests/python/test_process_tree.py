@@ -3,7 +3,7 @@
 import os
 import unittest
 
-from support import run_python
+from support import helper, run_python
 
 # Counts what falls to the program: SIGCHLD, children that wait(2) meets, zombies among the rest.
 PROGRAM = """
@@ -149,7 +149,7 @@ print(descends(client.server["pid"]), len(own_children()))
 
 class Refused(unittest.TestCase):
     def test_where_the_kernel_refuses_it_only_who_asked_for_it_is_told(self):
-        deny = os.path.join(os.environ["CLEANFORK_TEST_HELPERS"], "deny")
+        deny = helper("deny")
         flags = 0x8000 | 17  # CLONE_PARENT | SIGCHLD
         code = """
 import cleanfork

@@ -11,8 +11,8 @@ import unittest
 
 import cleanfork
 import cleanfork.subprocess
-from support import (DEADLINE, PYTHON, NothingLeft, hidden_threads, open_descriptors, run_python,
-                     wait_readable)
+from support import (DEADLINE, PYTHON, NothingLeft, helper, hidden_threads, open_descriptors,
+                     run_python, wait_readable)
 
 PIPE = -1
 
@@ -247,7 +247,7 @@ class Clients(NothingLeft):
         self.assertEqual(c.templates(), [])
 
     def test_templates_and_calls(self):
-        program = os.path.join(os.environ["CLEANFORK_TEST_HELPERS"], "template_program")
+        program = helper("template_program")
         c = cleanfork.client()
         info = c.add_template("helper", program, warm=1, start_timeout=DEADLINE)
         self.assertEqual((info["state"], info["generation"]), ("ready", 1))
@@ -297,9 +297,9 @@ for _ in range(20):
         import socket
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            daemon = subprocess.Popen(
-                [os.environ["CLEANFORK_DAEMON"], "--private-fd", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()])
+            program = os.path.join(os.environ["CLEANFORK_BIN"], "cleanforkd")
+            daemon = subprocess.Popen([program, "--private-fd", str(theirs.fileno())],
+                                      pass_fds=[theirs.fileno()])
         c = cleanfork.attach(mine.detach())
         self.assertTrue(c.spawn("true").wait())
         daemon.wait()

@@ -1,64 +1,124 @@
-"""The wheel: built by pip without a network, installed elsewhere, and used from there."""
+"""What goes into a wheel, installed elsewhere and used from there; and where none can be made.
+
+./dev wheels makes them for each interpreter and runs all tests of the package with each.
+"""
 
 import glob
+import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
-import zipfile
+
+import cleanfork
+from support import DEADLINE
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
-
+BUILD = os.path.dirname(os.environ["CLEANFORK_BIN"])
 PROGRAM = """
 import cleanfork, cleanfork.subprocess as s, os
 print(os.path.dirname(cleanfork.__file__))
-print(s.check_output(["echo", "from the wheel"], text=True), end="")
+print(s.check_output(["echo", "from there"], text=True), end="")
 print(os.readlink("/proc/%d/exe" % cleanfork.client().server["pid"]))
 """
 
 
-class Wheel(unittest.TestCase):
-    def pip(self, *arguments):
-        # Only what is there: no index, and nothing of the user's configuration.
-        p = subprocess.run([sys.executable, "-m", "pip", *arguments], capture_output=True,
-                           text=True, cwd=ROOT,
-                           env={**os.environ, "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull,
-                                "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_CACHE_DIR": "1",
-                                "CLEANFORK_BUILD_DIR": os.path.dirname(os.environ["CLEANFORK_BIN"])})
-        if "No module named pip" in p.stderr:
-            self.skipTest("pip is not installed")
-        self.assertEqual(p.returncode, 0, p.stdout + p.stderr)
+def run(*command, **options):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=10 * DEADLINE, **options)
 
-    def test_build_install_use(self):
-        with tempfile.TemporaryDirectory() as d:
-            self.pip("wheel", "--no-deps", "--wheel-dir", d, ROOT)
-            (wheel,) = glob.glob(os.path.join(d, "*.whl"))
-            with zipfile.ZipFile(wheel) as z:
-                self.assertIsNone(z.testzip())
-                names = z.namelist()
-            for name in ("cleanfork/cleanforkd", "cleanfork/py.typed", "cleanfork/_cleanfork.pyi",
-                         "cleanfork/subprocess.py"):
-                self.assertIn(name, names)
-            target = os.path.join(d, "target")
-            self.pip("install", "--no-deps", "--target", target, wheel)
-            environment = {**os.environ, "PYTHONPATH": target, "PATH": "/usr/bin:/bin"}
-            environment.pop("CLEANFORK_DAEMON", None)
-            p = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True,
-                               env=environment, cwd=d)
-            package = os.path.join(target, "cleanfork")
-            self.assertEqual(p.stdout.splitlines(), [package, "from the wheel",
-                                                     os.path.join(package, "cleanforkd")], p.stderr)
 
-    def test_metadata_is_that_of_the_project(self):
-        sys.path.insert(0, os.path.join(ROOT, "client/python/build_backend"))
-        self.addCleanup(sys.path.pop, 0)
-        import backend
-        import cleanfork
-        self.assertIn(f"\nVersion: {cleanfork.__version__}\n", backend._metadata())
+class Installed(unittest.TestCase):
+    def setUp(self):
+        self.prefix = self.enterContext(tempfile.TemporaryDirectory())
+        p = run("/usr/bin/cmake", "--install", BUILD, "--component", "python_package", "--prefix",
+                self.prefix)
+        self.assertEqual(p.returncode, 0, p.stdout)
+        (self.packages,) = glob.glob(f"{self.prefix}/lib/python3.*/site-packages")
+
+    def uses(self, packages, daemon):
+        """The package that is there starts that daemon, with nothing to lead it there."""
+        environment = {**os.environ, "PYTHONPATH": packages, "PATH": "/usr/bin:/bin"}
+        environment.pop("CLEANFORK_DAEMON", None)
+        p = run(sys.executable, "-c", PROGRAM, env=environment, cwd="/")
+        self.assertEqual(p.stdout.splitlines(), [f"{packages}/cleanfork", "from there", daemon])
+
+    def test_has_the_package_and_the_programs_and_nothing_else(self):
+        found = {os.path.relpath(os.path.join(folder, file), self.prefix)
+                 for folder, _, files in os.walk(self.prefix) for file in files}
+        source = os.path.join(ROOT, "client/python")
+        package = {os.path.relpath(os.path.join(folder, file), source)
+                   for folder, _, files in os.walk(os.path.join(source, "cleanfork"))
+                   for file in files if not file.endswith(".pyc")}
+        self.assertTrue({"cleanfork/py.typed", "cleanfork/_cleanfork.pyi"} < package)
+        module = os.path.basename(cleanfork._cleanfork.__file__)
+        here = os.path.relpath(self.packages, self.prefix)
+        self.assertEqual(found, {"bin/cleanfork", "bin/cleanforkd",
+                                 *(f"{here}/{file}" for file in package),
+                                 f"{here}/cleanfork/{module}"})
+
+    def test_finds_the_daemon_where_pip_puts_programs(self):
+        self.uses(self.packages, f"{self.prefix}/bin/cleanforkd")
+
+    def test_finds_the_daemon_in_a_target_of_pip(self):
+        target = f"{self.prefix}/target"
+        shutil.copytree(f"{self.packages}/cleanfork", f"{target}/cleanfork")
+        shutil.move(f"{self.prefix}/bin", target)
+        self.uses(target, f"{target}/bin/cleanforkd")
+
+    def test_takes_no_daemon_from_above_another_folder(self):
+        # Three up from there may be anybody's, as /tmp is.
+        deep = f"{self.prefix}/a/b/c"
+        shutil.copytree(f"{self.packages}/cleanfork", f"{deep}/cleanfork")
+        code = "from cleanfork import _server; print(_server._packaged_daemon())"
+        environment = {**os.environ, "PYTHONPATH": deep}
+        environment.pop("CLEANFORK_DAEMON", None)
+        p = run(sys.executable, "-c", code, env=environment, cwd="/")
+        self.assertEqual(p.stdout, "None\n")
+
+    def test_the_command_finds_the_daemon_beside_it(self):
+        environment = {"PATH": "/usr/bin:/bin"}
+        p = run(f"{self.prefix}/bin/cleanfork", "spawn", "--private", "--", "echo", "here",
+                env=environment, cwd="/")
+        self.assertEqual(p.stdout, "here\n")
+
+
+class Metadata(unittest.TestCase):
+    def test_the_version_is_that_of_the_library(self):
+        with open(f"{ROOT}/pyproject.toml") as file:
+            (expression,) = re.findall(r"^regex = '(.*)'$", file.read(), re.M)
+        with open(f"{ROOT}/CMakeLists.txt") as file:
+            self.assertEqual(re.search(expression, file.read())["value"], cleanfork.__version__)
+
+    @unittest.skipUnless(importlib.util.find_spec("scikit_build_core"),
+                         "scikit-build-core is not installed: ./dev wheels has its own")
+    def test_is_made_by_the_backend(self):
         with tempfile.TemporaryDirectory() as d:
-            info = backend.prepare_metadata_for_build_wheel(d)
-            self.assertEqual(sorted(os.listdir(os.path.join(d, info))), ["METADATA", "WHEEL"])
+            p = run(sys.executable, "-c", "import sys, scikit_build_core.build as b;"
+                    "b.prepare_metadata_for_build_wheel(sys.argv[1])", d, cwd=ROOT)
+            self.assertEqual(p.returncode, 0, p.stdout)
+            with open(f"{d}/cleanfork-{cleanfork.__version__}.dist-info/METADATA") as file:
+                self.assertIn("\nRequires-Python: >=3.10\n", file.read())
+
+
+class Refused(unittest.TestCase):
+    def configure(self, *options, **environment):
+        with tempfile.TemporaryDirectory() as d:
+            p = run("/usr/bin/cmake", "-S", ROOT, "-B", d, "-G", "Ninja", *options,
+                    env={**os.environ, **environment})
+        self.assertNotEqual(p.returncode, 0, p.stdout)
+        return " ".join(p.stdout.split())
+
+    def test_another_system_is_told_why(self):
+        said = self.configure("-DCMAKE_SYSTEM_NAME=FreeBSD")
+        self.assertIn("cleanfork is for Linux alone, and this is FreeBSD:", said)
+
+    def test_32_bits_are_told_why(self):
+        said = self.configure("-DCMAKE_TRY_COMPILE_TARGET_TYPE=STATIC_LIBRARY", CXXFLAGS="-m32")
+        self.assertIn("cleanfork is for 64-bit Linux, and", said)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from threading import RLock
 
-from cleanfork._cleanfork import Client, attach, connect, launch
+from cleanfork._cleanfork import Client, __file__ as _MODULE, attach, connect, launch
 
 __all__ = ["start", "stop", "client"]
 
@@ -37,11 +37,25 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def _packaged_daemon() -> str | None:
-    """The one beside this file fits this file; None: the library looks further."""
+    """The one that fits this package: beside the module, or where pip put it.
+
+    That is bin/ of what has the module in lib/python3.N/site-packages. None: the library looks
+    further.
+    """
     if "CLEANFORK_DAEMON" in os.environ:
         return None
-    path = os.path.join(HOME, "cleanforkd")
-    return path if os.access(path, os.X_OK) else None
+    beside = os.path.dirname(os.path.abspath(_MODULE))
+    above, packages = os.path.split(os.path.dirname(beside))
+    prefix, python = os.path.split(above)
+    prefix, library = os.path.split(prefix)
+    if not (packages in ("site-packages", "dist-packages") and python.startswith("python")
+            and library.startswith("lib")):
+        prefix = os.path.dirname(beside)  # as with pip's --target
+    for place in (beside, os.path.join(prefix, "bin")):
+        path = os.path.join(place, "cleanforkd")
+        if os.access(path, os.X_OK):
+            return path
+    return None
 
 
 def _join_inherited(timeout: float) -> Client | None:

