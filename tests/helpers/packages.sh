@@ -19,6 +19,8 @@ test_packages=("${build_packages[@]}" "${grpc_packages[@]}" "${bench_packages[@]
     python3-cloudpickle python3-joblib python3-dask python3-gevent python3-eventlet
     python3-pip mypy 'clang|clang-[12][0-9]')
 kernel_packages=(qemu-system-x86 busybox-static cpio binutils)
+interpreter_packages=(g++ make patchelf pkg-config libbz2-dev libffi-dev liblzma-dev
+    libreadline-dev libsqlite3-dev libssl-dev uuid-dev zlib1g-dev)
 fuzz_packages=("${build_packages[@]}" clang libclang-rt-dev)
 
 # at_least '' VERSION, at_least '>=1.2' VERSION: whether a package of that version, which is empty

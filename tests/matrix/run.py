@@ -1,8 +1,9 @@
 """./dev matrix [--full] [NAME...]: the Python package on each interpreter that is here.
 
 Builds it for each, runs its tests and, with --full, CPython's own of that version, and writes
-the table of docs/platforms.md. NAME: debian, or the beginning of a version that pyenv has. Exits
-with 1 when a test fails.
+the table of docs/platforms.md. NAME: debian; the beginning of a version that pyenv has or
+./dev interpreters made (3.13t is free-threaded); the path of an interpreter; or a directory with
+NAME/bin/python in it. Exits with 1 when a test fails.
 """
 
 import argparse
@@ -21,28 +22,55 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 PROGRAMS = f"{ROOT}/build/dev/bin"
 PAGE = f"{ROOT}/docs/platforms.md"
 BEGIN, END = "<!-- ./dev matrix: begin -->", "<!-- ./dev matrix: end -->"
-HEAD = ("| Python | own tests | skipped, and why | CPython's tests of multiprocessing | of subprocess "
-        "| when, kernel |\n|---|---|---|---|---|---|\n")
+HEAD = ("| Python | own tests | skipped, and why | CPython's tests of multiprocessing "
+        "| of ProcessPoolExecutor | of subprocess | when, kernel |\n|---|---|---|---|---|---|---|\n")
+LEFT_OUT_HEAD = "\nLeft out of CPython's tests, and why:\n\n"
+# A file of tests/python/conformance, and what it needs.
+SUITES = {"run": "test._test_multiprocessing", "futures": "test.test_concurrent_futures",
+          "subprocesses": "test.test_subprocess"}
 OLDEST = (3, 10)
+MADE = os.environ.get("CLEANFORK_INTERPRETERS", f"{ROOT}/build/interpreters")
+ABOUT = ("import sys, sysconfig; print(*sys.version_info[:3], "
+         "'free-threaded' if sysconfig.get_config_var('Py_GIL_DISABLED') else '')")
 LIMIT = 600  # seconds for a file, which leftovers.py scales
 # CPython's tests run with --full; a wheel is made by `pip wheel`, whatever the interpreter is.
 LEFT_OUT = {"test_conformance", "test_wheel"}
 
 
-def interpreters():
-    """{name: path} of those that are new enough, the oldest first."""
-    found = {"debian": "/usr/bin/python3"}
+def about(python):
+    """([3, 13, 5], "free-threaded" or ""); ([], "") of what does not run."""
+    p = subprocess.run([python, "-c", ABOUT], capture_output=True, text=True)
+    words = p.stdout.split() if p.returncode == 0 else []
+    return [int(word) for word in words[:3]], " ".join(words[3:])
+
+
+def below(directory):
+    return {path.split("/")[-3]: path for path in glob.glob(f"{directory}/*/bin/python")}
+
+
+def interpreters(given):
+    """{name: path} of those that are new enough, the oldest first; of `given` if it is a path."""
     pyenv = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
-    for path in glob.glob(f"{pyenv}/versions/3.*/bin/python"):
-        found[path.split("/")[-3]] = path
-    versions = {}
-    for name, path in found.items():
-        p = subprocess.run([path, "-c", "import sys; print(*sys.version_info[:3])"],
-                           capture_output=True, text=True)
-        version = tuple(map(int, p.stdout.split()))
-        if p.returncode == 0 and version >= OLDEST:
-            versions[name] = version
-    return {name: found[name] for name in sorted(versions, key=versions.get)}
+    found = {"debian": "/usr/bin/python3", **below(f"{pyenv}/versions"), **below(MADE)}
+    for each in (os.path.abspath(each) for each in given if "/" in each):
+        if each not in found.values():
+            found.update(below(each) if os.path.isdir(each) else {each: each})
+    known = {name: about(path) for name, path in found.items()}
+    return {name: found[name] for name in sorted(known, key=lambda name: (known[name], name))
+            if tuple(known[name][0]) >= OLDEST}
+
+
+def chosen_of(here, given):
+    """Those of `here` that the names and paths mean; all for none."""
+    chosen = {}
+    for each in given or [""]:
+        path = f"{os.path.abspath(each)}/" if "/" in each else None
+        meant = {name: python for name, python in here.items()
+                 if (f"{python}/".startswith(path) if path else name.startswith(each))}
+        if not meant:
+            sys.exit(f"matrix: there is no {each} here, but {', '.join(here)}")
+        chosen.update(meant)
+    return chosen
 
 
 def quietly(*command, **options):
@@ -104,28 +132,33 @@ def run_file(where, python, module):
 
 
 def run_conformance(where, python, suite):
-    """What CPython's own tests of that version say; None when they are not installed."""
-    wanted = {"run": "test._test_multiprocessing", "subprocesses": "test.test_subprocess"}[suite]
+    """What CPython's own tests of that version say, whether all is well, and what is left out."""
     there = subprocess.run([python, "-c", f"import importlib.util as u, sys;"
-                            f"sys.exit(not u.find_spec({wanted!r}))"], stderr=subprocess.DEVNULL)
+                            f"sys.exit(not u.find_spec({SUITES[suite]!r}))"],
+                           stderr=subprocess.DEVNULL)
     if there.returncode != 0:
-        return "not installed", True
+        return "not installed", True, []
     p = subprocess.run([python, f"{ROOT}/tests/python/conformance/{suite}.py"],
                        env={**os.environ, "PYTHONPATH": f"{where}/python"}, text=True,
                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                        errors="replace")
     with open(f"{where}/{suite}.log", "w") as log:
         log.write(p.stdout)
-    counts = [int(count) for count in re.findall(r"(\d+) tests", p.stdout)]
+    # Of the stock method there is a run to compare with, which says nothing of us.
+    counts = [int(count) for count in re.findall(r"^(?!stock:).*?(\d+) tests", p.stdout, re.M)]
     good = p.returncode == 0
-    return f"{sum(counts)} {'passed' if good else f'ran, FAILED, {suite}.log'}", good
+    left_out = re.findall(r"^  left out: (.*)$", p.stdout, re.M)
+    count = f", {len(left_out)} left out" if left_out else ""
+    return (f"{sum(counts)} {'ran' if good else f'ran, FAILED, {suite}.log'}{count}", good,
+            left_out)
 
 
 def judge(name, python, full):
-    """The row of the table, and whether all is well."""
-    version = quietly(python, "-c", "import platform; print(platform.python_version())").strip()
+    """The row of the table, what of CPython's tests is left out, and whether all is well."""
+    numbers, threading = about(python)
+    version = " ".join((".".join(map(str, numbers)), threading)).strip()
     print(f"{name}: Python {version}", flush=True)
-    where = build(name, python)
+    where = build(re.sub(r"[^\w.]+", "-", name), python)
     modules = sorted({os.path.basename(path)[:-3] for path in
                       glob.glob(f"{ROOT}/tests/python/test_*.py")} - LEFT_OUT)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -133,44 +166,43 @@ def judge(name, python, full):
     ran, failed = (sum(result[i] for result in results) for i in (0, 1))
     reasons = collections.Counter(reason for result in results for reason in result[2])
     skips = "; ".join(f"{count}: {reason}" for reason, count in sorted(reasons.items()))
-    suites = [run_conformance(where, python, suite) if full else ("", True)
-              for suite in ("run", "subprocesses")]
+    suites = [run_conformance(where, python, suite) if full else ("", True, [])
+              for suite in SUITES]
     tests = f"{ran} ran, {failed or 'none'} failed"
-    print(f"  {tests}; {skips or 'none skipped'} {' '.join(text for text, _ in suites)}",
+    print(f"  {tests}; {skips or 'none skipped'} {'; '.join(text for text, *_ in suites)}",
           flush=True)
     of = f"{version} of Debian" if name == "debian" else version
-    cells = [of, tests, skips or "none", *(text for text, _ in suites),
+    cells = [of, tests, skips or "none", *(text for text, *_ in suites),
              f"{time.strftime('%Y-%m-%d')}, {os.uname().release.partition('-')[0]}"]
-    return f"| {' | '.join(cells)} |", failed == 0 and ran > 0 and all(well for _, well in suites)
+    return (f"| {' | '.join(cells)} |", [each for *_, left_out in suites for each in left_out],
+            failed == 0 and ran > 0 and all(well for _, well, _ in suites))
 
 
-def write(rows):
+def write(rows, left_out):
     """Into the page; what this run has not looked at stays."""
     with open(PAGE) as file:
         before, _, rest = file.read().partition(BEGIN)
     table, _, after = rest.partition(END)
-    kept = {line.split("|")[1].strip(): line for line in table.splitlines()[3:] if "|" in line}
+    kept = {line.split("|")[1].strip(): line for line in table.splitlines()[3:]
+            if line.startswith("|")}
+    told = sorted({*re.findall(r"^- (.*)$", table, re.M), *left_out})
     kept.update({row.split("|")[1].strip(): row for row in rows})
-    lines = sorted(kept, key=lambda of: [int(part) for part in re.findall(r"\d+", of)])
+    lines = sorted(kept, key=lambda of: ([int(part) for part in re.findall(r"\d+", of)], of))
     with open(PAGE, "w") as file:
         file.write(before + f"{BEGIN}\n{HEAD}" + "".join(f"{kept[of]}\n" for of in lines)
+                   + (LEFT_OUT_HEAD if told else "") + "".join(f"- {each}\n" for each in told)
                    + END + after)
 
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev matrix")
     parser.add_argument("--full", action="store_true", help="CPython's own tests too")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="debian, 3.12, ...; all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="debian, 3.12, a path, ...; all")
     given = parser.parse_args()
-    here = interpreters()
-    chosen = {name: path for name, path in here.items()
-              if not given.names or any(name.startswith(each) for each in given.names)}
-    for each in given.names:
-        if not any(name.startswith(each) for name in chosen):
-            sys.exit(f"matrix: there is no {each} here, but {', '.join(here)}")
+    chosen = chosen_of(interpreters(given.names), given.names)
     judged = [judge(name, path, given.full) for name, path in chosen.items()]
-    write([row for row, _ in judged])
-    return 0 if all(good for _, good in judged) else 1
+    write([row for row, *_ in judged], [each for _, left_out, _ in judged for each in left_out])
+    return 0 if all(good for *_, good in judged) else 1
 
 
 if __name__ == "__main__":

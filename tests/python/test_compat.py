@@ -14,7 +14,7 @@ import unittest
 import cleanfork
 import cleanfork.asyncio
 from cleanfork import _compat
-from mp_support import ask, ctx
+from mp_support import Program, Programs, ask, ctx
 from support import DEADLINE, run_python
 
 HOME = os.path.dirname(os.path.abspath(cleanfork.__file__))
@@ -186,11 +186,37 @@ if __name__ == "__main__":
 
     def test_what_is_to_be_done_is_checked_and_goes_along(self):
         context = cleanfork.get_context(main=False)
-        with self.assertRaisesRegex(ValueError, "on_error must be one of 'ignore', 'warn', 'fail'"):
+        with self.assertRaisesRegex(ValueError, "on_error must be 'ignore', 'warn', or 'fail'"):
             context.set_forkserver_preload(["json"], on_error="no")
         context.set_forkserver_preload(["json"], on_error="ignore")
         kind, arguments = context.__reduce__()
         self.assertEqual(kind(*arguments).on_error, "ignore")
+
+
+LAZY = """
+lazy import wave
+import sys
+import cleanfork
+
+def tell():
+    before = "colorsys" in sys.modules, "wave" in sys.modules
+    print(*before, wave.Error.__name__)
+
+if __name__ == "__main__":
+    ctx = cleanfork.get_context(preload=["colorsys"])
+    p = ctx.Process(target=tell)
+    p.start()
+    p.join()
+"""
+
+
+@unittest.skipIf(sys.version_info < (3, 15), "lazy imports are of Python 3.15 on")
+class LazyImports(Programs):
+    def test_a_preload_is_loaded_and_what_is_said_to_be_lazy_is_not(self):
+        for options in ((), ("-X", "lazy_imports=all")):
+            with self.subTest(options), Program(LAZY) as program:
+                p = program.run(*options, program.path)
+                self.assertEqual((p.returncode, p.stdout, p.stderr), (0, "True False Error\n", ""))
 
 
 class Transport(unittest.TestCase):

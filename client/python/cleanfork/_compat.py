@@ -49,6 +49,12 @@ def add_note(e: BaseException, note: str) -> None:
         e.strerror = f"{e.strerror}; {note}"
 
 
+def set_lazy_imports(how: str) -> None:
+    """Of 3.15 on (PEP 810)."""
+    if sys.version_info >= (3, 15):
+        sys.set_lazy_imports(how)
+
+
 def interpreter_flags() -> list[str]:
     import subprocess
 

@@ -7,6 +7,10 @@ wherever the program found it: neither a variable nor the working directory has 
 import sys
 
 if __name__ == "__main__":
+    # Of 3.15 on (PEP 810): what this needs itself is loaded now, and not by each child anew.
+    lazy = sys.get_lazy_imports() if sys.version_info >= (3, 15) else None
+    if sys.version_info >= (3, 15):
+        sys.set_lazy_imports("normal")
     if not getattr(sys.flags, "safe_path", sys.flags.isolated):  # safe_path is of 3.11 on
         del sys.path[0]  # where this file is: it has a subprocess.py
     import os
@@ -23,4 +27,4 @@ if __name__ == "__main__":
 
     # That name is for the program's own main module.
     sys.modules["__main__"] = type(sys)("__main__")
-    sys.exit(template.main())
+    sys.exit(template.main(lazy))

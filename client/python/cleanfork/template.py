@@ -66,8 +66,9 @@ class _Semaphores:
 class Host:
     """What the loop calls; see forkserver/template/host.hpp."""
 
-    def __init__(self, config: dict[str, Any], control: int) -> None:
+    def __init__(self, config: dict[str, Any], control: int, lazy: str | None) -> None:
         self._config = config
+        self._lazy = lazy
         self._control = control
         self._signals = imported.Signals()
         self._environment = imported.Environment()
@@ -102,6 +103,8 @@ class Host:
         cleanfork.multiprocessing.register()
         if self._config.get("drop_in"):
             cleanfork.multiprocessing.install()
+        if self._lazy is not None:
+            _compat.set_lazy_imports(self._lazy)
         multiprocessing.spawn.prepare(self._config["preparation"])
         with _Semaphores():
             _import_main(self._config)
@@ -156,10 +159,11 @@ def _configuration(fd: int) -> dict[str, Any]:
         return dict(pickle.loads(os.pread(fd, os.fstat(file.fileno()).st_size, 0)))
 
 
-def main() -> int:
+def main(lazy: str | None = None) -> int:
+    """``lazy``: how the program has its imports, sys.get_lazy_imports() of Python 3.15 on."""
     control = os.environ.pop(_CONTROL, None)
     if control is None or len(sys.argv) != 2:
         print("cleanfork: only the forkserver starts a template", file=sys.stderr)
         return 2
-    serve_template(int(control), Host(_configuration(int(sys.argv[1])), int(control)))
+    serve_template(int(control), Host(_configuration(int(sys.argv[1])), int(control), lazy))
     return 0

@@ -6,7 +6,6 @@
 
 #include <cerrno>
 #include <cleanfork/pseudo_terminal.hpp>
-#include <csignal>
 #include <cstdint>
 #include <limits>
 
@@ -19,7 +18,6 @@
 #include "client/src/requests/server_requests.hpp"
 #include "client/src/requests/spawn_requests.hpp"
 #include "client/src/requests/template_requests.hpp"
-#include "ipc/base/proc.hpp"
 #include "ipc/base/process_ref.hpp"
 
 namespace cleanfork::python {
@@ -117,15 +115,6 @@ std::optional<process> process_of(detail::connection& c, pid_t pid) {
     return detail::adopt(c, k_untold, ipc::process_ref(pid, std::move(pidfd)), {});
 }
 
-// Python itself ignores SIGPIPE and SIGXFSZ, which is no decision of the program: as
-// restore_signals of the standard module has it.
-void take_inherited(spawn_options& o) {
-    ipc::inherited_state now = ipc::own_inherited_state();
-    o.umask = now.umask;
-    o.ignored_signals = std::move(now.ignored_signals);
-    std::erase_if(o.ignored_signals, [](int s) { return s == SIGPIPE || s == SIGXFSZ; });
-}
-
 // Both belong to the caller.
 py::tuple open_terminal(const arguments& a) {
     pty_pair pty = value_or_raise(open_pty({integer_of<unsigned short>(a["rows"], "rows"),
@@ -143,8 +132,19 @@ py_client::py_client(client c, std::optional<base_state> base)
       base_(std::move(base)) {}
 
 void py_client::close() noexcept {
-    socket_.reset();
-    client_.reset();
+    std::unique_lock lock(mutex_, std::defer_lock);
+    if (!client_.foreign()) lock.lock();
+    const not_for_children<client> closed(std::move(client_));
+    const auto unregistered_before = std::move(socket_);
+    if (lock) lock.unlock();
+}
+
+std::shared_ptr<detail::connection> py_client::find_connection() const {
+    if (client_.foreign()) return nullptr;
+    const std::lock_guard lock(mutex_);
+    // Not the client's own, which is the session: close() ends that at any time.
+    return client_.get() == nullptr ? nullptr
+                                    : detail::connection::of(*client_.get())->shared_from_this();
 }
 
 std::shared_ptr<detail::connection> py_client::connection() const {
@@ -154,50 +154,44 @@ std::shared_ptr<detail::connection> py_client::connection() const {
                .object = "client",
                .detail = "it was made before a fork and belongs to the parent process: "
                          "cleanfork.client() gives this process its own"});
-    if (client_.get() == nullptr) raise(detail::not_connected());
-    // Not the client's own, which is the session: close() ends that at any time.
-    return detail::connection::of(*client_.get())->shared_from_this();
+    auto c = find_connection();
+    if (!c) raise(detail::not_connected());
+    return c;
 }
 
 child_attributes py_client::attributes(const py::kwargs& keywords, spawn_options start) const {
     return attributes_of(keywords, base_ && *base_ == base_state(), std::move(start));
 }
 
-void py_client::make_like_caller(spawn_options& o) const {
-    take_inherited(o);
-    // A process can join a group of its own session only, and one that has a number here: that
-    // of a program in a new PID namespace may be outside.
-    const pid_t group = ::getpgrp();
-    if (group > 0 && ::getsid(client_.get()->server().pid) == ::getsid(0) && group_is_a_job())
-        o.group = {.how = process_group::kind::join, .id = group};
-}
-
 bool py_client::connected() const {
-    if (client_.foreign() || client_.get() == nullptr || !client_.get()->connected()) return false;
-    pollfd p{socket_->get(), 0, 0};
+    const auto c = find_connection();
+    if (!c || c->lost()) return false;
+    pollfd p{c->native_handle(), 0, 0};
     return ::poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0;
 }
 
 int py_client::fileno() const { return connection()->native_handle(); }
 
-py_process py_client::spawn(py::handle program, py::handle args, bool like_caller, const seconds& t,
-                            const py::kwargs& keywords) const {
+std::unique_ptr<py_process> py_client::spawn(py::handle program, py::handle args, bool like_caller,
+                                             const seconds& t, const py::kwargs& keywords) const {
     const auto c = connection();
     spawn_options start{.program = path_or_fd_of(program, "program"),
                         .args = list_of_bytes(args, "args")};
-    if (like_caller) make_like_caller(start);
+    if (like_caller) make_like_caller(start, c->facts().server.pid);
     child_attributes a = attributes(keywords, std::move(start));
-    return py_process(ask<detail::spawn_request>(c, t, a.options));
+    return std::make_unique<py_process>(ask<detail::spawn_request>(c, t, a.options));
 }
 
-py_process py_client::call(std::string_view template_name, std::string_view entry,
-                           py::handle payload, py::handle args,
-                           std::map<std::string, int> named_fds, const std::string& session_name,
-                           const std::string& claim_name, bool result, bool like_caller,
-                           const seconds& t, const py::kwargs& keywords) const {
+std::unique_ptr<py_process> py_client::call(std::string_view template_name, std::string_view entry,
+                                            py::handle payload, py::handle args,
+                                            std::map<std::string, int> named_fds,
+                                            const std::string& session_name,
+                                            const std::string& claim_name, bool result,
+                                            bool like_caller, const seconds& t,
+                                            const py::kwargs& keywords) const {
     const auto c = connection();
     spawn_options start;
-    if (like_caller) make_like_caller(start);
+    if (like_caller) make_like_caller(start, c->facts().server.pid);
     child_attributes a = attributes(keywords, std::move(start));
     // These two are no ints of Python's, which an interrupt could make it forget.
     const claim right_to_run = claim_name.empty() ? claim() : claim::made();
@@ -214,12 +208,12 @@ py_process py_client::call(std::string_view template_name, std::string_view entr
         auto called = try_ask<detail::spawn_request>(
             c, t, detail::entry_call{template_name, entry, p.value, o});
         lost = !called && called.error().step == step::connect;
-        return py_process(value_or_raise(std::move(called)));
+        return std::make_unique<py_process>(value_or_raise(std::move(called)));
     } catch (py::error_already_set& e) {
         const auto taker = right_to_run.taker();
         if (!taker) throw;
         if (auto begun = lost ? process_of(*c, *taker) : std::nullopt)
-            return py_process(std::move(*begun));
+            return std::make_unique<py_process>(std::move(*begun));
         e.value().attr("began") = true;
         throw;
     }

@@ -1,8 +1,12 @@
 // A client, as Python sees it.
+//
+// Thread-safety: all of it may be called from many threads at once, without the GIL too; what
+// close() ends under others fails there.
 #pragma once
 
 #include <cleanfork/client.hpp>
 #include <memory>
+#include <mutex>
 
 #include "client/python/src/bind_options.hpp"
 #include "client/python/src/bind_process.hpp"
@@ -25,13 +29,16 @@ public:
 
     // `like_caller`: with the umask, ignored signals and process group of this program; with a
     // group of its own when the forkserver is in another session.
-    py_process spawn(py::handle program, py::handle args, bool like_caller,
-                     const std::optional<double>& seconds, const py::kwargs& keywords) const;
-    py_process call(std::string_view template_name, std::string_view entry, py::handle payload,
-                    py::handle args, std::map<std::string, int> named_fds,
-                    const std::string& session_name, const std::string& claim_name, bool result,
-                    bool like_caller, const std::optional<double>& seconds,
-                    const py::kwargs& keywords) const;
+    std::unique_ptr<py_process> spawn(py::handle program, py::handle args, bool like_caller,
+                                      const std::optional<double>& seconds,
+                                      const py::kwargs& keywords) const;
+    std::unique_ptr<py_process> call(std::string_view template_name, std::string_view entry,
+                                     py::handle payload, py::handle args,
+                                     std::map<std::string, int> named_fds,
+                                     const std::string& session_name, const std::string& claim_name,
+                                     bool result, bool like_caller,
+                                     const std::optional<double>& seconds,
+                                     const py::kwargs& keywords) const;
 
     // `like_caller`: with the umask and the ignored signals of this program.
     py::dict add_template(std::string_view name, py::handle program, py::handle args,
@@ -50,12 +57,16 @@ public:
     [[nodiscard]] int open_session() const;
 
 private:
+    // Null once it is closed, and in a child of a fork.
+    [[nodiscard]] std::shared_ptr<detail::connection> find_connection() const;
     // Raises when there is none.
     [[nodiscard]] std::shared_ptr<detail::connection> connection() const;
     [[nodiscard]] child_attributes attributes(const py::kwargs& keywords,
                                               spawn_options start = {}) const;
-    void make_like_caller(spawn_options& o) const;
 
+    // Of the two that close() takes away. A child of a fork never asks for it: another thread may
+    // have had it in the parent.
+    mutable std::mutex mutex_;
     not_for_children<client> client_;
     // Destroyed before the client: a socket that is about to be closed is not registered any more.
     std::unique_ptr<parent_only_socket> socket_;

@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "client/python/src/variables.hpp"
+
 namespace cleanfork::python {
 
 namespace {
@@ -154,9 +156,8 @@ int descriptor_of(py::handle h, const char* name) {
 
 environment current_environment() {
     environment e{.clear = true, .unset = {}, .set = {}};
-    for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    for (const std::string_view text : variables_now()) {
         // Entries without a name are no variables; the forkserver refuses them.
-        const std::string_view text = *entry;
         const std::size_t equals = text.find('=');
         if (equals == 0 || equals == text.npos) continue;
         e.set.emplace(text.substr(0, equals), text.substr(equals + 1));

@@ -86,6 +86,12 @@ process& py_process::get() const {
     return *process_.get();
 }
 
+int py_process::take(unique_fd (process::*end)()) {
+    process& p = get();
+    const std::lock_guard lock(takes_);
+    return (p.*end)().release();
+}
+
 std::optional<exit_status> py_process::wait(const std::optional<double>& timeout) const {
     const process& p = get();
     const deadline d = detail::deadline_after(to_timeout(timeout));

@@ -2,17 +2,17 @@
 #pragma once
 
 #include <cleanfork/process.hpp>
+#include <mutex>
 
 #include "client/python/src/bind_errors.hpp"
 #include "client/python/src/forks.hpp"
 
 namespace cleanfork::python {
 
+// Thread-safety: all of it may be called from many threads at once, without the GIL too.
 class py_process {
 public:
-    // `result` is the memfd of an answer, if any.
     explicit py_process(process p);
-    py_process(py_process&&) noexcept = default;
     ~py_process();
 
     [[nodiscard]] pid_t pid() const noexcept { return pid_; }
@@ -34,14 +34,17 @@ public:
     [[nodiscard]] double wall() const;
     [[nodiscard]] std::string error() const { return get().error(); }
     // The caller's ends of pipes, and the answer's memfd: theirs from now on; -1: none.
-    int take_stdin() { return get().take_in().release(); }
-    int take_stdout() { return get().take_out().release(); }
-    int take_stderr() { return get().take_err().release(); }
-    int take_result() { return get().take_result().release(); }
+    int take_stdin() { return take(&process::take_in); }
+    int take_stdout() { return take(&process::take_out); }
+    int take_stderr() { return take(&process::take_err); }
+    int take_result() { return take(&process::take_result); }
 
 private:
     [[nodiscard]] process& get() const;
+    // By one of several threads.
+    int take(unique_fd (process::*end)());
 
+    std::mutex takes_;  // asked for only where get() returns: by no child of a fork
     not_for_children<process> process_;
     pid_t pid_;
     int pidfd_;

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cleanfork/spawn_options.hpp>
 #include <string>
 
 namespace cleanfork::python {
@@ -20,6 +21,13 @@ private:
     dev_t device_ = 0;
     ino_t inode_ = 0;
 };
+
+// The umask and the signals that are ignored. Python itself ignores SIGPIPE and SIGXFSZ, which is
+// no decision of the program: as restore_signals of the standard module has it.
+void take_inherited(spawn_options& o);
+
+// These, and the process group of this program, where the forkserver of that pid can have it.
+void make_like_caller(spawn_options& o, pid_t forkserver);
 
 // Whether a process that others fork may come into this program's process group without harm.
 //

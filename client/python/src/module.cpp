@@ -7,7 +7,9 @@
 #include "client/python/src/template_host.hpp"
 #include "ipc/wire/defaults.hpp"
 
-PYBIND11_MODULE(_cleanfork, m) {
+namespace {
+
+void define(pybind11::module_& m) {
     using namespace cleanfork::python;
     watch_forks();
     register_errors();
@@ -19,3 +21,12 @@ PYBIND11_MODULE(_cleanfork, m) {
         std::chrono::duration<double>(cleanfork::ipc::k_default_grace).count();
     m.attr("__version__") = CLEANFORK_VERSION;
 }
+
+}  // namespace
+
+// What a free-threaded interpreter is told: without it, it would turn its lock on.
+#if PYBIND11_VERSION_HEX >= 0x020d0000
+PYBIND11_MODULE(_cleanfork, m, pybind11::mod_gil_not_used()) { define(m); }
+#else
+PYBIND11_MODULE(_cleanfork, m) { define(m); }
+#endif

@@ -5,12 +5,12 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <cstring>
 #include <stdexcept>
 
 #include "client/python/src/bind_arguments.hpp"
 #include "client/python/src/gil.hpp"
 #include "client/python/src/hot_pages.hpp"
+#include "client/python/src/variables.hpp"
 #include "forkserver/template/host.hpp"
 #include "forkserver/template/kept_files.hpp"
 #include "forkserver/template/loop.hpp"
@@ -94,9 +94,9 @@ void serve(int control, py::object object) {
 // What the C library has now; os.environ is what it had when Python began.
 py::dict c_environment() {
     py::dict all;
-    for (char** e = ::environ; e != nullptr && *e != nullptr; ++e)
-        if (const char* equals = std::strchr(*e, '='); equals != nullptr)
-            all[py::bytes(*e, static_cast<std::size_t>(equals - *e))] = py::bytes(equals + 1);
+    for (const std::string_view entry : variables_now())
+        if (const auto equals = entry.find('='); equals != entry.npos)
+            all[py::bytes(entry.substr(0, equals))] = py::bytes(entry.substr(equals + 1));
     return all;
 }
 

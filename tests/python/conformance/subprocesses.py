@@ -72,16 +72,19 @@ def chosen(suite, names):
 def run(title, module, names):
     """Whether all passed, and the names of the tests."""
     tests = list(chosen(unittest.defaultTestLoader.loadTestsFromModule(module), names))
-    ours = 0
+    ours, left_out = 0, {}
     for test in tests:
         reason = SKIPPED.get(test._testMethodName)
         if reason:
             setattr(test, test._testMethodName, unittest.skip(reason)(lambda: None))
             ours += 1
+            left_out[test._testMethodName] = reason
     result = unittest.TextTestRunner(stream=sys.stdout, verbosity=1).run(unittest.TestSuite(tests))
     print(f"{title}: {result.testsRun} tests, {len(result.failures) + len(result.errors)} failed, "
           f"{ours} skipped for a reason of ours, {len(result.skipped) - ours} for one of "
           "the suite", flush=True)
+    for name, reason in sorted(left_out.items()):
+        print(f"  left out: {title}.{name}: {reason}")
     return result.wasSuccessful(), {test._testMethodName for test in tests}
 
 

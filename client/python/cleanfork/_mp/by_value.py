@@ -62,7 +62,8 @@ def use(pickler: str | ModuleType) -> None:
     # Read of the class when one is made.
     table = ChainMap(_compat.extra_reducers(),
                      getattr(base, "dispatch_table", copyreg.dispatch_table))
-    _kind = type("Pickler", (_ByValue, base), {"_next": base, "dispatch_table": table})
+    _kind = type("Pickler", (_ByValue, base),
+                 {"_next": base, "origin": _used.__name__, "dispatch_table": table})
     _Forking.reducer_override = _reduce
 
 
@@ -85,9 +86,9 @@ def _reduce(_: Any, value: Any) -> Any:
     """reducer_override() of multiprocessing's pickler."""
     if not isinstance(value, (type, FunctionType)) or _named(value):
         return NotImplemented
-    file = io.BytesIO()
-    _kind(file, pickle.HIGHEST_PROTOCOL).dump(value)
-    return _load, (used(), file.getvalue())
+    file, kind = io.BytesIO(), _kind  # of another thread's use() it may be another next time
+    kind(file, pickle.HIGHEST_PROTOCOL).dump(value)
+    return _load, (kind.origin, file.getvalue())
 
 
 def _load(module: str, data: bytes) -> Any:

@@ -138,8 +138,7 @@ class CleanforkContext(_context.BaseContext):
         which is the default here, "warn" and "ignore".
         """
         if on_error not in _ON_ERROR:
-            raise ValueError(f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, "
-                             f"not {on_error!r}")
+            raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
         self.preload = _names(module_names, "module_names")
         self.on_error = on_error
 

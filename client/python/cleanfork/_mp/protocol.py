@@ -84,23 +84,19 @@ options_of_method: dict[str, Options] = {}
 # ---- the program
 
 # The processes of one program, its own and those they start: they have their templates
-# together, and share them with no other program. Made at the first need.
-_program = ""
+# together, and share them with no other program. Made at the first need, by one of the threads.
+_program: dict[str, str] = {}
 # What a template of a name was chosen by when the program first asked for it.
 shared_identities: dict[str, str] = {}
 
 
 def program() -> str:
-    global _program
-    if not _program:
-        _program = os.urandom(16).hex()
-    return _program
+    return _program.get("name") or _program.setdefault("name", os.urandom(16).hex())
 
 
 def _forget() -> None:
     """The child of an os.fork() is another program, which goes its own way."""
-    global _program
-    _program = ""
+    _program.clear()
     shared_identities.clear()
 
 
@@ -118,7 +114,7 @@ def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
         "options": {method: (o.preload, o.on_error, o.main, o.warm, o.unclean, o.shared,
                               o.pickler, o.logging, o.die_with_parent)
                     for method, o in options_of_method.items()},
-        "program": (program(), shared_identities),
+        "program": (program(), shared_identities.copy()),
         "stdin": own_stdin,
         "pickler": by_value.used(),
         "logging": _logs().state_for_child() if options.logging else None,
@@ -142,8 +138,7 @@ def take_over(state: dict[str, Any]) -> None:
         options = options_of_method[method]
         (options.preload, options.on_error, options.main, options.warm, options.unclean,
          options.shared, options.pickler, options.logging, options.die_with_parent) = told
-    global _program
-    _program, identities = state["program"]
+    _program["name"], identities = state["program"]
     shared_identities.update(identities)
     if state["stdin"]:  # which multiprocessing would replace by /dev/null
         _compat.keep_stdin()
