@@ -8,6 +8,7 @@
 #include <string>
 
 #include "client/python/src/variables.hpp"
+#include "ipc/base/proc.hpp"
 #include "ipc/base/process_stat.hpp"
 
 namespace cleanfork::python {
