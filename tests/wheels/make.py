@@ -9,6 +9,7 @@ beginning of a version that pyenv has. All of it is in build/wheels, the results
 import argparse
 import collections
 import glob
+import itertools
 import json
 import os
 import re
@@ -44,7 +45,8 @@ def environment_of(python, where, *packages):
     if not os.path.exists(f"{where}/ready"):
         shutil.rmtree(where, ignore_errors=True)
         quietly(python, "-m", "venv", where)
-        quietly(f"{where}/bin/python", "-m", "pip", "install", "--quiet", *packages)
+        if packages:
+            quietly(f"{where}/bin/python", "-m", "pip", "install", "--quiet", *packages)
         open(f"{where}/ready", "w").close()
     return f"{where}/bin/python"
 
@@ -111,6 +113,21 @@ def complaints(wheel):
         yield f"its module shows {', '.join(shown)}"
 
 
+def beside_grpc(wheel):
+    """What goes wrong beside gRPC and the full protobuf, which only this system has."""
+    python = environment_of("/usr/bin/python3", f"{WORK}/beside")
+    quietly(python, "-m", "pip", "install", "--no-index", "--force-reinstall", wheel)
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith(("PYTHON", "CLEANFORK"))}
+    for order, scope in itertools.product(("first", "second"), ("global", "local")):
+        p = subprocess.run([python, f"{HERE}/beside_grpc.py",
+                            f"{ROOT}/build/dev/bin/test-helpers/use_grpc.so", order, scope],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                           env=environment)
+        if p.returncode != 0:
+            yield f"beside gRPC, {order}, {scope}: {p.stdout}"
+
+
 def make_root():
     """Debian's smallest, of the C library that the interpreters need, with none of C++'s."""
     if os.path.exists(f"{MINIMAL}/ready"):
@@ -151,7 +168,7 @@ def judge(name, python, given):
     """The row of the table, and whether all is well."""
     print(f"{name}: {python}", flush=True)
     wheel = make_wheel(name, python)
-    wrong = list(complaints(wheel))
+    wrong = [*complaints(wheel), *(beside_grpc(wheel) if name == "debian" else ())]
     for complaint in wrong:
         print(f"  {os.path.basename(wheel)}: {complaint}", flush=True)
     tag = os.path.basename(wheel)[:-4].split("-", 2)[2]
