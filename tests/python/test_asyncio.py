@@ -56,6 +56,7 @@ class Same(SameAsStandard):
         async def call(m):
             p = await m.create_subprocess_exec("true")
             await p.wait()
+            await asyncio.sleep(0)  # the end of the transport is among the loop's callbacks by now
             p.kill()
         self.same_error(ProcessLookupError, call)
 

@@ -30,7 +30,9 @@ _WITH_VALUE = ("--warm", "--preload", "--unclean", "--pickler")
 def _new_main(**attributes: Any) -> types.ModuleType:
     """As python3 makes it; it stays the program's to the end."""
     main = types.ModuleType("__main__")
-    main.__dict__.update(__builtins__=builtins, __annotations__={}, **attributes)
+    main.__dict__.update(__builtins__=builtins, **attributes)
+    if sys.version_info < (3, 14):  # PEP 649
+        main.__dict__["__annotations__"] = {}
     # Instances of its classes come from processes where it has the second name.
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
     return main

@@ -1,7 +1,8 @@
 """A program that knows nothing of cleanfork: the standard library's multiprocessing alone.
 
     python3 -m cleanfork unchanged.py      its processes come from the forkserver
-    python3 unchanged.py                   they are forks of it
+    python3 unchanged.py                   they are forks of it, or from 3.14 on of Python's own
+                                           forkserver
 """
 
 import multiprocessing
