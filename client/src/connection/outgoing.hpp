@@ -57,7 +57,7 @@ private:
 // ordinary request costs the heap nothing but its long strings.
 class outgoing {
 public:
-    outgoing() : arena_(options()), message_(arena_create()) {}
+    outgoing() : arena_(options()), message_(create_in(&arena_)) {}
     outgoing(const outgoing&) = delete;
     outgoing& operator=(const outgoing&) = delete;
 
@@ -73,8 +73,13 @@ private:
         o.initial_block_size = block_.size();
         return o;
     }
-    v1::ClientMessage* arena_create() {
-        return google::protobuf::Arena::CreateMessage<v1::ClientMessage>(&arena_);
+    // Newer protobufs have only Create(), which in 3.21 does not make a message in an arena.
+    template <class Arena>
+    static v1::ClientMessage* create_in(Arena* arena) {
+        if constexpr (requires { Arena::template CreateMessage<v1::ClientMessage>(arena); })
+            return Arena::template CreateMessage<v1::ClientMessage>(arena);
+        else
+            return Arena::template Create<v1::ClientMessage>(arena);
     }
 
     alignas(16) std::array<char, 4096> block_;
