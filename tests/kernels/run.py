@@ -23,7 +23,7 @@ BUILD = f"{ROOT}/build/dev"
 HOME = f"{ROOT}/build/kernels"
 PAGE = f"{ROOT}/docs/platforms.md"
 BEGIN, END = "<!-- ./dev kernels: begin -->", "<!-- ./dev kernels: end -->"
-HEAD = ("| kernel or profile | features that are missing there | test cases | a tree without a cgroup "
+HEAD = ("| kernel or profile | features that are missing there | test cases | a tree is found by "
         "| forkserver lost | when |\n|---|---|---|---|---|---|\n")
 
 
@@ -33,13 +33,11 @@ class Judge:
     def __init__(self, name):
         self.name, self.of = name, name
         self.results = []
-        self.slowness = ""
 
     def told(self, record):
         if record[0] == "kernel":
-            self.of, self.slowness = record[1], record[2]
-            print(f"{self.name}: Linux {self.of}, {self.slowness} times slower than usual",
-                  flush=True)
+            self.of = record[1]
+            print(f"{self.name}: Linux {self.of}", flush=True)
         elif len(record) == len(programs.Result._fields):
             self.add(programs.Result(*record))
 
@@ -112,7 +110,8 @@ def write(rows):
     with open(PAGE) as file:
         before, _, rest = file.read().partition(BEGIN)
     table, _, after = rest.partition(END)
-    kept = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| ")}
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    kept = {line.split("|")[1].strip(): line for line in lines}
     kept.pop(HEAD.split("|")[1].strip(), None)
     kept.update({row.split("|")[1].strip(): row for row in rows})
     order = sorted(kept, key=lambda of: (not of.startswith("Linux"),
