@@ -71,6 +71,7 @@ print(len(ours), sum(os.path.getsize(f) for f in files if f.endswith(".py")), *(
         with self.assertRaises(AttributeError):
             cleanfork.no_such_name
 
+    @unittest.skipIf(shutil.which("nm") is None, "nm is not installed")
     def test_only_its_initializer_is_exported(self):
         import cleanfork._cleanfork
         symbols = subprocess.run(["nm", "-D", "--defined-only", cleanfork._cleanfork.__file__],
