@@ -29,13 +29,16 @@ SUITES = {"debian-12": "bookworm", "debian-13": "trixie", "debian-sid": "sid",
 EXPERIMENTAL = ("libprotobuf-dev", "protobuf-compiler", "libgrpc++-dev", "protobuf-compiler-grpc")
 ROOTS = os.environ.get("CLEANFORK_ROOTS", "/var/tmp/cleanfork-roots")
 MIRROR = "http://deb.debian.org/debian"
-# What differs from the release's own compiler and Boost: the packages, and the environment of ./dev.
+# What differs from the release's own compiler: the packages, and the environment of ./dev. The
+# sources of a folder are compiled as one, which is several times quicker.
+UNITY = "-DCMAKE_UNITY_BUILD=ON"
 VARIANTS = {
     "": ([], {}),
-    "clang": (["clang"], {"CXX": "clang++", "CMAKE_ARGS": "-DCMAKE_UNITY_BUILD=ON"}),
-    "unity": ([], {"CMAKE_ARGS": "-DCMAKE_UNITY_BUILD=ON"}),
-    "c++23": ([], {"CMAKE_ARGS": "-DCMAKE_CXX_STANDARD=23 -DCMAKE_UNITY_BUILD=ON"}),
-    "clang-c++23": (["clang"], {"CXX": "clang++", "CMAKE_ARGS": "-DCMAKE_CXX_STANDARD=23"}),
+    "unity": ([], {"CMAKE_ARGS": UNITY}),
+    "c++23": ([], {"CMAKE_ARGS": f"{UNITY} -DCMAKE_CXX_STANDARD=23"}),
+    "clang": (["clang"], {"CXX": "clang++", "CMAKE_ARGS": UNITY}),
+    "clang-c++23": (["clang"], {"CXX": "clang++",
+                                "CMAKE_ARGS": f"{UNITY} -DCMAKE_CXX_STANDARD=23"}),
 }
 VERSIONS = r"""
 echo compiler=$(${CXX:-g++} --version | head -n 1)
