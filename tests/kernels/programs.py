@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 PYTHON = "/usr/bin/python3"
 MARK = "@@kernels "  # before each line of JSON, among whatever else the console shows
-LIMIT, GUEST_LIMIT = 300, 15  # seconds for one, which leftovers.py scales
+LIMIT = 300  # seconds for one, which leftovers.py scales
 
 # Folders of tests/integration, and files that judge by how long something takes or want the whole
 # machine: they say nothing of a kernel.
@@ -84,10 +84,10 @@ def counted(name, status, output, seconds):
     return Result(name, ran, failed, skipped, round(seconds, 1), output)
 
 
-def run(root, program, environment=None, limit=LIMIT):
+def run(root, program, environment=None):
     """Runs one under leftovers.py."""
     begin = time.monotonic()
-    p = subprocess.run([PYTHON, f"{root}/tests/helpers/leftovers.py", "--limit", str(limit),
+    p = subprocess.run([PYTHON, f"{root}/tests/helpers/leftovers.py", "--limit", str(LIMIT),
                         *program.argv], cwd=program.directory,
                        env={**os.environ, "CLEANFORK_TEST": program.name, **(environment or {})},
                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -101,7 +101,7 @@ def main():
         if wanted and not any(word in program.name for word in wanted):
             continue
         print(MARK + json.dumps(["begin", program.name]), flush=True)
-        result = run(root, program, limit=GUEST_LIMIT)
+        result = run(root, program)
         if result.failed == 0:  # the console is slow
             told = re.findall(r"\b(?:features|tree|lost):.*|.*skipped.*$", result.output, re.M)
             result = result._replace(output="\n".join(told))

@@ -2,8 +2,8 @@
 
 Boots kernels that Debian has, in machines of qemu without any help of the processor, and runs
 programs.py there; with --profiles runs the same here, under each filter of profiles.py. Writes
-what it saw into docs/platforms.md, unless --only has left something out. NAME: 5.10, 6.1, 6.12,
-newest, or a profile; all. Exits with 1 when a test fails.
+what it saw into docs/platforms.md. NAME: 5.10, 6.1, 6.12, newest, or a profile; all. Exits with 1
+when a test fails.
 """
 
 import argparse
@@ -59,7 +59,8 @@ class Judge:
         there = self.said("features").split()
         missing = ", ".join(f for f in FEATURES if f not in there) or "none"
         failed = [r.name for r in self.results if r.failed]
-        cases = f"{total['ran']} ran, {total['failed'] or 'none'} failed"
+        what = self.results[0].name if len(self.results) == 1 else f"{len(self.results)} programs"
+        cases = f"{total['ran']} of {what}, {total['failed'] or 'none'} failed"
         if failed:
             cases += f" ({', '.join(failed)})"
         if total["skipped"]:
@@ -137,8 +138,7 @@ def main():
     judged = list((filtered if given.profiles else boot)(given.names or known, given.only))
     rows = [judge.row() for judge in judged]
     print("\n".join(rows))
-    if not given.only:
-        write(rows)
+    write(rows)
     return 0 if all(judge.good() for judge in judged) else 1
 
 
