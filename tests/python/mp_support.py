@@ -1,5 +1,6 @@
 """What the tests of the start method share."""
 
+import ctypes  # noqa: F401 (libffi 3.4 and later keep a descriptor from its import on)
 import gc
 import os
 import subprocess
