@@ -84,6 +84,7 @@ TEST_CASE("the shared library shows its public interface and nothing of protobuf
     CHECK(symbols.size() > 50);
     for (const std::string& symbol : symbols) {
         CAPTURE(symbol);
+        if (symbol.find(" A ") != std::string::npos) continue;  // the name of a version
         CHECK(symbol.find("google::") == std::string::npos);
         CHECK(symbol.find("protobuf") == std::string::npos);
         CHECK(symbol.find("cleanfork::ipc") == std::string::npos);

@@ -8,8 +8,9 @@ import sys
 
 if __name__ == "__main__":
     # Of 3.15 on (PEP 810): what this needs itself is loaded now, and not by each child anew.
-    lazy = sys.get_lazy_imports() if sys.version_info >= (3, 15) else None
+    lazy = None
     if sys.version_info >= (3, 15):
+        lazy = sys.get_lazy_imports()
         sys.set_lazy_imports("normal")
     if not getattr(sys.flags, "safe_path", sys.flags.isolated):  # safe_path is of 3.11 on
         del sys.path[0]  # where this file is: it has a subprocess.py
