@@ -118,7 +118,8 @@ import cleanfork
 import cleanfork.subprocess as subprocess
 
 ctx = cleanfork.get_context()
-failed, left = [], {}
+failed = []
+joined = []  # closed at the end: before Python 3.12 no start() beside close() is safe, in _cleanup()
 
 def add(queue, n):
     queue.put(n + 1)
@@ -130,7 +131,7 @@ def processes():
     assert queue.get() == 2
     p.join()
     assert p.exitcode == 0, p.exitcode
-    p.close()
+    joined.append(p)
 
 def ended_processes():
     p = ctx.Process(target=os._exit, args=(5,))
@@ -196,11 +197,14 @@ if __name__ == "__main__":
     threads = [threading.Thread(target=run, args=(work, begin, 20)) for work in WORK]
     for t in threads: t.start()
     for t in threads: t.join()
+    for p in joined: p.close()
     print(failed)
 """
 
 
 class Everything(unittest.TestCase):
+    maxDiff = None
+
     def test_at_once_by_8_threads(self):
         p = run_program(EVERYTHING)
         self.assertEqual((p.returncode, p.stdout, p.stderr), (0, "[]\n", ""))
