@@ -39,5 +39,6 @@ set(cleanfork_protobuf protobuf::libprotobuf-lite)
 find_program(CLEANFORK_PROTOC protoc REQUIRED DOC "Of the same version as CLEANFORK_PROTOBUF_SOURCE")
 add_executable(protobuf::protoc IMPORTED GLOBAL)
 set_target_properties(protobuf::protoc PROPERTIES IMPORTED_LOCATION ${CLEANFORK_PROTOC})
+target_compile_options(cleanfork_flags INTERFACE -ffunction-sections -fdata-sections)
 target_link_options(cleanfork_flags INTERFACE -static-libstdc++ LINKER:--exclude-libs,ALL
                     LINKER:--gc-sections LINKER:--as-needed)

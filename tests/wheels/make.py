@@ -145,8 +145,9 @@ def make_root():
 def run_tests(name, python, wheel, modules):
     """[what judge.py says of each file]"""
     make_root()
-    pyenv = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
-    shared = [DIST] + ([pyenv] if python.startswith(pyenv) else [])
+    homes = {os.path.dirname(os.path.dirname(python)),
+             quietly(python, "-c", "import sys; print(sys.base_prefix)").strip()}
+    shared = [DIST, *sorted(homes - {"/usr"})]
     p = subprocess.Popen(["unshare", "--mount", "--pid", "--fork", "--kill-child",
                           f"{HERE}/in_root", MINIMAL, SOURCE, *shared, "--", "/usr/bin/python3",
                           "/src/tests/wheels/judge.py", python, wheel, "/src/tests", *modules],
@@ -177,7 +178,7 @@ def judge(name, python, given):
     reasons = collections.Counter(reason for result in results for reason in result["skipped"])
     skips = "; ".join(f"{count}: {reason}" for reason, count in sorted(reasons.items()))
     tests = f"{ran} ran, {failed or 'none'} failed" if results else "not run: --no-tests"
-    row = f"| {tag} | {os.path.getsize(wheel) / 1e6:.2f} MB | {tests} | {skips or 'none'} |"
+    row = f"| {name} | {tag} | {os.path.getsize(wheel) / 1e6:.2f} MB | {tests} | {skips or 'none'} |"
     return row, not wrong and failed == 0
 
 
@@ -188,7 +189,7 @@ def main():
                         help="only this file of tests/python; may be repeated")
     parser.add_argument("names", nargs="*", metavar="NAME", help="debian, 3.12, ...; all")
     given = parser.parse_args()
-    here = interpreters()
+    here = interpreters(given.names) if interpreters.__code__.co_argcount else interpreters()
     chosen = {name: path for name, path in here.items()
               if not given.names or any(name.startswith(each) for each in given.names)}
     for each in given.names:
@@ -198,7 +199,8 @@ def main():
     quietly(f"{ROOT}/tests/helpers/debian_source", "protobuf", PROTOBUF)
     print(os.path.relpath(make_sdist(), ROOT), flush=True)
     rows = [judge(name, python, given) for name, python in chosen.items()]
-    print("| wheel of | size | tests in the empty root | skipped, and why |\n|---|---|---|---|")
+    print("| interpreter | wheel | size | tests in the empty root | skipped, and why |\n"
+          "|---|---|---|---|---|")
     print("\n".join(row for row, _ in rows))
     return 0 if all(good for _, good in rows) else 1
 
