@@ -4,7 +4,11 @@
 #include <cleanfork/boost_process.hpp>
 namespace bp = cleanfork::boost_process;
 #else
+#if __has_include(<boost/process/v2.hpp>)
 #include <boost/process/v2.hpp>
+#else  // Boost 1.92, where v2 is all of it
+#include <boost/process.hpp>
+#endif
 namespace bp = boost::process::v2;
 #endif
 
