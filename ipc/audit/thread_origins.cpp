@@ -24,6 +24,7 @@ constexpr int k_most_asked = 8;  // a refusal names no more
 // in it: glibc 2.36 has it 0x360 further on in a block of 0x900 bytes.
 constexpr std::uintptr_t k_after_list = 0x620;
 constexpr std::uintptr_t k_most_of_stack = 256 << 10;
+constexpr std::uintptr_t k_page = 4096;
 
 bool is_runtime(const std::string& path) {
     const std::string name = path.substr(path.rfind('/') + 1);
@@ -84,8 +85,11 @@ std::string thread_origins::search(int memory, std::uintptr_t from, std::uintptr
         ::pread(memory, words.data(), words.size() * sizeof words[0], static_cast<off_t>(from));
     if (size <= 0) return {};
     words.resize(static_cast<std::size_t>(size) / sizeof words[0]);
-    for (auto word = words.rbegin(); word != words.rend(); ++word)
+    for (auto word = words.rbegin(); word != words.rend(); ++word) {
+        // A size, as of the stack: it may be an address in a program that is not moved (no PIE).
+        if (*word % k_page == 0) continue;
         if (const mapping* m = at(*word); m != nullptr && !m->path.empty()) return m->path;
+    }
     return {};
 }
 
