@@ -50,6 +50,7 @@ const std::map<std::string_view, std::uint32_t> k_calls = {
     {"capset", SYS_capset},
     {"setsid", SYS_setsid},
     {"setpgid", SYS_setpgid},
+    {"waitid", SYS_waitid},
 };
 
 struct condition {
