@@ -1,6 +1,5 @@
 #include "client/src/reaper.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -14,10 +13,11 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
-#include <fstream>
+#include <sstream>
 #include <string>
 
 #include "ipc/base/close_others.hpp"
+#include "ipc/base/proc.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -239,7 +239,7 @@ bool inherits_orphans() noexcept {
 }
 
 std::optional<std::uint64_t> private_memory() {
-    std::ifstream statm("/proc/self/statm");
+    std::istringstream statm(ipc::read_file(AT_FDCWD, "/proc/self/statm").value_or(""));
     std::uint64_t size = 0, resident = 0, shared = 0;
     if (!(statm >> size >> resident >> shared)) return std::nullopt;
     return (resident - std::min(shared, resident)) *
@@ -247,20 +247,21 @@ std::optional<std::uint64_t> private_memory() {
 }
 
 void end_idle_reapers() {
-    const std::unique_ptr<DIR, int (*)(DIR*)> threads(::opendir("/proc/self/task"), &::closedir);
-    while (const dirent* thread = threads ? ::readdir(threads.get()) : nullptr) {
-        if (thread->d_name[0] == '.') continue;
-        std::ifstream children(std::string("/proc/self/task/") + thread->d_name + "/children");
+    const unique_fd threads(::open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!threads) return;
+    ipc::each_number(threads.get(), [&](const char* thread, int) {
+        const auto text = ipc::read_file(threads.get(), std::string(thread) + "/children");
+        std::istringstream children(text.value_or(""));
         for (pid_t pid = 0; children >> pid;) {
             siginfo_t info{};
             const int found = ::waitid(P_PID, static_cast<id_t>(pid), &info,
                                        WEXITED | WNOHANG | WNOWAIT | __WCLONE);
             if (found != 0) continue;  // no child of this kind
-            std::string name;
-            std::ifstream("/proc/" + std::to_string(pid) + "/comm") >> name;
+            const std::string name =
+                ipc::read_line(AT_FDCWD, "/proc/" + std::to_string(pid) + "/comm");
             if (name == k_ended_name && ::kill(pid, SIGKILL) == 0) reap_helper(pid);
         }
-    }
+    });
 }
 
 }  // namespace cleanfork::detail

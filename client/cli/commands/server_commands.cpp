@@ -49,9 +49,7 @@ std::vector<row> stats_rows(const server_stats& s) {
 // as in another pid namespace.
 unique_fd watch_daemon(pid_t pid) {
     unique_fd pidfd = ipc::pidfd_open(pid);
-    const bool is_it =
-        ipc::read_line(AT_FDCWD, "/proc/" + std::to_string(pid) + "/comm") == "cleanforkd";
-    return is_it ? std::move(pidfd) : unique_fd();
+    return is_a_forkserver(pid) ? std::move(pidfd) : unique_fd();
 }
 
 // Its children have their grace, which may be long; a forkserver that is stopped never ends.

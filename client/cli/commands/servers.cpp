@@ -15,10 +15,8 @@ namespace {
 // A forkserver that hangs must not hold up a first command for long.
 constexpr std::chrono::seconds k_default_socket_patience(2);
 
-// In another PID namespace the number may be another process's.
 bool is_in_our_session(pid_t server) {
-    return ipc::read_line(AT_FDCWD, "/proc/" + std::to_string(server) + "/comm") == "cleanforkd" &&
-           ::getsid(server) == ::getsid(0);
+    return is_a_forkserver(server) && ::getsid(server) == ::getsid(0);
 }
 
 }  // namespace

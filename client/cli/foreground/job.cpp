@@ -11,32 +11,18 @@
 #include <string>
 
 #include "ipc/base/proc.hpp"
+#include "ipc/base/process_stat.hpp"
 
 namespace cleanfork::cli {
 
 namespace {
 
-struct kin {
-    pid_t parent = 0, group = 0;
-};
-
-// Of /proc/PID/stat: "PID (NAME) STATE PARENT GROUP ...", where NAME may hold anything.
-std::optional<kin> kin_of(pid_t pid) {
-    const auto stat = ipc::read_file(AT_FDCWD, "/proc/" + std::to_string(pid) + "/stat");
-    const std::size_t name_end = stat ? stat->rfind(')') : std::string::npos;
-    if (name_end == std::string::npos || name_end + 4 >= stat->size()) return std::nullopt;
-    const std::string_view rest = std::string_view(*stat).substr(name_end + 4);
-    const std::size_t space = rest.find(' ');
-    if (space == std::string_view::npos) return std::nullopt;
-    return kin{ipc::to_number<pid_t>(rest), ipc::to_number<pid_t>(rest.substr(space + 1))};
-}
-
-std::map<pid_t, kin> all_processes() {
-    std::map<pid_t, kin> all;
+std::map<pid_t, ipc::process_stat> all_processes() {
+    std::map<pid_t, ipc::process_stat> all;
     const unique_fd proc(::open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!proc) return all;
-    ipc::each_number(proc.get(), [&all](const char*, int pid) {
-        if (const auto k = kin_of(pid)) all.emplace(pid, *k);
+    ipc::each_number(proc.get(), [&](const char*, int pid) {
+        if (const auto p = ipc::stat_of(pid, proc.get())) all.emplace(pid, *p);
     });
     return all;
 }
@@ -53,7 +39,7 @@ bool job_is_orphaned() {
     pid_t parent = ::getppid();
     // A script and what it runs are one job: its own parent counts.
     while (parent > 0 && ::getpgid(parent) == group) {
-        const auto above = kin_of(parent);
+        const auto above = ipc::stat_of(parent);
         if (!above) return false;
         parent = above->parent;
     }
@@ -73,7 +59,7 @@ std::vector<int> ignored_job_signals() {
 // What the shell started besides us is beneath our parent; what has lost its parent is beneath
 // init, and taken for the child's.
 std::vector<pid_t> members_of_child(pid_t child, pid_t server) {
-    const std::map<pid_t, kin> all = all_processes();
+    const std::map<pid_t, ipc::process_stat> all = all_processes();
     const pid_t self = ::getpid(), ours = ::getppid(), group = ::getpgrp();
     const auto is_ours = [&](pid_t pid) {
         for (int steps = 0; pid > 1 && steps < 4096; ++steps) {

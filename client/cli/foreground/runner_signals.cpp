@@ -15,6 +15,7 @@
 #include "client/cli/options/exit_codes.hpp"
 #include "ipc/base/proc.hpp"
 #include "ipc/base/process_ref.hpp"
+#include "ipc/base/process_stat.hpp"
 
 namespace cleanfork::cli {
 
@@ -34,9 +35,8 @@ std::vector<int> watched() {
 
 // A stopped process takes no signal but SIGKILL and SIGCONT. Where it cannot be known it may be.
 bool may_be_stopped(pid_t pid) {
-    const auto status =
-        ipc::read_file(AT_FDCWD, "/proc/" + std::to_string(pid) + "/status").value_or("State:\tT");
-    return ipc::field(status, "State:").find('T') != std::string_view::npos;
+    const auto stat = ipc::stat_of(pid);
+    return !stat || stat->is_stopped();
 }
 
 bool asks_to_end(int number) noexcept {

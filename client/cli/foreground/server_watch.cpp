@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "ipc/base/proc.hpp"
+#include "ipc/base/process_stat.hpp"
 
 namespace cleanfork::cli {
 
@@ -19,12 +20,14 @@ std::string name_of_server(const client& server, const std::string& socket) {
     return socket.empty() ? "the private " + pid : "the " + pid + " at " + socket;
 }
 
+bool is_a_forkserver(pid_t pid) {
+    return ipc::read_line(AT_FDCWD, "/proc/" + std::to_string(pid) + "/comm") == "cleanforkd";
+}
+
 bool is_stopped(pid_t server) {
-    const std::string proc = "/proc/" + std::to_string(server);
-    // In another PID namespace the number is another process's.
-    if (ipc::read_line(AT_FDCWD, proc + "/comm") != "cleanforkd") return false;
-    const auto status = ipc::read_file(AT_FDCWD, proc + "/status").value_or("");
-    return ipc::field(status, "State:").find_first_of("Tt") == 0;
+    if (!is_a_forkserver(server)) return false;
+    const auto stat = ipc::stat_of(server);
+    return stat && stat->is_stopped();
 }
 
 std::string state_of_server(pid_t server) {

@@ -19,7 +19,9 @@ inline constexpr std::chrono::milliseconds k_patience_of_a_person(500);
 
 // "the forkserver (pid 12) at /run/user/0/cleanfork/socket"; without a socket it is private.
 std::string name_of_server(const client& server, const std::string& socket);
-// As far as /proc tells.
+// In another PID namespace the number may be another process's. As far as /proc tells.
+bool is_a_forkserver(pid_t pid);
+// One of which that is known.
 bool is_stopped(pid_t server);
 // "it is stopped", as far as /proc tells; else that it hangs.
 std::string state_of_server(pid_t server);

@@ -1,14 +1,12 @@
 #include "client/python/src/caller.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdio>
 #include <optional>
 #include <string>
 
-#include "ipc/base/proc.hpp"
+#include "ipc/base/process_stat.hpp"
 
 namespace cleanfork::python {
 
@@ -23,36 +21,16 @@ base_state::base_state() {
 
 namespace {
 
-struct relations {
-    pid_t parent = 0;
-    pid_t group = 0;
-    pid_t session = 0;
-    int terminal = 0;
-};
-
-// proc_pid_stat(5): what follows the name, which may hold anything.
-std::optional<relations> relations_of(pid_t pid) {
-    const auto stat = ipc::read_file(AT_FDCWD, "/proc/" + std::to_string(pid) + "/stat");
-    if (!stat) return std::nullopt;
-    relations r;
-    const std::size_t at = stat->rfind(')');
-    char state = 0;
-    if (at == stat->npos || std::sscanf(stat->c_str() + at + 1, " %c %d %d %d %d", &state,
-                                        &r.parent, &r.group, &r.session, &r.terminal) != 5)
-        return std::nullopt;
-    return r;
-}
-
 bool is_a_job(pid_t group) {
     constexpr int k_most_ancestors = 64;
-    const auto own = relations_of(::getpid());
+    const auto own = ipc::stat_of(::getpid());
     if (!own) return false;
     if (own->terminal != 0) return true;
-    std::optional<relations> r = own;
+    std::optional<ipc::process_stat> r = own;
     for (int i = 0; r && i < k_most_ancestors; ++i) {
         if (r->group != group) return r->session == own->session;
         if (r->parent == 0) return false;  // outside of this PID namespace
-        r = relations_of(r->parent);
+        r = ipc::stat_of(r->parent);
     }
     return false;
 }

@@ -17,6 +17,7 @@
 
 #include "ipc/base/proc.hpp"
 #include "ipc/base/process_ref.hpp"
+#include "ipc/base/process_stat.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
@@ -25,9 +26,9 @@ namespace {
 
 // Processes that fork are stopped sooner than they can fork: a few passes. The bound is for
 // those that cannot be stopped, in the middle of what the kernel does not interrupt.
-constexpr int k_passes = 32;
-// A pass may miss a process that forks and ends in turns.
-constexpr int k_quiet_passes = 3;
+constexpr int k_passes = 64;
+// So often nobody is to be found, where others fork meanwhile.
+constexpr int k_quiet_passes = 12;
 constexpr rlim_t k_most_mark = rlim_t{1} << 62;
 constexpr rlim_t k_least_room = rlim_t{1} << 16;
 
@@ -35,28 +36,18 @@ using process_name = std::pair<pid_t, std::uint64_t>;
 
 struct seen_process {
     pid_t pid = 0;
-    pid_t parent = 0;
-    std::uint64_t started = 0;  // in the kernel's ticks: with the pid it names a process for good
-    bool settled = false;       // stopped, or in the kernel: as a rule it does not fork
+    ipc::process_stat stat;
 
-    [[nodiscard]] process_name name() const { return {pid, started}; }
+    [[nodiscard]] process_name name() const { return {pid, stat.started}; }
+    // Stopped, or in the kernel: as a rule it does not fork.
+    [[nodiscard]] bool is_settled() const { return stat.is_stopped() || stat.state == 'D'; }
 };
 
-// False when it is not there, or dead: a zombie whose threads have all ended.
-bool look_at(int proc, pid_t pid, seen_process& out) {
-    const auto text = ipc::read_file(proc, std::to_string(pid) + "/stat");
-    // "PID (name, with anything in it) STATE PARENT ..."
-    const std::size_t end = text ? text->rfind(')') : std::string::npos;
-    if (end == std::string::npos) return false;
-    std::istringstream fields(text->substr(end + 1));
-    char state = 0;
-    long long skipped = 0, threads = 0;
-    fields >> state >> out.parent;
-    for (int i = 5; i < 20; ++i) fields >> skipped;
-    fields >> threads >> skipped >> out.started;
-    if (!fields || ((state == 'Z' || state == 'X') && threads <= 1)) return false;
-    out.pid = pid;
-    out.settled = state == 'T' || state == 't' || state == 'D';
+// False when it is not there, or dead.
+bool look_at(pid_t pid, seen_process& out, int proc = AT_FDCWD) {
+    const auto stat = ipc::stat_of(pid, proc);
+    if (!stat || stat->is_dead()) return false;
+    out = {pid, *stat};
     return true;
 }
 
@@ -89,7 +80,7 @@ void for_members(const tree_root& root, Each each) {
         seen_process p;
         if (*pid == ::getpid()) continue;
         const bool belongs = *pid == root.pid || has_mark(proc.get(), *pid, root.mark);
-        if (!look_at(proc.get(), *pid, p)) continue;
+        if (!look_at(*pid, p, proc.get())) continue;
         if (!belongs) {
             others.push_back(p);
             continue;
@@ -101,7 +92,7 @@ void for_members(const tree_root& root, Each each) {
     for (bool more = true; more;) {
         more = false;
         for (seen_process& p : others)
-            if (p.pid != 0 && inside.contains(p.parent)) {
+            if (p.pid != 0 && inside.contains(p.stat.parent)) {
                 inside.insert(p.pid);
                 each(p);
                 p.pid = 0;
@@ -114,11 +105,34 @@ void for_members(const tree_root& root, Each each) {
 int signal_seen(const seen_process& p, int signal) {
     const unique_fd pidfd = ipc::pidfd_open(p.pid);
     if (!pidfd) return ESRCH;
-    const unique_fd proc(::open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     seen_process now;
-    if (!proc || !look_at(proc.get(), p.pid, now) || now.started != p.started) return ESRCH;
+    if (!look_at(p.pid, now) || now.name() != p.name()) return ESRCH;
     return ipc::pidfd_signal(pidfd.get(), signal);
 }
+
+// The pid that was given last; -1 where /proc does not tell: proc_loadavg(5).
+pid_t newest_pid() {
+    const std::string text = ipc::read_line(AT_FDCWD, "/proc/loadavg");
+    const std::size_t at = text.rfind(' ');
+    return at == std::string::npos ? -1 : ipc::to_number<pid_t>(text.substr(at + 1), 10, -1);
+}
+
+// Whether looking has an end. A pass misses a process that forks and ends in turns when that runs
+// ahead of it; a pass during which no pid was given missed nobody.
+class quiet_passes {
+public:
+    quiet_passes() : newest_(newest_pid()) {}
+    // After each pass: `quiet` when it found nothing to do.
+    bool are_enough(bool quiet) {
+        const pid_t before = std::exchange(newest_, newest_pid());
+        count_ = quiet ? count_ + 1 : 0;
+        return count_ >= k_quiet_passes || (quiet && newest_ > 0 && newest_ == before);
+    }
+
+private:
+    pid_t newest_;
+    int count_ = 0;
+};
 
 // What happened to all that were to get a signal: 0 when one did.
 class outcome {
@@ -136,14 +150,15 @@ private:
 // Until nobody is new, and all that were told to stop have.
 void stop_all(const tree_root& root) {
     std::map<process_name, int> told;  // with what came of it
+    quiet_passes passes;
     for (int pass = 0; pass < k_passes; ++pass) {
         bool quiet = true;
         for_members(root, [&](const seen_process& p) {
             const auto [at, fresh] = told.try_emplace(p.name(), 0);
             if (fresh) at->second = signal_seen(p, SIGSTOP);
-            if (at->second != EPERM) quiet = quiet && !fresh && p.settled;
+            if (at->second != EPERM) quiet = quiet && !fresh && p.is_settled();
         });
-        if (quiet) return;
+        if (passes.are_enough(quiet)) return;
     }
 }
 
@@ -151,14 +166,15 @@ int kill_all(const tree_root& root) {
     stop_all(root);
     outcome all;
     std::set<process_name> done;
-    for (int pass = 0, quiet = 0; pass < k_passes && quiet < k_quiet_passes; ++pass) {
+    quiet_passes passes;
+    for (int pass = 0; pass < k_passes; ++pass) {
         bool fresh = false;
         for_members(root, [&](const seen_process& p) {
             if (!done.insert(p.name()).second) return;
             fresh = true;
             all.add(signal_seen(p, SIGKILL));
         });
-        quiet = fresh ? 0 : quiet + 1;
+        if (passes.are_enough(!fresh)) break;
     }
     return all.error();
 }
@@ -188,9 +204,11 @@ int signal_tree(const tree_root& root, int signal) {
 // One that has gone since it was seen may have left a child: then there is somebody.
 bool anyone_in_tree(const tree_root& root) {
     bool anyone = false;
-    for (int pass = 0; pass < k_quiet_passes && !anyone; ++pass)
+    quiet_passes passes;
+    do {
         for_members(root,
                     [&](const seen_process& p) { anyone = anyone || signal_seen(p, 0) != EPERM; });
+    } while (!anyone && !passes.are_enough(true));
     return anyone;
 }
 
