@@ -12,6 +12,7 @@
 #include <string>
 
 #include "ipc/base/proc.hpp"
+#include "ipc/base/process_stat.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::ipc {
@@ -108,11 +109,7 @@ std::optional<pidfd_facts> look_in_proc(int pidfd) {
     pidfd_facts facts;
     facts.pid = to_number(field(*about, "Pid:"));
     if (facts.pid <= 0) return pidfd_facts{};
-    const auto stat = read_file(AT_FDCWD, "/proc/" + std::to_string(facts.pid) + "/stat");
-    const std::size_t end = stat ? stat->rfind(')') : std::string::npos;
-    // ") STATE PARENT ..."
-    if (end != std::string::npos && stat->size() > end + 4)
-        facts.parent = to_number(std::string_view(*stat).substr(end + 4));
+    if (const auto stat = stat_of(facts.pid)) facts.parent = stat->parent;
     const int there = pidfd_signal(pidfd, 0);
     return there == 0 || there == EPERM ? facts : pidfd_facts{};
 }

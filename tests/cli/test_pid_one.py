@@ -26,16 +26,16 @@ class PidOne(CommandTest):
         if os.geteuid() != 0 or shutil.which("unshare") is None:
             self.skipTest("only root may make a PID namespace, and unshare(1) is needed")
         server = Server(under=("unshare", "--pid", "--fork", "--kill-child"))
+        pid = server.process.pid
+        daemon = int(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text())
         try:
-            pid = server.process.pid
-            daemon = int(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text())
             for _ in range(5):
-                done = self.cleanfork("spawn", "--socket", server.socket,
-                                        "sh", "-c", "sleep 0 & sleep 0 & exit 0")
+                done = self.cleanfork("spawn", "--socket", server.socket, "--identity", "forkserver",
+                                      "sh", "-c", "sleep 0 & sleep 0 & exit 0")
                 self.assertEqual(done.returncode, 0, done.stderr)
             await_true(lambda: not zombies_of(daemon))
-            os.kill(daemon, signal.SIGTERM)
         finally:
+            os.kill(daemon, signal.SIGTERM)  # unshare(1) itself waits for it
             server.close()
 
 
