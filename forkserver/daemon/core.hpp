@@ -19,11 +19,19 @@ struct quotas {
     std::size_t queued_bytes_per_session = ipc::k_default_queued_bytes_per_session;
     std::size_t queued_descriptors_per_session = ipc::k_default_queued_descriptors_per_session;
     std::size_t unclaimed_statuses = ipc::k_default_unclaimed_statuses;
+    // Of all sessions of a user together.
+    std::size_t children_per_user = ipc::k_default_children_per_user;
+    std::size_t queued_per_user = ipc::k_default_queued_per_user;
+    std::size_t queued_descriptors_per_user = ipc::k_default_queued_descriptors_per_user;
+    std::size_t memory_per_user = ipc::k_default_memory_per_user;
 };
 
-// Quotas that leave descriptors for everybody: a flood of connections, or of
-// descriptors that wait with their spawns, does not use up `descriptor_limit`.
-quotas fitted(quotas q, std::size_t descriptor_limit);
+// Quotas that leave something for everybody: a flood of connections, or of descriptors that wait
+// with their spawns, does not use up `descriptor_limit`; what waits leaves most of `memory_limit`
+// (0: there is none) to what is done with it.
+quotas fitted(quotas q, std::size_t descriptor_limit, std::size_t memory_limit = 0);
+// The least of RLIMIT_AS, RLIMIT_DATA and the cgroup's memory.max; 0: there is none.
+std::size_t memory_limit();
 
 struct server_config {
     daemon::quotas quotas;
@@ -55,12 +63,18 @@ struct core {
     spawn::launcher launcher;
     session_table sessions;
     counters total;
+    // A forkserver has one user; and who was handed a session spends as that one.
+    const std::shared_ptr<amounts> of_user = std::make_shared<amounts>();
     bool shutting_down = false;
     const std::string instance;  // new at each start
     const std::uint64_t started_ns;
 
     // A quota of one session was reached: counts it, and says so.
     failure over_quota(const char* what, std::size_t most, const char* option);
+    // The same for one of all sessions together.
+    failure over_quota_of_user(const char* what, std::size_t most, const char* option);
+    // Why nothing that takes `more` can be begun now; step::none: it can.
+    failure refusal(const amounts& more);
     // The failure of what is asked for while the forkserver ends.
     static failure ending();
 };

@@ -47,6 +47,8 @@ void add_restarts(const child& c, v1::ChildInfo& out) {
     out.set_restart_in_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(left.count(), 1)));
 }
 
+constexpr std::size_t k_of_a_word = 64;  // an object for each variable
+
 failure bad_packet(const char* why) { return ipc::fail(step::protocol, EBADMSG, "packet", why); }
 
 }  // namespace
@@ -150,6 +152,11 @@ failure dispatch::set_base(session& s, v1::SessionBase& base, message& m) {
         return ipc::fail(step::protocol, EBADMSG, "packet",
                          "a base has one descriptor at most, its working directory");
     if (wanted == 1) fresh->cwd = std::move(m.descriptors.front());
+    const std::size_t bytes =
+        2 * fresh->wire.size() + fresh->environment.strings.size() * k_of_a_word;
+    s.base_place = {};
+    if (const failure f = core_.refusal({.memory = bytes}); f.step != step::none) return f;
+    s.base_place = charge(s.account, {.memory = bytes});
     s.base = std::move(fresh);
     return {};
 }
@@ -175,6 +182,11 @@ void dispatch::open_session(session& s, request_id request, message& m) {
         type != SOCK_SEQPACKET)
         return s.send_failure(request, ipc::fail(step::request, EINVAL, "session",
                                                  "its descriptor is no SOCK_SEQPACKET socket"));
+    if (core_.sessions.is_end_of_one(socket.get()))
+        return s.send_failure(
+            request, ipc::fail(step::request, ELOOP, "session",
+                               "it is the other end of a session of this forkserver, which would "
+                               "never end: make a new pair for it, and give away one end"));
     ipc::set_nonblocking(socket.get());
     v1::ServerMessage reply = reply_to(request);
     reply.mutable_open_session();
@@ -214,7 +226,11 @@ void dispatch::signal(session& s, request_id request, const v1::SignalRequest& r
     const bool ends = c->restart && restarts::asks_to_end(*c, r.signal());
     const bool between = c->is_between_starts();
     if (ends) parts_.again.stop(*c);  // which may forget it
-    if (e != 0 && !(ends && between)) return refuse(e, between ? "it waits for its restart" : "");
+    if (e != 0 && !(ends && between))
+        return refuse(e, between      ? "it waits for its restart"
+                         : e == EPERM ? "it has become another user, as a set-user-ID program "
+                                        "may: signal it as that user, or as root"
+                                      : "");
     v1::ServerMessage reply = reply_to(request);
     reply.mutable_signal();
     s.send(reply);
@@ -280,6 +296,7 @@ void dispatch::cancel(session& s, request_id request, const v1::CancelRequest& r
 void dispatch::add_template(session& s, request_id request, message& m) {
     const auto add = [&]() -> result<void> {
         if (core_.shutting_down) return core::ending();
+        if (failure why = core_.refusal({}); why.step != step::none) return why;
         if (m.descriptors.size() > ipc::k_max_call_descriptors)
             return ipc::fail(
                 step::request, E2BIG, std::to_string(m.descriptors.size()) + " descriptors",

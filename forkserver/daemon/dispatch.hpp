@@ -47,7 +47,7 @@ private:
     void hello(session& s, request_id request, message& m);
     void update_base(session& s, request_id request, message& m);
     void open_session(session& s, request_id request, message& m);
-    static failure set_base(session& s, v1::SessionBase& base, message& m);
+    failure set_base(session& s, v1::SessionBase& base, message& m);
     void signal(session& s, request_id request, const v1::SignalRequest& r);
     void list(session& s, request_id request);
     void stats(session& s, request_id request);

@@ -1,5 +1,6 @@
 #include "forkserver/daemon/exits.hpp"
 
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
@@ -15,8 +16,10 @@ exits::exits(core& c, child_table& children, lifetimes& ends, template_table& te
       unclaimed_(children, c.log, c.config.quotas.unclaimed_statuses) {}
 
 void exits::on_exit(child& c) {
-    core_.log.debug("exited",
-                    {{"child", c.id.value()}, {"wait_status", std::int64_t{c.exit->wait_status}}});
+    bounded(core_.io, "log", [&] {
+        core_.log.debug("exited", {{"child", c.id.value()},
+                                   {"wait_status", std::int64_t{c.exit->wait_status}}});
+    });
     if (c.origin.forked_by) templates_.child_ended(c.origin.forked_by, c.id);
     if (c.origin.process_of) {
         templates_.process_ended(c.origin.process_of, c.exit->wait_status);
@@ -27,11 +30,18 @@ void exits::on_exit(child& c) {
 
 void exits::over(child& c) {
     if (c.origin.is_service) return children_.forget(c.id);
-    if (c.held_request)
-        spawns_.release_reply(c);
-    else if (!c.reply_pending)
-        tell(c);
-    const bool told = tell_waiters(c);
+    bool told = false;
+    try {
+        if (c.held_request)
+            spawns_.release_reply(c);
+        else if (!c.reply_pending)
+            tell(c);
+        told = tell_waiters(c);
+    } catch (...) {
+        // Better no session than one that waits for ever: its client has the pidfd.
+        const failure why = caught(core_.io, "exit of a child");
+        if (session* s = core_.sessions.find(c.origin.session)) s->end_later(why);
+    }
     const child_id id = c.id;
     lifetimes_.child_exited(c);
     child* left = children_.find(id);

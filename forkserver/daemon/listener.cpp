@@ -6,12 +6,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <boost/system/system_error.hpp>
 #include <charconv>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/message.hpp"
@@ -22,7 +25,7 @@ namespace cleanfork::daemon {
 namespace {
 
 constexpr int k_backlog = 512;
-constexpr std::chrono::milliseconds k_pause_without_descriptors{20};
+constexpr std::chrono::milliseconds k_pause{20};
 
 struct split_path {
     std::string directory, name;
@@ -64,14 +67,27 @@ result<unique_fd> take_lock(int directory, const std::string& name, const std::s
     return ipc::fail(step::launch, errno, path + ".lock");
 }
 
-bool is_in_place(const listening_socket& s) {
-    struct stat now {};
-    return !s.name.empty() &&
-           ::fstatat(s.directory.get(), s.name.c_str(), &now, AT_SYMLINK_NOFOLLOW) == 0 &&
-           now.st_dev == s.device && now.st_ino == s.inode;
+}  // namespace
+
+listening_socket& listening_socket::operator=(listening_socket&& other) noexcept {
+    remove();
+    socket = std::move(other.socket);
+    directory = std::move(other.directory);
+    lock = std::move(other.lock);
+    name = std::exchange(other.name, {});
+    path = std::move(other.path);
+    device = other.device;
+    inode = other.inode;
+    return *this;
 }
 
-}  // namespace
+void listening_socket::remove() noexcept {
+    struct stat now {};
+    if (!name.empty() && ::fstatat(directory.get(), name.c_str(), &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+        now.st_dev == device && now.st_ino == inode)
+        ::unlinkat(directory.get(), name.c_str(), 0);
+    name.clear();
+}
 
 result<listening_socket> listen_at(const std::string& path) {
     if (const auto checked = ipc::socket_address(path); !checked) return checked.error();
@@ -81,6 +97,11 @@ result<listening_socket> listen_at(const std::string& path) {
     if (!directory) return directory.error();
     auto lock = take_lock(directory->get(), parts->name, path);
     if (!lock) return lock.error();
+    struct stat there {};
+    if (::fstatat(directory->get(), parts->name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+        !S_ISSOCK(there.st_mode))
+        return ipc::fail(step::launch, EEXIST, path,
+                         "something is there that is no socket: remove it, or choose another path");
 
     unique_fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!socket) return ipc::fail(step::launch, errno, path);
@@ -110,9 +131,15 @@ result<listening_socket> listen_at(const std::string& path) {
         ::unlinkat(directory->get(), private_name.c_str(), 0);
         return ipc::fail(step::launch, e, path);
     }
-    return listening_socket{
-        std::move(socket), std::move(*directory), std::move(*lock), parts->name, path,
-        about.st_dev,      about.st_ino};
+    listening_socket made;
+    made.socket = std::move(socket);
+    made.directory = std::move(*directory);
+    made.lock = std::move(*lock);
+    made.name = parts->name;
+    made.path = path;
+    made.device = about.st_dev;
+    made.inode = about.st_ino;
+    return made;
 }
 
 result<unique_fd> activated_socket() {
@@ -158,52 +185,60 @@ void notify(const char* state) {
              static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length));
 }
 
-listener::listener(boost::asio::io_context& io, listening_socket socket, listener_owner& owner)
-    : acceptor_(io, socket.socket.release()),
-      pause_(io),
+listener::listener(boost::asio::io_context& io, listening_socket socket, logger& log,
+                   listener_owner& owner)
+    : io_(io),
+      acceptor_(io, "listener"),
+      again_(io, "listener", [this] { accept_and_await(); }),
+      log_(log),
       held_(std::move(socket)),
       reserve_(::open("/dev/null", O_RDONLY | O_CLOEXEC)),
       owner_(owner) {
+    if (const int e = acceptor_.take(held_.socket))
+        throw boost::system::system_error(e, boost::system::system_category(), held_.path);
     await();
 }
 
 void listener::close() {
     if (!acceptor_.is_open()) return;
-    boost::system::error_code ignored;
-    acceptor_.close(ignored);
-    pause_.cancel();
-    if (is_in_place(held_)) ::unlinkat(held_.directory.get(), held_.name.c_str(), 0);
+    acceptor_.close();
+    again_.cancel();
     held_ = {};
 }
 
 void listener::await() {
-    acceptor_.async_wait(boost::asio::posix::descriptor_base::wait_read,
-                         [this](boost::system::error_code ec) {
-                             if (!ec && acceptor_.is_open()) accept_all();
-                         });
+    if (acceptor_.is_open()) acceptor_.await([this] { accept_and_await(); });
 }
 
-void listener::accept_all() {
+// Level-triggered readiness would spin where connections cannot be taken: then there is a pause.
+void listener::accept_and_await() {
+    bool pauses = true;
+    bounded(io_, "listener", [&] { pauses = !accept_all(); });
+    if (!acceptor_.is_open()) return;
+    pauses ? again_.set_in(k_pause) : await();
+}
+
+// False when there are more, and they cannot be taken now.
+bool listener::accept_all() {
     for (;;) {
         const int fd = ipc::retry([&] {
-            return ::accept4(acceptor_.native_handle(), nullptr, nullptr,
-                             SOCK_CLOEXEC | SOCK_NONBLOCK);
+            return ::accept4(acceptor_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
         });
         if (fd >= 0) {
+            last_error_ = 0;
             owner_.on_connection(unique_fd(fd));
+            if (!acceptor_.is_open()) return true;
             continue;
         }
         const int e = errno;
+        if (e == EAGAIN || e == EWOULDBLOCK) return true;
         if (e == ECONNABORTED) continue;
-        if (e == EMFILE || e == ENFILE || e == ENOMEM || e == ENOBUFS) {
-            refuse_one();
-            // Level-triggered readiness would spin here while descriptors are short.
-            pause_.expires_after(k_pause_without_descriptors);
-            return pause_.async_wait([this](boost::system::error_code ec) {
-                if (!ec && acceptor_.is_open()) accept_all();
-            });
-        }
-        return await();
+        if (e == EMFILE || e == ENFILE || e == ENOMEM || e == ENOBUFS) refuse_one();
+        if (std::exchange(last_error_, e) != e)
+            log_.error("accept_failed",
+                       {{"socket", held_.path},
+                        {"why", ipc::fail(step::connect, e, "accept4").message()}});
+        return false;
     }
 }
 
@@ -212,7 +247,7 @@ void listener::refuse_one() {
     reserve_.reset();
     {
         const unique_fd fd(
-            ::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+            ::accept4(acceptor_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         v1::ServerMessage m;
         ipc::to_wire(ipc::fail(step::quota, EMFILE, "descriptors",
                                "RESOURCE_EXHAUSTED: the forkserver is out of descriptors"),

@@ -4,16 +4,26 @@
 #include <sys/types.h>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <cleanfork/failure.hpp>
 #include <cleanfork/unique_fd.hpp>
 #include <string>
 
+#include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/watched_fd.hpp"
+
 namespace cleanfork::daemon {
 
-// A bound and listening socket, and what must be held or undone with it.
+// A bound and listening socket, and what must be held or undone with it: at the end it is removed
+// while the lock is still held, but not that of another forkserver, which may have been started
+// after somebody removed both.
 struct listening_socket {
+    listening_socket() = default;
+    listening_socket(listening_socket&&) noexcept = default;
+    listening_socket& operator=(listening_socket&& other) noexcept;
+    ~listening_socket() { remove(); }
+    void remove() noexcept;
+
     unique_fd socket;
     unique_fd directory;  // of the path
     unique_fd lock;       // flock'ed while the socket is in place
@@ -27,7 +37,8 @@ struct listening_socket {
 // to this user and be closed to writers; `path.lock` is flock'ed, so that one
 // forkserver serves a path; the socket is bound under a private name with mode
 // 0600 and renamed into place, so that a stale one is replaced at once, and
-// nobody can connect to a half-made one. EADDRINUSE names the running server.
+// nobody can connect to a half-made one. EADDRINUSE names the running server; EEXIST something
+// else than a socket, which is left alone.
 result<listening_socket> listen_at(const std::string& path);
 
 // The socket passed by socket activation (sd_listen_fds(3): LISTEN_PID must be
@@ -47,22 +58,24 @@ protected:
 
 class listener {
 public:
-    listener(boost::asio::io_context& io, listening_socket socket, listener_owner& owner);
-    ~listener() { close(); }
-    listener(const listener&) = delete;
-    listener& operator=(const listener&) = delete;
+    // Throws when the socket cannot be watched.
+    listener(boost::asio::io_context& io, listening_socket socket, logger& log,
+             listener_owner& owner);
 
-    // Stops accepting; removes the socket while the lock is still held, but not that of
-    // another forkserver, which may have been started after somebody removed both.
+    // Stops accepting; removes the socket.
     void close();
 
 private:
     void await();
-    void accept_all();
+    void accept_and_await();
+    bool accept_all();
     void refuse_one();
 
-    boost::asio::posix::stream_descriptor acceptor_;
-    boost::asio::steady_timer pause_;
+    boost::asio::io_context& io_;
+    watched_fd acceptor_;
+    bounded_timer again_;
+    logger& log_;
+    int last_error_ = 0;  // of accept4(2), which was logged
     listening_socket held_;
     unique_fd reserve_;  // given up for a moment to refuse a connection when descriptors ran out
     listener_owner& owner_;

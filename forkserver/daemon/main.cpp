@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/system/system_error.hpp>
 #include <csignal>
 #include <iostream>
@@ -14,6 +12,9 @@
 #include "forkserver/daemon/listener.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/log_writer.hpp"
+#include "forkserver/daemon/loop/boundary.hpp"
+#include "forkserver/daemon/loop/memory_reserve.hpp"
+#include "forkserver/daemon/loop/watched_fd.hpp"
 #include "forkserver/daemon/options.hpp"
 #include "forkserver/daemon/server.hpp"
 #include "forkserver/daemon/startup.hpp"
@@ -27,28 +28,32 @@ namespace {
 class signal_reader {
 public:
     signal_reader(boost::asio::io_context& io, unique_fd fd, server& s, logger& log)
-        : fd_(io, fd.release()), server_(s), log_(log) {
+        : io_(io), signals_(io, "signals"), server_(s), log_(log) {
+        if (const int e = signals_.take(fd))
+            throw boost::system::system_error(e, boost::system::system_category(), "signalfd");
         await();
     }
 
 private:
     void await() {
-        fd_.async_wait(boost::asio::posix::descriptor_base::wait_read,
-                       [this](boost::system::error_code ec) {
-                           if (ec) return;
-                           signalfd_siginfo info{};
-                           while (::read(fd_.native_handle(), &info, sizeof info) == sizeof info) {
-                               const int number = static_cast<int>(info.ssi_signo);
-                               if (number == SIGHUP)
-                                   log_.info("signal_ignored", {{"signal", "HUP"}});
-                               else
-                                   server_.shut_down(number == SIGTERM ? "SIGTERM" : "SIGINT");
-                           }
-                           await();
-                       });
+        signals_.await([this] {
+            bounded(io_, "signals", [this] { take(); });
+            await();
+        });
+    }
+    void take() {
+        signalfd_siginfo info{};
+        while (::read(signals_.fd(), &info, sizeof info) == sizeof info) {
+            const int number = static_cast<int>(info.ssi_signo);
+            if (number == SIGHUP)
+                log_.info("signal_ignored", {{"signal", "HUP"}});
+            else
+                server_.shut_down(number == SIGTERM ? "SIGTERM" : "SIGINT");
+        }
     }
 
-    boost::asio::posix::stream_descriptor fd_;
+    boost::asio::io_context& io_;
+    watched_fd signals_;
     server& server_;
     logger& log_;
 };
@@ -59,22 +64,24 @@ public:
     service(const server_config& config, spawn::launcher launcher, unique_fd watch,
             unique_fd signals, logger& log)
         : log_(log),
+          in_bounds_(boost::asio::make_service<boundary>(io_, log)),
           server_(io_, config, std::move(launcher), std::move(watch), log, *this),
           reader_(io_, std::move(signals), server_, log) {}
 
     result<void> run(const options& o, endpoints& ends) {
+        if (auto begun = server_.begin(); !begun) return begun;
         if (ends.listening)
             listen(std::move(*ends.listening));
         else if (auto r = serve_owner(o, ends); !r)
             return r;
-        io_.run();
+        run_bounded(io_);
         return {};
     }
 
 private:
     void listen(listening_socket socket) {
         const std::string path = socket.path;
-        accepting_.emplace(io_, std::move(socket), static_cast<listener_owner&>(*this));
+        accepting_.emplace(io_, std::move(socket), log_, static_cast<listener_owner&>(*this));
         notify("READY=1");
         log_.info(
             "listening",
@@ -93,12 +100,13 @@ private:
         notify("STOPPING=1");
     }
     void on_finished() override {
-        boost::asio::post(io_, [this] { io_.stop(); });
+        post_bounded(io_, "end", [this] { io_.stop(); });
     }
 
     // One thread: asio needs no locks.
     boost::asio::io_context io_{BOOST_ASIO_CONCURRENCY_HINT_UNSAFE};
     logger& log_;
+    boundary& in_bounds_;
     server server_;
     signal_reader reader_;
     std::optional<listener> accepting_;
@@ -111,9 +119,9 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
     std::vector<std::string> unknown;
     rlimit descriptors{};
     ::getrlimit(RLIMIT_NOFILE, &descriptors);
-    const server_config config{fitted(o.quotas, descriptors.rlim_cur), descriptors.rlim_cur,
-                               ipc::probe_features(&unknown), CLEANFORK_VERSION,
-                               bool(ends.private_socket)};
+    const server_config config{fitted(o.quotas, descriptors.rlim_cur, memory_limit()),
+                               descriptors.rlim_cur, ipc::probe_features(&unknown),
+                               CLEANFORK_VERSION, bool(ends.private_socket)};
     for (const std::string& name : unknown) log.warning("unknown_feature", {{"name", name}});
     auto launcher = spawn::launcher::create(config.features, soft_limit);
     if (!launcher) return launcher.error();
@@ -150,6 +158,7 @@ int run(int argc, char** argv) {
     if (const auto done = parse(argc, argv, o)) return *done;
     logger log(o.least);
     become_clean();
+    memory_reserve::keep();
     auto ends = open_endpoints(o);
     if (!ends) {
         std::cerr << "cleanforkd: " << ends.error().message() << '\n';

@@ -34,6 +34,18 @@ std::optional<int> parse(int argc, char** argv, options& o) {
     app.add_option("--max-queued-descriptors", o.quotas.queued_descriptors_per_session,
                    "Descriptors of spawns queued by one session")
         ->check(CLI::PositiveNumber);
+    app.add_option("--max-user-children", o.quotas.children_per_user,
+                   "Children of all sessions together")
+        ->check(CLI::PositiveNumber);
+    app.add_option("--max-user-queued", o.quotas.queued_per_user,
+                   "Spawns queued by all sessions together")
+        ->check(CLI::PositiveNumber);
+    app.add_option("--max-user-descriptors", o.quotas.queued_descriptors_per_user,
+                   "Descriptors of spawns queued by all sessions together")
+        ->check(CLI::PositiveNumber);
+    app.add_option("--max-user-memory", o.quotas.memory_per_user,
+                   "Bytes of memory that requests and bases of all sessions take")
+        ->check(CLI::PositiveNumber);
     app.add_option("--max-unclaimed", o.quotas.unclaimed_statuses,
                    "Statuses kept of children that outlived their session")
         ->check(CLI::PositiveNumber);

@@ -20,7 +20,7 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
     : owner_(owner),
       core_(io, std::move(config), std::move(launcher), log),
       children_(io, std::move(watch), *this),
-      lifetimes_(io, children_, core_.config.features, *this),
+      lifetimes_(io, children_, core_.config.features, log, *this),
       orphans_(io, core_.launcher, children_),
       restarts_(io, core_.launcher, children_, log, *this),
       spawns_(core_, children_, templates_, restarts_),
@@ -29,14 +29,24 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
       dispatch_({core_, children_, lifetimes_, orphans_, restarts_, templates_, spawns_, exits_},
                 *this) {}
 
+result<void> server::begin() {
+    return ::getpid() == 1 ? orphans_.adopt_from_now_on() : result<void>();
+}
+
 // ---- sessions --------------------------------------------------------------
 
 void server::add_session(unique_fd socket) {
     const auto peer = ipc::peer_of(socket.get());
     const int untold = ipc::tell_senders(socket.get());
-    const auto s = std::make_shared<session>(
-        core_.io, core_.launcher.own_descriptor(std::move(socket)),
-        session_id(++core_.total.sessions), static_cast<session_owner&>(*this));
+    socket = core_.launcher.own_descriptor(std::move(socket));
+    const auto s = std::make_shared<session>(core_.io, session_id(++core_.total.sessions),
+                                             core_.of_user, static_cast<session_owner&>(*this));
+    if (const int e = s->take(socket)) {
+        const failure why = ipc::fail(step::hello, e, "socket",
+                                      "RESOURCE_EXHAUSTED: the forkserver cannot watch it");
+        core_.log.warning("session_refused", {{"why", why.message()}});
+        return session::tell_last(why, socket.get());
+    }
     core_.sessions.add(s);
     if (!peer) return s->end(peer.error());
     if (untold != 0) return s->end(ipc::fail(step::hello, untold, "SO_PASSCRED"));
@@ -113,14 +123,16 @@ void server::shut_down(std::string_view reason) {
     children_.each([&](child& c) {
         if (!c.origin.lifetime.keep && !c.origin.process_of) ids.push_back(c.id);
     });
+    ending_children_ = true;
     for (const child_id id : ids)
         if (child* c = children_.find(id))
             lifetimes_.end(*c, again ? lifetimes::pace::at_once : lifetimes::pace::lifetime);
+    ending_children_ = false;
     finish_if_done();
 }
 
 void server::finish_if_done() {
-    if (!core_.shutting_down || finished_ || !lifetimes_.idle()) return;
+    if (!core_.shutting_down || finished_ || ending_children_ || !lifetimes_.idle()) return;
     finished_ = true;
     templates_.kill_all();
     owner_.on_finished();

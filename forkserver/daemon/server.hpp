@@ -35,6 +35,9 @@ public:
     server(boost::asio::io_context& io, server_config config, spawn::launcher launcher,
            unique_fd watch, logger& log, server_owner& owner);
 
+    // To be called once, before anything else.
+    result<void> begin();
+
     // Takes a connected socket. Over the quota, or of another user, it is told why and closed.
     void add_session(unique_fd socket) override;
 
@@ -74,6 +77,7 @@ private:
     exits exits_;
     dispatch dispatch_;
     bool finished_ = false;
+    bool ending_children_ = false;  // one after the other: not all have begun to end
 };
 
 }  // namespace cleanfork::daemon

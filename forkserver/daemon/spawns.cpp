@@ -3,12 +3,12 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
 #include <cassert>
 #include <csignal>
 
 #include "forkserver/daemon/children/tree.hpp"
 #include "forkserver/daemon/log_writers.hpp"
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/cgroups.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
@@ -51,19 +51,6 @@ unique_fd cgroup_of(const queued_spawn& q) {
     return {};
 }
 
-void to_wire(const child& c, std::uint32_t pidfd_descriptor, v1::Spawned& out) {
-    out.set_child(c.id.value());
-    out.set_pid(c.process.pid());
-    out.set_pidfd_descriptor(pidfd_descriptor);
-    out.set_tree(c.origin.tree.by);
-    out.set_restarts(c.restart != nullptr);
-}
-
-void to_wire(const result<child*>& r, std::uint32_t pidfd_descriptor, v1::SpawnReply& out) {
-    if (!r) return ipc::to_wire(r.error(), *out.mutable_failure());
-    to_wire(**r, pidfd_descriptor, *out.mutable_spawned());
-}
-
 queued_spawn from_packet(const session& s, const ipc::decoded<v1::ClientMessage>& m,
                          spawn::shared_descriptors descriptors) {
     queued_spawn q;
@@ -74,6 +61,25 @@ queued_spawn from_packet(const session& s, const ipc::decoded<v1::ClientMessage>
     q.descriptors = std::move(descriptors);
     q.base = s.base;
     return q;
+}
+
+// Whom to answer.
+queued_spawn stub_of(const queued_spawn& q) {
+    queued_spawn who;
+    who.session = q.session;
+    who.request_id = q.request_id;
+    who.batch = q.batch;
+    who.item = q.item;
+    return who;
+}
+
+// About what a request takes as long as it waits: its bytes, and for each of its words an object.
+std::size_t memory_of(const v1::SpawnRequest& r, std::size_t bytes) {
+    constexpr std::size_t k_of_a_word = 64;
+    const int words = r.exec().argv_size() + r.call().arguments_size() +
+                      r.environment().set_size() + r.environment().unset_size() +
+                      r.descriptors_size();
+    return sizeof(queued_spawn) + bytes + static_cast<std::size_t>(words) * k_of_a_word;
 }
 
 spawn::shared_descriptors shared(std::vector<unique_fd>& received) {
@@ -104,13 +110,15 @@ failure spawns::over_quota(const session& s, const amounts& more) {
     if (used.descriptors + more.descriptors > q.queued_descriptors_per_session)
         return core_.over_quota("descriptors of queued spawns", q.queued_descriptors_per_session,
                                 "--max-queued-descriptors");
-    return {};
+    return core_.refusal(more);
 }
 
 void spawns::enqueue(session& s, ipc::decoded<v1::ClientMessage>& m) {
+    const std::size_t bytes = m.message.spawn().ByteSizeLong();
     const amounts what{.spawns = 1,
-                       .bytes = m.message.spawn().ByteSizeLong() + s.uncharged_base_bytes,
-                       .descriptors = m.descriptors.size()};
+                       .bytes = bytes + s.uncharged_base_bytes,
+                       .descriptors = m.descriptors.size(),
+                       .memory = memory_of(m.message.spawn(), bytes)};
     if (const failure f = over_quota(s, what); f.step != step::none)
         return s.send_failure(request_id(m.message.request_id()), f);
     s.uncharged_base_bytes = 0;
@@ -132,8 +140,10 @@ void spawns::enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m) {
                                "a batch has 1 to " + std::to_string(ipc::k_max_batch) + " items"));
     const std::size_t bytes = m.message.ByteSizeLong() + s.uncharged_base_bytes;
     const std::size_t descriptors = m.descriptors.size();
-    if (const failure f =
-            over_quota(s, {.spawns = count, .bytes = bytes, .descriptors = descriptors});
+    std::size_t memory = 0;
+    for (const v1::SpawnRequest& each : items) memory += memory_of(each, each.ByteSizeLong());
+    if (const failure f = over_quota(
+            s, {.spawns = count, .bytes = bytes, .descriptors = descriptors, .memory = memory});
         f.step != step::none)
         return s.send_failure(request, f);
     s.uncharged_base_bytes = 0;
@@ -144,8 +154,10 @@ void spawns::enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m) {
     const spawn::shared_descriptors of_all = shared(m.descriptors);
     for (std::size_t i = 0; i < count; ++i) {
         queued_spawn q = from_packet(s, m, of_all);
-        q.place =
-            charge(s.account, {.spawns = 1, .bytes = bytes / count, .descriptors = descriptors});
+        q.place = charge(s.account, {.spawns = 1,
+                                     .bytes = bytes / count,
+                                     .descriptors = descriptors,
+                                     .memory = memory / count});
         q.request = std::make_unique<v1::SpawnRequest>(std::move(items[static_cast<int>(i)]));
         q.batch = group;
         q.item = static_cast<int>(i);
@@ -179,13 +191,37 @@ void spawns::pump() {
     begin(std::move(*q));
     if (queue_.empty()) return;
     pumping_ = true;
-    boost::asio::post(core_.io, [this] {
+    post_bounded(core_.io, "spawns", [this] {
         pumping_ = false;
         pump();
     });
 }
 
+// What it throws is its answer, and of what it had begun nothing goes on.
 void spawns::begin(queued_spawn q) {
+    const queued_spawn who = stub_of(q);
+    begun_ = {};
+    try {
+        try_to_begin(std::move(q));
+    } catch (...) {
+        const failure why = caught(core_.io, "spawn");
+        if (child* c = children_.find(begun_)) abandon(*c);
+        if (!who.batch) (void)templates_.take_back(who.session, who.request_id);
+        bounded(core_.io, "spawn", [&] { answer(who, why); });
+    }
+}
+
+// The client does not know of it: it is ended, and nobody told.
+void spawns::abandon(child& c) {
+    c.origin.session = {};
+    c.origin.is_service = true;
+    c.reply_pending = false;
+    c.held_request = {};
+    if (c.restart) c.restart->is_stopped = true;
+    c.process.signal(SIGKILL);
+}
+
+void spawns::try_to_begin(queued_spawn q) {
     if (failure why = refusal(q); why.step != step::none) return finish(std::move(q), why);
     if (auto logs = begin_log_writers(q); !logs) return finish(std::move(q), logs.error());
     if (q.request->has_call()) return begin_call(std::move(q));
@@ -225,6 +261,7 @@ failure spawns::refusal(const queued_spawn& q) {
     const std::size_t most = core_.config.quotas.children_per_session;
     if (s->account->children + s->account->calls >= most)
         return core_.over_quota("children", most, "--max-children");
+    if (failure why = core_.refusal({.children = 1}); why.step != step::none) return why;
     if (!leaves_descriptors(*s)) {
         ++core_.total.quota_refusals;
         return ipc::fail(step::quota, EMFILE, "descriptors",
@@ -262,6 +299,7 @@ result<child*> spawns::begin_exec(queued_spawn& q) {
     origin.place = place_of_child(q.session);
     auto added = children_.add(std::move(origin), std::move(made->process), made->started_ns);
     if (!added) return added;
+    begun_ = (*added)->id;
     if (*again) {
         (*added)->restart = std::move(*again);
         (*added)->restart->schedule.started(steady::now());
@@ -306,7 +344,14 @@ child_id spawns::on_call_started(queued_spawn q, generation_id generation,
     core_.total.count_spawn(ipc::monotonic_ns() - q.began_ns);
     assert(added);  // the child of a template is always taken in
     const child_id id = (*added)->id;
-    finish(std::move(q), added);
+    const queued_spawn who = stub_of(q);
+    try {
+        finish(std::move(q), added);
+    } catch (...) {
+        const failure why = caught(core_.io, "call");
+        if (child* c = children_.find(id)) abandon(*c);
+        bounded(core_.io, "call", [&] { answer(who, why); });
+    }
     return id;
 }
 
@@ -317,84 +362,6 @@ void spawns::on_call_failed(queued_spawn q, const failure& why) {
 
 void spawns::on_template_settled(session_id id, v1::ServerMessage reply) {
     if (session* s = core_.sessions.find(id)) s->send(reply);
-}
-
-// ---- to its reply ----------------------------------------------------------
-
-void spawns::finish(queued_spawn q, const result<child*>& r) {
-    if (!r) {
-        ++core_.total.failed;
-        core_.log.debug("spawn_failed",
-                        {{"session", q.session.value()}, {"why", r.error().message()}});
-    }
-    if (!r || q.hold.count() == 0 || q.batch || (*r)->restart) return answer(q, r);
-    (*r)->held_request = q.request_id;
-    held_.hold((*r)->id, q.hold);
-}
-
-void spawns::answer(const queued_spawn& q, const result<child*>& r) {
-    session* s = core_.sessions.find(q.session);
-    if (s == nullptr) return;
-    if (q.batch) return answer_item(q, r);
-    v1::ServerMessage reply;
-    reply.set_request_id(q.request_id.value());
-    to_wire(r, 1, *reply.mutable_spawn());
-    if (!r) return s->send(reply);
-    reply.add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
-    const int pidfd = (*r)->process.pidfd();
-    s->send(reply, {&pidfd, 1});
-}
-
-void spawns::answer_item(const queued_spawn& q, const result<child*>& r) {
-    batch& b = *q.batch;
-    v1::SpawnReply& item = *b.reply.mutable_batch()->mutable_items(q.item);
-    if (r) {
-        (*r)->reply_pending = true;
-        b.children.push_back((*r)->id);
-        b.reply.add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
-    }
-    to_wire(r, static_cast<std::uint32_t>(b.children.size()), item);
-    if (--b.left != 0) return;
-    int pidfds[ipc::k_max_batch];
-    std::size_t n = 0;
-    for (const child_id id : b.children) pidfds[n++] = children_.find(id)->process.pidfd();
-    session* s = core_.sessions.find(q.session);
-    s->send(b.reply, {pidfds, n});
-    for (const child_id id : b.children) {
-        child* c = children_.find(id);  // gone when the send ended the session
-        if (c == nullptr) continue;
-        c->reply_pending = false;
-        if (!c->exit) continue;
-        v1::Exit exit;
-        to_wire(*c, exit);
-        s->add_exit(std::move(exit));
-    }
-    s->flush_exits();
-}
-
-void spawns::release_reply(child& c) {
-    v1::ServerMessage reply;
-    reply.set_request_id(std::exchange(c.held_request, {}).value());
-    session* s = core_.sessions.find(c.origin.session);
-    if (s == nullptr) return;
-    v1::Spawned& spawned = *reply.mutable_spawn()->mutable_spawned();
-    to_wire(c, c.exit ? 0 : 1, spawned);
-    if (c.exit) {
-        to_wire(c, *spawned.mutable_exit());
-        return s->send(reply);
-    }
-    reply.add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
-    const int pidfd = c.process.pidfd();
-    s->send(reply, {&pidfd, 1});
-}
-
-bool spawns::is_held(child_id id) {
-    const child* c = children_.find(id);
-    return c != nullptr && c->held_request;
-}
-
-void spawns::on_held_long_enough(child_id id) {
-    if (child* c = children_.find(id)) release_reply(*c);
 }
 
 }  // namespace cleanfork::daemon

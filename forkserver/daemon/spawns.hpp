@@ -45,6 +45,8 @@ private:
     [[nodiscard]] bool leaves_descriptors(const session& s) const;
     [[nodiscard]] failure refusal(const queued_spawn& q);
     void begin(queued_spawn q);
+    void try_to_begin(queued_spawn q);
+    static void abandon(child& c);
     void begin_call(queued_spawn q);
     result<child*> begin_exec(queued_spawn& q);
     result<void> begin_log_writers(queued_spawn& q);
@@ -61,6 +63,7 @@ private:
     tree_cgroups trees_;
     held_replies held_;
     bool pumping_ = false;
+    child_id begun_;  // by the spawn at hand
 };
 
 }  // namespace cleanfork::daemon

@@ -58,10 +58,13 @@ void become_clean() {
 result<unique_fd> block_signals() {
     sigset_t set;
     sigemptyset(&set);
-    for (const int s : {SIGTERM, SIGINT, SIGHUP, SIGPIPE}) sigaddset(&set, s);
+    for (const int s : {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGXFSZ}) sigaddset(&set, s);
     if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0)
         return ipc::fail(step::launch, errno, "sigprocmask");
-    sigdelset(&set, SIGPIPE);  // blocked so that a write gives EPIPE; nobody reads it
+    // Blocked so that a write gives EPIPE, and beyond RLIMIT_FSIZE EFBIG; nobody reads them. A
+    // child has neither: its mask is set before its program.
+    sigdelset(&set, SIGPIPE);
+    sigdelset(&set, SIGXFSZ);
     unique_fd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!fd) return ipc::fail(step::launch, errno, "signalfd");
     return fd;
@@ -109,12 +112,14 @@ result<endpoints> open_endpoints(const options& o) {
     int kept[] = {activated->get()};
     ipc::close_others(kept, k_first_stray);
     if (*activated) {
-        e.listening = listening_socket{std::move(*activated), {}, {}, {}, "(activated)"};
+        e.listening.emplace();
+        e.listening->socket = std::move(*activated);
+        e.listening->path = "(activated)";
         return e;
     }
     auto bound = listen_at(o.socket.empty() ? ipc::default_socket_path() : o.socket);
     if (!bound) return bound.error();
-    e.listening = std::move(*bound);
+    e.listening.emplace(std::move(*bound));
     return e;
 }
 

@@ -28,8 +28,8 @@ result<endpoints> open_endpoints(const options& o);
 // but init's: it disturbs neither SIGCHLD nor wait of the program that asked.
 result<void> leave_parent();
 
-// TERM, INT and HUP are read from the descriptor that it gives; a write to a closed pipe is
-// an error of the write.
+// TERM, INT and HUP are read from the descriptor that it gives; a write to a closed pipe, or
+// beyond RLIMIT_FSIZE, is an error of the write.
 result<unique_fd> block_signals();
 
 }  // namespace cleanfork::daemon

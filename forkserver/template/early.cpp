@@ -24,6 +24,7 @@
 #include "ipc/base/fd.hpp"
 #include "ipc/base/find_daemon.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/packet.hpp"
 
 namespace cleanfork {
 
@@ -67,6 +68,9 @@ result<ends> make_ends() {
         if (!made) return made.error();
         *pair = std::move(*made);
     }
+    // As the forkserver would do, before the template's first report.
+    if (const int error = ipc::tell_senders(e.control.first.get()))
+        return failed(error, "SO_PASSCRED");
     int fds[2];
     if (::pipe2(fds, O_CLOEXEC) != 0) return failed(errno, "pipe");
     e.error_read = unique_fd(fds[0]);

@@ -64,6 +64,13 @@ bool has_come(int channel) {
     return ::poll(&p, 1, 0) == 1;
 }
 
+// The forkserver keeps its end as long as the call is wanted: not beyond its deadline, its session
+// or its cancellation.
+bool is_wanted(int channel) {
+    pollfd p{channel, 0, 0};
+    return ::poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0;
+}
+
 result<ipc::decoded<v1::ChildMessage>> take_message(const child_start& start,
                                                     ipc::receiver& receiver) {
     for (;;) {
@@ -276,6 +283,7 @@ void run_child(const child_start& given, host& h, notes& n, ipc::receiver& recei
     if (!understood) fail_and_end(start, understood.error());
     request& r = *understood->release();
     r.todo.result_fd = r.prepared->result_fd();
+    if (!is_wanted(start.channel)) leave();
     if (auto applied = apply(start, h, r); !applied) fail_and_end(start, applied.error());
     // Not one instruction of the entry runs unless the forkserver knows of it.
     if (!report_started(start.control, start.sequence, parks ? was_parked::yes : was_parked::no))

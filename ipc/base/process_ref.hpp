@@ -22,6 +22,7 @@ struct process_end {
 
 struct reaped {
     bool is_child = false;           // false: it is no child of ours, or was reaped before
+    int error_number = 0;            // then: why it could not be reaped
     std::optional<process_end> end;  // empty: it lives (WNOHANG)
 };
 
@@ -46,8 +47,10 @@ public:
 
     // 0, or errno: ESRCH once the process was reaped, or when there is no pidfd.
     int signal(int number) const noexcept;
-    // To the process group it leads (Linux 6.9); right even after the leader was reaped.
-    int signal_group(int number) const noexcept;
+    // To the process group it leads. From Linux 6.9 on through the pidfd, right even after the
+    // leader was reaped; else by its number, and only while the leader is there: ESRCH after.
+    enum class group_means { pidfd_or_number, number };
+    int signal_group(int number, group_means by = group_means::pidfd_or_number) const noexcept;
 
     // waitid(P_PIDFD) for a child of the caller: what is reaped is told once. `options` is 0,
     // to wait for its end, or WNOHANG.
@@ -73,6 +76,14 @@ unique_fd pidfd_open(int pid) noexcept;
 // PIDFD_GET_INFO with PIDFD_INFO_EXIT (Linux 6.15, commit 7477d7dce48a). Empty
 // while it is unreaped (wait for POLLHUP) or where the kernel lacks it.
 std::optional<int> pidfd_exit_status(int pidfd) noexcept;
+
+// What the kernel tells of a pidfd that another process handed over: PIDFD_GET_INFO (Linux 6.13),
+// else /proc. Empty when it is no pidfd, or nobody can tell.
+struct pidfd_facts {
+    pid_t pid = 0;     // in the caller's namespace; 0: it was reaped
+    pid_t parent = 0;  // that of the thread group
+};
+std::optional<pidfd_facts> look_at_pidfd(int pidfd);
 
 enum class pidfd_event {
     ended,   // POLLIN: reaped or not

@@ -15,6 +15,8 @@ inline constexpr std::size_t k_max_body = 16 * 1024 * 1024;
 // The kernel's own limit is 253 (SCM_MAX_FD); 64 keeps a hostile packet cheap to close.
 inline constexpr std::size_t k_max_descriptors = 64;
 
+inline constexpr std::size_t k_max_failure_text = 16 * 1024;  // object, and detail; cut above
+
 // One spawn. The kernel has no number of words, but 6 MiB for all of them with nine bytes for
 // the shortest: so no bare program is given as many.
 inline constexpr std::size_t k_max_arguments = 1 << 20;
@@ -48,9 +50,14 @@ inline constexpr std::size_t k_default_queued_per_session = 4096;
 inline constexpr std::size_t k_default_queued_bytes_per_session = 64 * 1024 * 1024;
 inline constexpr std::size_t k_default_queued_descriptors_per_session = 512;
 inline constexpr std::size_t k_default_unclaimed_statuses = 16'384;
+inline constexpr std::size_t k_default_children_per_user = 65'536;
+inline constexpr std::size_t k_default_queued_per_user = 16'384;
+inline constexpr std::size_t k_default_queued_descriptors_per_user = 2048;
+inline constexpr std::size_t k_default_memory_per_user = 512 * 1024 * 1024;
 
 // Statuses nobody collected yet, and replies a client does not read, hold the
 // session's further requests back (they stay in the socket) beyond this.
 inline constexpr std::size_t k_max_unsent_packets = 256;
+inline constexpr std::size_t k_max_unsent_bytes = k_max_body;
 
 }  // namespace cleanfork::ipc

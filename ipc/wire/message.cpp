@@ -143,11 +143,21 @@ result<decoded<v1::TemplateMessage>> decode_template_message(received&& packet) 
     return decode<v1::TemplateMessage>(std::move(packet));
 }
 
+namespace {
+
+// So that a batch whose items all fail fits into its reply.
+std::string clipped(const std::string& text) {
+    if (text.size() <= k_max_failure_text) return text;
+    return text.substr(0, k_max_failure_text - 3) + "...";
+}
+
+}  // namespace
+
 void to_wire(const failure& f, v1::Failure& out) {
     out.set_step(static_cast<std::uint32_t>(f.step));
     out.set_error_number(f.error_number);
-    out.set_object(f.object);
-    out.set_detail(f.detail);
+    out.set_object(clipped(f.object));
+    out.set_detail(clipped(f.detail));
 }
 v1::Failure to_wire(const failure& f) {
     v1::Failure w;

@@ -84,7 +84,10 @@ received receiver::receive(int socket) {
         const bool only_cut_by_our_limit = (message.msg_flags & MSG_TRUNC) == 0 &&
                                            size <= k_max_inline_body &&
                                            fds.size() <= k_max_descriptors;
-        if (only_cut_by_our_limit) r.body = {buffer_.get(), size};
+        if (only_cut_by_our_limit) {
+            r.body = {buffer_.get(), size};
+            r.sender = sender_of(message);
+        }
         return r;
     }
     r.status = receive_status::packet;

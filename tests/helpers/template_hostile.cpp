@@ -1,8 +1,11 @@
 // A template whose entries do what an entry should not, and whose initialization waits:
 // while TEMPLATE_HOLD names a file that exists, for what is written to it (a FIFO), which is
-// what the initialization then throws; nothing: it goes on.
+// what the initialization then throws; nothing: it goes on. While TEMPLATE_HOLD_FORK names a FIFO,
+// a fork waits in its handlers until somebody has opened that for writing and closed it.
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,7 +18,11 @@
 #include <string>
 #include <vector>
 
-using cleanfork::call;
+#include "ipc/base/process_ref.hpp"
+#include "ipc/wire/message.hpp"
+#include "ipc/wire/packet.hpp"
+
+using namespace cleanfork;
 
 namespace {
 
@@ -53,7 +60,46 @@ int wait_for(call& c) {
     return c.arguments().empty() ? sum_of(c.payload()) : std::stoi(std::string(c.arguments()[0]));
 }
 
+// Takes the control socket out of the template, and tells that each child of a sequence up to the
+// argument has ended with 42. Gives the number of reports sent.
+int forge_ends(call& c) {
+    const unique_fd its = ipc::pidfd_open(::getppid());
+    unique_fd control;
+    for (int fd = 3; fd < 32 && !control; ++fd) {
+        unique_fd taken(static_cast<int>(::syscall(SYS_pidfd_getfd, its.get(), fd, 0)));
+        int type = 0;
+        socklen_t size = sizeof type;
+        if (taken && ::getsockopt(taken.get(), SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+            type == SOCK_SEQPACKET)
+            control = std::move(taken);
+    }
+    if (!control) return 250;
+    const int most = std::stoi(std::string(c.arguments().at(0)));
+    for (int sequence = 1; sequence <= most; ++sequence) {
+        v1::TemplateMessage m;
+        m.mutable_ended()->set_sequence(static_cast<std::uint64_t>(sequence));
+        m.mutable_ended()->set_pid(::getpid());
+        m.mutable_ended()->set_wait_status(42 << 8);
+        const auto encoded = ipc::encode(m);
+        if (!encoded || ipc::send(control.get(), *encoded, {}) != ipc::send_status::sent)
+            return 251;
+    }
+    return most;
+}
+
+void wait_in_fork() {
+    const char* path = std::getenv("TEMPLATE_HOLD_FORK");
+    if (path == nullptr || ::access(path, F_OK) != 0) return;
+    const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+    char byte;
+    while (::read(fd, &byte, 1) > 0) {
+    }
+    ::close(fd);
+}
+const int in_fork = ::pthread_atfork(&wait_in_fork, nullptr, nullptr);
+
 const cleanfork::entry entries[] = {
+    {"forge_ends", forge_ends},
     {"nothing", [](call&) { return 0; }},
     {"exit", [](call& c) { return std::stoi(std::string(c.arguments().at(0))); }},
     {"execute", execute},

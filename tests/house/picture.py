@@ -12,6 +12,7 @@ WORDS = {
     "forkserver/spawn": "request to plan to process; the child's steps",
     "forkserver/template/include": "template.hpp",
     "forkserver/template": "its loop, and its children up to the entry",
+    "forkserver/daemon/loop": "what handlers wait with; their boundary",
     "forkserver/daemon/sessions": "one client's packets, its queue, what it uses",
     "forkserver/daemon/children": "all state of each child; signals, lifetimes",
     "forkserver/daemon/templates": "by name: generations and their children",

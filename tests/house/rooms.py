@@ -16,12 +16,15 @@ ROOMS = {
 
     "forkserver/spawn": IPC,
     "forkserver/template": [*IPC, "forkserver/template/include", "forkserver/spawn"],
-    "forkserver/daemon/sessions": [*IPC, "forkserver/spawn"],
-    "forkserver/daemon/children": [*IPC, "forkserver/spawn", "forkserver/daemon/sessions"],
+    "forkserver/daemon/loop": IPC,
+    "forkserver/daemon/sessions": [*IPC, "forkserver/spawn", "forkserver/daemon/loop"],
+    "forkserver/daemon/children": [*IPC, "forkserver/spawn", "forkserver/daemon/loop",
+                                   "forkserver/daemon/sessions"],
     "forkserver/daemon/templates": [*IPC, "forkserver/spawn", ORDER, "forkserver/daemon/children",
-                                    "forkserver/daemon/sessions"],
+                                    "forkserver/daemon/loop", "forkserver/daemon/sessions"],
     "forkserver/daemon": [*IPC, "forkserver/spawn", ORDER, "forkserver/daemon/children",
-                          "forkserver/daemon/sessions", "forkserver/daemon/templates"],
+                          "forkserver/daemon/loop", "forkserver/daemon/sessions",
+                          "forkserver/daemon/templates"],
 
     "client/src/connection": [*IPC, "client/include"],
     "client/src/requests": [*IPC, "client/include", "client/src/connection"],
@@ -48,7 +51,7 @@ ROOMS = {
 }
 # What all of the daemon's rooms share, though it is in the last of them.
 SHARED = {"forkserver/daemon/daemon_ids.hpp": "forkserver/daemon/sessions",
-          "forkserver/daemon/log.hpp": "forkserver/daemon/sessions"}
+          "forkserver/daemon/log.hpp": "forkserver/daemon/loop"}
 
 
 def room_of(path):

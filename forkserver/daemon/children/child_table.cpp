@@ -2,6 +2,7 @@
 
 #include <sys/epoll.h>
 
+#include <boost/system/system_error.hpp>
 #include <cassert>
 #include <csignal>
 
@@ -17,7 +18,9 @@ constexpr int k_exits_at_once = 256;
 }  // namespace
 
 child_table::child_table(boost::asio::io_context& io, unique_fd watch, child_table_owner& owner)
-    : watch_(io, watch.release()), owner_(owner) {
+    : io_(io), watch_(io, "children"), owner_(owner) {
+    if (const int e = watch_.take(watch))
+        throw boost::system::system_error(e, boost::system::system_category(), "epoll");
     await();
 }
 
@@ -30,7 +33,15 @@ result<unique_fd> child_table::create_watch() {
 result<child*> child_table::add(child_origin origin, ipc::process_ref process,
                                 std::uint64_t started_ns) {
     const child_id id = next_id_.take_next();
-    child& c = children_.try_emplace(children_.end(), id)->second;
+    std::map<child_id, child>::iterator at;
+    try {
+        at = children_.try_emplace(children_.end(), id);
+    } catch (...) {  // no memory for it: it is nobody's, and must not run
+        process.signal(SIGKILL);
+        if (!origin.forked_by) (void)process.reap(0);
+        throw;
+    }
+    child& c = at->second;
     c.id = id;
     c.origin = std::move(origin);
     c.process = std::move(process);
@@ -65,7 +76,7 @@ bool child_table::watch(child& c) {
     epoll_event event{};
     event.events = EPOLLIN;
     event.data.u64 = c.id.value();
-    c.watched = ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_ADD, c.process.pidfd(), &event) == 0;
+    c.watched = ::epoll_ctl(watch_.fd(), EPOLL_CTL_ADD, c.process.pidfd(), &event) == 0;
     return c.watched;
 }
 
@@ -91,20 +102,19 @@ std::vector<child_id> child_table::of_session(session_id session) const {
 }
 
 void child_table::await() {
-    watch_.async_wait(boost::asio::posix::descriptor_base::wait_read,
-                      [this](boost::system::error_code ec) {
-                          if (ec) return;
-                          drain();
-                          await();
-                      });
+    watch_.await([this] {
+        bounded(io_, "children", [this] { drain(); });
+        await();
+    });
 }
 
 void child_table::drain() {
     epoll_event events[k_exits_at_once];
     for (;;) {
-        const int n = ::epoll_wait(watch_.native_handle(), events, k_exits_at_once, 0);
+        const int n = ::epoll_wait(watch_.fd(), events, k_exits_at_once, 0);
         for (int i = 0; i < n; ++i)
-            if (child* c = find(child_id(events[i].data.u64))) reap_if_ended(*c);
+            if (child* c = find(child_id(events[i].data.u64)))
+                bounded(io_, "exit of a child", [&] { reap_if_ended(*c); });
         if (n < k_exits_at_once) break;
     }
     owner_.on_exits_drained();
@@ -117,6 +127,8 @@ void child_table::reap(child& c) {
 
 void child_table::ended(child& c, int wait_status, v1::Usage usage, std::string error) {
     if (c.exit) return;
+    // Once it was reaped the kernel itself may tell.
+    wait_status = ipc::pidfd_exit_status(c.process.pidfd()).value_or(wait_status);
     exited(c, {.wait_status = wait_status, .usage = std::move(usage), .error = std::move(error)});
     owner_.on_exits_drained();
 }
@@ -136,18 +148,36 @@ void child_table::reap_if_ended(child& c) {
         e.wait_status = r.end->wait_status;
         ipc::to_wire(r.end->usage, e.usage);
     } else {
+        // Of one that lives and is nobody's child of ours there is nothing to tell.
+        if (!has_ended(c)) return unwatch(c);
         // A template reaped it and was killed before it could tell.
         const auto status = ipc::pidfd_exit_status(c.process.pidfd());
         e.known = status.has_value();
         e.wait_status = status.value_or(0);
+        if (!e.known && !c.origin.template_name.empty())
+            e.error = "its template ended before it could tell";
+        else if (!e.known)
+            e.error = ipc::fail(step::wait, r.error_number, "waitid",
+                                "another than the forkserver has reaped it")
+                          .message();
     }
     exited(c, std::move(e));
 }
 
+bool child_table::has_ended(const child& c) {
+    return ipc::pidfd_exit_status(c.process.pidfd()).has_value() ||
+           ipc::pidfd_wait(c.process.pidfd(), ipc::pidfd_event::ended, 0);
+}
+
+// The client holds a copy of the pidfd, so closing ours would not end the watch.
+void child_table::unwatch(child& c) {
+    if (c.watched) ::epoll_ctl(watch_.fd(), EPOLL_CTL_DEL, c.process.pidfd(), nullptr);
+    c.watched = false;
+}
+
 void child_table::exited(child& c, child_exit e) {
     assert(!c.exit && alive_ != 0);
-    // The client holds a copy of the pidfd, so closing ours would not end the watch.
-    if (c.watched) ::epoll_ctl(watch_.native_handle(), EPOLL_CTL_DEL, c.process.pidfd(), nullptr);
+    unwatch(c);
     e.wall_ns = ipc::monotonic_ns() - c.started_ns;
     c.exit = std::move(e);
     --alive_;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
 #include <cleanfork/failure.hpp>
 #include <functional>
 #include <map>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "forkserver/daemon/children/child.hpp"
+#include "forkserver/daemon/loop/watched_fd.hpp"
 
 namespace cleanfork::daemon {
 
@@ -44,6 +44,8 @@ public:
     result<void> begin_again(child& c, ipc::process_ref process, std::uint64_t started_ns);
     // A template tells how its child ended.
     void ended(child& c, int wait_status, v1::Usage usage, std::string error);
+    // By the kernel's word, and nobody else's.
+    [[nodiscard]] static bool has_ended(const child& c);
     // The template has gone: the forkserver is the parent now, and watches it.
     void adopt(child& c);
     // Reaps it if it has ended. on_exits_drained() follows.
@@ -63,10 +65,12 @@ private:
     void await();
     void drain();
     [[nodiscard]] bool watch(child& c);
+    void unwatch(child& c);
     void reap_if_ended(child& c);
     void exited(child& c, child_exit e);
 
-    boost::asio::posix::stream_descriptor watch_;
+    boost::asio::io_context& io_;
+    watched_fd watch_;
     child_table_owner& owner_;
     std::map<child_id, child> children_;
     child_id next_id_{1};

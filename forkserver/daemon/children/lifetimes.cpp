@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cerrno>
 #include <csignal>
+#include <utility>
 #include <vector>
 
 namespace cleanfork::daemon {
@@ -12,17 +14,21 @@ namespace {
 // Most groups go at once; a stubborn one is looked at less and less often.
 constexpr std::chrono::milliseconds k_first_look{5};
 constexpr std::chrono::milliseconds k_rare_look{1000};
+// From SIGKILL on: for what the kernel does before a process is gone. One that waits for a file
+// system that does not answer takes longer, or for ever.
+constexpr std::chrono::seconds k_to_be_gone{20};
 
 }  // namespace
 
 lifetimes::lifetimes(boost::asio::io_context& io, child_table& children,
-                     const ipc::feature_set& features, lifetimes_owner& owner)
-    : timer_(io),
+                     const ipc::feature_set& features, logger& log, lifetimes_owner& owner)
+    : deadline_(io, "lifetimes", [this] { expire(); }),
       children_(children),
+      log_(log),
       means_{.group_by_pidfd = features.has(ipc::feature::pidfd_signal_group),
              .cgroup_kill = !ipc::disabled_by_environment(ipc::feature::cgroup_kill)},
       owner_(owner),
-      look_timer_(io) {}
+      look_again_(io, "lifetimes", [this] { look(); }) {}
 
 int lifetimes::signal(const child& c, int number, signal_target target) const {
     return signal_child(c, number, target, means_);
@@ -32,24 +38,27 @@ bool lifetimes::anyone_left(const child& c) const { return daemon::anyone_left(c
 
 void lifetimes::end(child& c, pace p) {
     const child_lifetime& l = c.origin.lifetime;
-    const bool kill = p == pace::at_once || l.grace.count() == 0;
     const bool first = !c.ending;
-    // Many programs take a second SIGTERM for "at once": its signal comes once.
-    if (!first && !kill) return;
     if (first) {
         c.ending.emplace();
         ++ending_;
     }
-    signal(c, kill ? SIGKILL : l.signal, l.target);
-    // A stopped process sees its signal only once it goes on.
-    if (!kill) signal(c, SIGCONT, l.target);
-    c.ending->killed = c.ending->killed || kill;
-    if (c.exit && (!anyone_left(c) || (kill && !first && is_over(c)))) return finish(c);
+    if (p == pace::at_once || l.grace.count() == 0) return kill(c);
+    // Many programs take a second SIGTERM for "at once": its signal comes once.
     if (!first) return;
-    c.ending->deadline = steady::now() + (kill ? steady::duration{} : l.grace);
+    signal(c, l.signal, l.target);
+    // A stopped process sees its signal only once it goes on.
+    signal(c, SIGCONT, l.target);
+    if (c.exit && !anyone_left(c)) return finish(c);
+    give_time(c, l.grace);
+    if (c.exit) look_after(c.id);
+}
+
+void lifetimes::give_time(child& c, steady::duration time) {
+    deadlines_.erase({c.ending->deadline, c.id});
+    c.ending->deadline = steady::now() + time;
     deadlines_.emplace(c.ending->deadline, c.id);
     arm();
-    if (c.exit) look_after(c.id);
 }
 
 void lifetimes::child_exited(child& c) {
@@ -81,11 +90,7 @@ void lifetimes::look_after(child_id id) {
 }
 
 void lifetimes::arm_look() {
-    if (leaderless_.empty()) return;
-    look_timer_.expires_after(look_interval_);
-    look_timer_.async_wait([this](boost::system::error_code ec) {
-        if (!ec) look();
-    });
+    if (!leaderless_.empty()) look_again_.set_in(look_interval_);
 }
 
 void lifetimes::look() {
@@ -103,29 +108,40 @@ void lifetimes::look() {
 }
 
 void lifetimes::arm() {
-    if (deadlines_.empty() || deadlines_.begin()->first >= armed_for_) return;
-    armed_for_ = deadlines_.begin()->first;
-    timer_.expires_at(armed_for_);
-    timer_.async_wait([this](boost::system::error_code ec) {
-        if (!ec) expire();
-    });
+    if (!deadlines_.empty()) deadline_.set(deadlines_.begin()->first);
 }
 
-// After SIGKILL a process may still take its time to end; its exit is what
-// finishes it. A group or cgroup whose leader has exited has nobody to tell us.
+// Its exit is what finishes it. A group or cgroup whose leader has exited has nobody to tell us.
+void lifetimes::kill(child& c) {
+    const int e = signal(c, SIGKILL, c.origin.lifetime.target);
+    const bool again = std::exchange(c.ending->killed, true);
+    if (c.exit && is_over(c)) return finish(c);
+    if (!c.exit && (e == EPERM || c.process.signal(0) == EPERM))
+        return give_up(c,
+                       "the kernel does not let the forkserver signal it (EPERM): it has become "
+                       "another user, as a set-user-ID program may");
+    if (again) return;
+    give_time(c, k_to_be_gone);
+    if (c.exit) look_after(c.id);
+}
+
+void lifetimes::give_up(child& c, const char* why) {
+    log_.warning("child_left", {{"child", c.id.value()},
+                                {"pid", std::int64_t{c.process.pid()}},
+                                {"command", c.origin.command},
+                                {"why", why}});
+    finish(c);
+}
+
 void lifetimes::expire() {
-    armed_for_ = steady::time_point::max();
     while (!deadlines_.empty() && deadlines_.begin()->first <= steady::now()) {
         child* c = children_.find(deadlines_.begin()->second);
         deadlines_.erase(deadlines_.begin());
         assert(c != nullptr && c->ending);  // who is being ended is not forgotten
-        signal(*c, SIGKILL, c->origin.lifetime.target);
-        c->ending->killed = true;
-        if (!c->exit) continue;
-        if (is_over(*c))
-            finish(*c);
+        if (c->ending->killed)
+            give_up(*c, "it was killed and is not gone: it may wait for a file system");
         else
-            look_after(c->id);
+            kill(*c);
     }
     arm();
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <cstdint>
 #include <set>
@@ -10,6 +9,8 @@
 
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/children/signalling.hpp"
+#include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/loop/bounded_timer.hpp"
 #include "ipc/base/features.hpp"
 
 namespace cleanfork::daemon {
@@ -27,7 +28,7 @@ protected:
 class lifetimes {
 public:
     lifetimes(boost::asio::io_context& io, child_table& children, const ipc::feature_set& features,
-              lifetimes_owner& owner);
+              logger& log, lifetimes_owner& owner);
 
     enum class pace { lifetime, at_once };
     // Sends the lifetime's signal (SIGKILL with a grace of 0, or when it is to end
@@ -38,7 +39,9 @@ public:
     // keeps its grace, and is over as soon as the last of it is.
     void child_exited(child& c);
 
-    // No child is being ended.
+    // No child is being ended. One that does not end although it was killed, since the kernel
+    // does not let the forkserver signal it (EPERM) or does not come to it, is given up after a
+    // while, which is logged: nobody waits for it for ever.
     [[nodiscard]] bool idle() const noexcept { return ending_ == 0; }
 
     int signal(const child& c, int number, signal_target target) const;
@@ -46,6 +49,9 @@ public:
 
 private:
     [[nodiscard]] bool is_over(const child& c) const;
+    void give_time(child& c, steady::duration time);
+    void kill(child& c);
+    void give_up(child& c, const char* why);
     void finish(child& c);
     void look_after(child_id id);
     void arm_look();
@@ -53,17 +59,17 @@ private:
     void arm();
     void expire();
 
-    boost::asio::steady_timer timer_;
+    bounded_timer deadline_;
     child_table& children_;
+    logger& log_;
     const signal_means means_;
     lifetimes_owner& owner_;
     std::size_t ending_ = 0;
     std::set<std::pair<steady::time_point, child_id>> deadlines_;
-    steady::time_point armed_for_ = steady::time_point::max();
     // Of the ending ones, those whose leader has exited while others of the group, cgroup
     // or tree live: these are no children of ours, so that we must look for their end.
     std::set<child_id> leaderless_;
-    boost::asio::steady_timer look_timer_;
+    bounded_timer look_again_;
     steady::duration look_interval_{};
 };
 

@@ -7,6 +7,7 @@
 
 #include <csignal>
 
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
@@ -20,7 +21,11 @@ constexpr std::chrono::milliseconds k_pause{20};
 
 orphans::orphans(boost::asio::io_context& io, const spawn::launcher& launcher,
                  child_table& children)
-    : launcher_(launcher), children_(children), signals_(io), pause_(io) {}
+    : io_(io),
+      launcher_(launcher),
+      children_(children),
+      signals_(io, "orphans"),
+      again_(io, "orphans", [this] { reap_and_await(); }) {}
 
 result<void> orphans::adopt_from_now_on() {
     if (signals_.is_open()) return {};
@@ -33,27 +38,28 @@ result<void> orphans::adopt_from_now_on() {
     if (!fd) return ipc::fail(step::template_start, errno, "signalfd");
     if (::prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
         return ipc::fail(step::template_start, errno, "PR_SET_CHILD_SUBREAPER");
-    signals_.assign(launcher_.own_descriptor(std::move(fd)).release());
+    fd = launcher_.own_descriptor(std::move(fd));
+    if (const int e = signals_.take(fd)) return ipc::fail(step::template_start, e, "signalfd");
     await();
     return {};
 }
 
 void orphans::await() {
-    signals_.async_wait(boost::asio::posix::descriptor_base::wait_read,
-                        [this](boost::system::error_code ec) {
-                            if (ec) return;
-                            signalfd_siginfo ignored[8];
-                            while (::read(signals_.native_handle(), ignored, sizeof ignored) > 0) {
-                            }
-                            pause_.expires_after(k_pause);
-                            pause_.async_wait([this](boost::system::error_code late) {
-                                if (late) return;
-                                reap();
-                                await();
-                            });
-                        });
+    signals_.await([this] {
+        signalfd_siginfo ignored[8];
+        while (::read(signals_.fd(), ignored, sizeof ignored) > 0) {
+        }
+        again_.set_in(k_pause);
+    });
 }
 
+void orphans::reap_and_await() {
+    bounded(io_, "orphans", [this] { reap(); });
+    await();
+}
+
+// Each round reaps one, or is the last: who is known and is not reaped by the table, is reaped
+// here.
 void orphans::reap() {
     for (;;) {
         siginfo_t info{};
@@ -63,10 +69,13 @@ void orphans::reap() {
         children_.each([&](child& c) {
             if (c.process.pid() == pid && !c.has_no_process()) known = &c;
         });
-        if (known != nullptr)
+        if (known != nullptr) {
+            const child_id id = known->id;
             children_.reap(*known);
-        else
-            ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG);
+            const child* left = children_.find(id);
+            if (left == nullptr || left->has_no_process()) continue;
+        }
+        if (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG) != 0) return;
     }
 }
 

@@ -3,11 +3,11 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <cleanfork/failure.hpp>
 
 #include "forkserver/daemon/children/child_table.hpp"
+#include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/watched_fd.hpp"
 #include "forkserver/spawn/launcher.hpp"
 
 namespace cleanfork::daemon {
@@ -18,18 +18,21 @@ class orphans {
 public:
     orphans(boost::asio::io_context& io, const spawn::launcher& launcher, child_table& children);
 
-    // From the first template on. Again is harmless.
+    // From the first template on; from the start on where it is the init of a PID namespace, whose
+    // orphans come to it in any case. Again is harmless.
     result<void> adopt_from_now_on();
     // Reaps what has ended and is nobody's business, or the table's if it is known there.
     void reap();
 
 private:
     void await();
+    void reap_and_await();
 
+    boost::asio::io_context& io_;
     const spawn::launcher& launcher_;
     child_table& children_;
-    boost::asio::posix::stream_descriptor signals_;
-    boost::asio::steady_timer pause_;
+    watched_fd signals_;
+    bounded_timer again_;
 };
 
 }  // namespace cleanfork::daemon

@@ -23,7 +23,11 @@ child_exit no_start(const failure& why) {
 
 restarts::restarts(boost::asio::io_context& io, spawn::launcher& launcher, child_table& children,
                    logger& log, restarts_owner& owner)
-    : timer_(io), launcher_(launcher), children_(children), log_(log), owner_(owner) {}
+    : due_again_(io, "restarts", [this] { start_due(); }),
+      launcher_(launcher),
+      children_(children),
+      log_(log),
+      owner_(owner) {}
 
 result<std::unique_ptr<child_restart>> restarts::prepare(
     const v1::SpawnRequest& request, const std::vector<int>& purposes,
@@ -98,11 +102,7 @@ void restarts::over(child& c) {
 }
 
 void restarts::arm() {
-    if (due_.empty()) return;
-    timer_.expires_at(due_.begin()->first);
-    timer_.async_wait([this](boost::system::error_code ec) {
-        if (!ec) start_due();
-    });
+    if (!due_.empty()) due_again_.set(due_.begin()->first);
 }
 
 void restarts::start_due() {

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <set>
 #include <utility>
 
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/loop/bounded_timer.hpp"
 #include "forkserver/spawn/launcher.hpp"
 
 namespace cleanfork::daemon {
@@ -52,7 +52,7 @@ private:
     void start(child& c);
     void over(child& c);
 
-    boost::asio::steady_timer timer_;
+    bounded_timer due_again_;
     spawn::launcher& launcher_;
     child_table& children_;
     logger& log_;

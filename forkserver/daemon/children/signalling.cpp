@@ -78,10 +78,9 @@ int signal_cgroup(const child& c, int signal, const signal_means& means) {
 
 int signal_group(const child& c, int signal, const signal_means& means) {
     if (!c.origin.leads_group) return EINVAL;
+    using by = ipc::process_ref::group_means;
     if (means.group_by_pidfd) return c.process.signal_group(signal);
-    // The number is the group's for sure only while the leader is unreaped.
-    if (c.has_no_process()) return ESRCH;
-    return ::kill(-c.process.pid(), signal) == 0 ? 0 : errno;
+    return c.has_no_process() ? ESRCH : c.process.signal_group(signal, by::number);
 }
 
 bool by_cgroup(const child& c) { return c.origin.tree.by == v1::TREE_MEANS_CGROUP; }

@@ -6,9 +6,9 @@ namespace cleanfork::daemon {
 
 namespace {
 
-constexpr std::size_t amounts::*k_all[] = {&amounts::spawns,      &amounts::bytes,
-                                           &amounts::descriptors, &amounts::calls,
-                                           &amounts::children,    &amounts::waits};
+constexpr std::size_t amounts::*k_all[] = {
+    &amounts::spawns,   &amounts::bytes, &amounts::descriptors, &amounts::calls,
+    &amounts::children, &amounts::waits, &amounts::memory};
 
 }  // namespace
 

@@ -8,13 +8,7 @@ void held_replies::hold(child_id child, std::chrono::microseconds longest) {
 }
 
 void held_replies::arm() {
-    if (armed_ || holds_.empty()) return;
-    armed_ = true;
-    timer_.expires_at(holds_.front().first);
-    timer_.async_wait([this](boost::system::error_code ec) {
-        armed_ = false;
-        if (!ec) expire();
-    });
+    if (!holds_.empty()) alarm_.set(holds_.front().first);
 }
 
 void held_replies::expire() {

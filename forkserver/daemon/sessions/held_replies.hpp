@@ -5,12 +5,12 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <deque>
 #include <utility>
 
 #include "forkserver/daemon/daemon_ids.hpp"
+#include "forkserver/daemon/loop/bounded_timer.hpp"
 
 namespace cleanfork::daemon {
 
@@ -28,7 +28,7 @@ protected:
 class held_replies {
 public:
     held_replies(boost::asio::io_context& io, held_replies_owner& owner)
-        : timer_(io), owner_(owner) {}
+        : alarm_(io, "held replies", [this] { expire(); }), owner_(owner) {}
 
     // One that is released earlier is simply not held any more.
     void hold(child_id child, std::chrono::microseconds longest);
@@ -38,10 +38,9 @@ private:
     void arm();
     void expire();
 
-    boost::asio::steady_timer timer_;
+    bounded_timer alarm_;
     held_replies_owner& owner_;
     std::deque<std::pair<clock::time_point, child_id>> holds_;
-    bool armed_ = false;
 };
 
 }  // namespace cleanfork::daemon

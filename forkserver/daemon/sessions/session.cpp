@@ -1,9 +1,10 @@
 #include "forkserver/daemon/sessions/session.hpp"
 
-#include <boost/asio/post.hpp>
 #include <chrono>
 
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/fd.hpp"
+#include "ipc/base/socket_peer.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 
@@ -22,78 +23,137 @@ bool passes(int e) noexcept { return e == ETOOMANYREFS || e == ENOBUFS || e == E
 
 }  // namespace
 
-session::session(boost::asio::io_context& io, unique_fd socket, session_id id, session_owner& owner)
-    : socket_(io, socket.release()), retry_(io), id_(id), owner_(owner) {}
+session::session(boost::asio::io_context& io, session_id id, std::shared_ptr<amounts> of_user,
+                 session_owner& owner)
+    : account(std::make_shared<daemon::account>(std::move(of_user))),
+      io_(io),
+      socket_(io, "session"),
+      write_again_(io, "session", [this] { write_turn(); }),
+      read_again_(io, "session", [this] { read_turn(); }),
+      id_(id),
+      owner_(owner) {}
 
-bool session::congested() const noexcept { return queue_.size() >= ipc::k_max_unsent_packets; }
+int session::take(unique_fd& socket) {
+    inode_ = ipc::socket_inode(socket.get());
+    return socket_.take(socket);
+}
+
+bool session::congested() const noexcept {
+    return queue_.size() >= ipc::k_max_unsent_packets || queued_bytes_ >= ipc::k_max_unsent_bytes;
+}
 
 void session::read() {
     if (reading_ || ended_ || congested()) return;
     reading_ = true;
-    socket_.async_wait(boost::asio::posix::descriptor_base::wait_read,
-                       [self = shared_from_this()](boost::system::error_code ec) {
-                           self->reading_ = false;
-                           if (!ec && !self->ended_) self->read_turn();
-                       });
+    socket_.await([self = shared_from_this()] { self->read_turn(); });
 }
 
 void session::read_turn() {
-    for (int i = 0; i < k_packets_a_turn && !ended_ && !congested(); ++i) {
-        ipc::received packet = receiver_.receive(socket_.native_handle());
-        if (packet.status == ipc::receive_status::would_block) break;
-        if (packet.status == ipc::receive_status::closed) {
-            end(ipc::fail(step::none, 0, {}, "the client has closed"));
-            break;
-        }
-        if (packet.status == ipc::receive_status::malformed && refuse(packet.body)) continue;
-        if (packet.status != ipc::receive_status::packet) {
-            end(ipc::fail(step::protocol, packet.error_number, "packet",
-                          "the packet or its descriptors were cut, or too many"));
-            break;
-        }
-        auto message = ipc::decode_client_message(std::move(packet));
-        if (!message) {
-            end(message.error());
-            break;
-        }
-        owner_.on_message(*this, std::move(*message));
+    const auto self = shared_from_this();
+    reading_ = false;
+    if (ended_) return;
+    try {
+        take_packets();
+    } catch (...) {
+        end(caught(io_, "session"));
     }
-    owner_.on_turn_end();
+    bounded(io_, "session", [this] { owner_.on_turn_end(); });
     read();
+}
+
+void session::take_packets() {
+    for (int i = 0; i < k_packets_a_turn && !ended_ && !congested(); ++i) {
+        ipc::received packet = receiver_.receive(socket_.fd());
+        if (packet.status == ipc::receive_status::would_block) return;
+        if (packet.status == ipc::receive_status::closed)
+            return end(ipc::fail(step::none, 0, {}, "the client has closed"));
+        if (packet.status == ipc::receive_status::malformed && refuse(packet.body)) continue;
+        if (packet.status == ipc::receive_status::failed && passes(packet.error_number)) {
+            reading_ = true;  // later: the packet waits in the socket
+            return read_again_.set_in(k_retry_after);
+        }
+        if (packet.status != ipc::receive_status::packet)
+            return end(ipc::fail(step::protocol, packet.error_number, "packet",
+                                 "the packet or its descriptors were cut, or too many"));
+        serve(std::move(packet));
+    }
+}
+
+// What it throws is the answer to the request that it was about.
+void session::serve(ipc::received packet) {
+    const std::string_view body = packet.body;
+    request_id request;
+    try {
+        auto message = ipc::decode_client_message(std::move(packet));
+        if (!message) return refuse_or_end(body, message.error());
+        request = request_id(message->message.request_id());
+        owner_.on_message(*this, std::move(*message));
+    } catch (...) {
+        const failure why = caught(io_, "request");
+        if (!request && !read_request_id(body, request)) return end(why);
+        fail_request(request, why);
+    }
+}
+
+// A large body that could not be looked at for want of memory is no fault of the client's.
+void session::refuse_or_end(std::string_view body, failure why) {
+    request_id request;
+    const int e = why.error_number;
+    if ((e != ENOMEM && e != EMFILE && e != ENFILE) || !read_request_id(body, request))
+        return end(why);
+    why.step = step::prepare;
+    fail_request(request, why);
+}
+
+void session::fail_request(request_id request, const failure& why) {
+    try {
+        send_failure(request, why);
+    } catch (...) {
+        end(why);
+    }
+}
+
+bool session::read_request_id(std::string_view body, request_id& out) {
+    v1::ClientMessage m;
+    if (body.empty() || !m.ParseFromArray(body.data(), static_cast<int>(body.size()))) return false;
+    out = request_id(m.request_id());
+    return bool(out);
 }
 
 // The kernel has cut a request's descriptors because this process may have no more. It is
 // not the client's fault, who may have nobody else to ask.
 bool session::refuse(std::string_view body) {
-    v1::ClientMessage m;
-    if (body.empty() || !m.ParseFromArray(body.data(), static_cast<int>(body.size())) ||
-        m.request_id() == 0)
-        return false;
-    send_failure(request_id(m.request_id()),
+    request_id request;
+    if (!read_request_id(body, request)) return false;
+    send_failure(request,
                  ipc::fail(step::quota, EMFILE, "descriptors",
                            "RESOURCE_EXHAUSTED: the forkserver may have no more, and the request's "
                            "were cut: raise its RLIMIT_NOFILE"));
     return true;
 }
 
-void session::send(const v1::ServerMessage& message, std::span<const int> descriptors) {
-    if (ended_ || failing_) return;
+bool session::send(const v1::ServerMessage& message, std::span<const int> descriptors) {
+    if (ended_ || failing_) return true;  // its children meet the end of the session
     auto e = ipc::encode(message);
     if (!e) {
         // Too large, or no descriptor or memory for a large body: the caller learns that instead.
         if (message.request_id() != 0 && !message.has_failure())
             send_failure(request_id(message.request_id()), e.error());
-        return;
+        return false;
     }
-    if (queue_.empty() && transmit(*e, descriptors)) return;
-    outgoing later{std::move(*e), {}};
+    if (queue_.empty() && transmit(*e, descriptors)) return true;
+    outgoing later{std::move(*e), {}, message.ByteSizeLong()};
     for (const int fd : descriptors) {
         later.descriptors.push_back(ipc::dup_fd(fd));
-        if (!later.descriptors.back())
-            return end_later(ipc::fail(step::prepare, errno, "descriptor"));
+        if (!later.descriptors.back()) {
+            end_later(ipc::fail(step::prepare, errno, "descriptor"));
+            return true;  // its children meet the end of the session
+        }
     }
+    queued_bytes_ += later.bytes;
     queue_.push_back(std::move(later));
     await_room();
+    return true;
 }
 
 void session::send_failure(request_id request, const failure& f) {
@@ -104,7 +164,7 @@ void session::send_failure(request_id request, const failure& f) {
 }
 
 bool session::transmit(const ipc::encoded& e, std::span<const int> descriptors) {
-    switch (ipc::send(socket_.native_handle(), e, descriptors)) {
+    switch (ipc::send(socket_.fd(), e, descriptors)) {
         case ipc::send_status::sent: return true;
         case ipc::send_status::would_block: room_is_announced_ = true; return false;
         case ipc::send_status::closed:
@@ -133,6 +193,7 @@ bool session::flush_queue() {
         std::size_t n = 0;
         for (const unique_fd& fd : queue_.front().descriptors) fds[n++] = fd.get();
         if (!transmit(queue_.front().message, {fds, n})) return false;
+        queued_bytes_ -= queue_.front().bytes;
         queue_.pop_front();
     }
     return true;
@@ -153,19 +214,14 @@ bool session::send_exits() {
 void session::await_room() {
     if (awaiting_room_ || ended_) return;
     awaiting_room_ = true;
-    const auto then = [self = shared_from_this()](boost::system::error_code ec) {
-        self->awaiting_room_ = false;
-        if (!ec && !self->ended_) self->write_turn();
-    };
-    if (!room_is_announced_) {
-        retry_.expires_after(k_retry_after);
-        retry_.async_wait(then);
-    } else {
-        socket_.async_wait(boost::asio::posix::descriptor_base::wait_write, then);
-    }
+    if (!room_is_announced_) return write_again_.set_in(k_retry_after);
+    socket_.await(watched_fd::to::write, [self = shared_from_this()] { self->write_turn(); });
 }
 
 void session::write_turn() {
+    const auto self = shared_from_this();
+    awaiting_room_ = false;
+    if (ended_) return;
     if (!flush_queue() || !send_exits()) await_room();
     read();
 }
@@ -174,25 +230,25 @@ void session::write_turn() {
 // go with the session under its hands.
 void session::end_later(failure why) {
     failing_ = true;
-    boost::asio::post(socket_.get_executor(),
-                      [self = shared_from_this(), f = std::move(why)] { self->end(f); });
+    post_bounded(io_, "session", [self = shared_from_this(), f = std::move(why)] { self->end(f); });
 }
 
 void session::end(const failure& why) {
     if (ended_) return;
     const auto self = shared_from_this();
-    if (why.step != step::none) {
-        v1::ServerMessage m;
-        ipc::to_wire(why, *m.mutable_failure());
-        if (const auto e = ipc::encode(m)) ipc::send(socket_.native_handle(), *e, {});
-    }
+    if (why.step != step::none) bounded(io_, "session", [&] { tell_last(why, socket_.fd()); });
     ended_ = true;
-    boost::system::error_code ignored;
-    socket_.close(ignored);
-    retry_.cancel();
+    socket_.close();
     queue_.clear();
     exits_.clear();
-    owner_.on_end(*this, why);
+    // Its children meet their lifetimes, whatever happens on the way.
+    insist(io_, "end of a session", [&] { owner_.on_end(*this, why); });
+}
+
+void session::tell_last(const failure& why, int socket) {
+    v1::ServerMessage m;
+    ipc::to_wire(why, *m.mutable_failure());
+    if (const auto e = ipc::encode(m)) ipc::send(socket, *e, {});
 }
 
 }  // namespace cleanfork::daemon

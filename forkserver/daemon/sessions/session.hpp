@@ -2,10 +2,9 @@
 #pragma once
 
 #include <cleanfork/v1/cleanfork.pb.h>
+#include <sys/types.h>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <cleanfork/unique_fd.hpp>
 #include <cstdint>
 #include <deque>
@@ -15,6 +14,8 @@
 #include <vector>
 
 #include "forkserver/daemon/daemon_ids.hpp"
+#include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/watched_fd.hpp"
 #include "forkserver/daemon/sessions/charges.hpp"
 #include "forkserver/spawn/plan.hpp"
 #include "ipc/wire/message.hpp"
@@ -39,8 +40,14 @@ protected:
 
 class session : public std::enable_shared_from_this<session> {
 public:
-    session(boost::asio::io_context& io, unique_fd socket, session_id id, session_owner& owner);
+    // `of_user` is the account of all its user's sessions.
+    session(boost::asio::io_context& io, session_id id, std::shared_ptr<amounts> of_user,
+            session_owner& owner);
 
+    // 0, or the errno of a socket that cannot be watched, and is not taken.
+    [[nodiscard]] int take(unique_fd& socket);
+    // Of its socket.
+    [[nodiscard]] ino_t inode() const noexcept { return inode_; }
     void start() { read(); }
 
     [[nodiscard]] session_id id() const noexcept { return id_; }
@@ -48,15 +55,20 @@ public:
 
     // Sends now, or queues (with copies of the borrowed descriptors) when the
     // client does not read; while too much is queued, nothing more is read from it.
-    void send(const v1::ServerMessage& message, std::span<const int> descriptors = {});
+    // False when the client is told a failure instead, or nothing.
+    bool send(const v1::ServerMessage& message, std::span<const int> descriptors = {});
     void send_failure(request_id request, const failure& f);
 
     // Exit events are gathered and sent by flush_exits(), many in a packet.
     void add_exit(v1::Exit exit) { exits_.push_back(std::move(exit)); }
     void flush_exits();
 
+    // The last word on a socket.
+    static void tell_last(const failure& why, int socket);
     // Tells the client why (if it can), closes, and reports to the owner.
     void end(const failure& why);
+    // When its owner is done with what is at hand; nothing more is sent until then.
+    void end_later(failure why);
 
     // Set by hello.
     bool greeted = false;
@@ -65,7 +77,8 @@ public:
     bool sender_is_another = false;
     std::shared_ptr<const spawn::session_base> base;
     // What it uses of its quotas; the objects that use it count it.
-    const std::shared_ptr<amounts> account = std::make_shared<amounts>();
+    const std::shared_ptr<daemon::account> account;
+    charge base_place;
     // Of a base that no queued spawn has been charged with: each may hold one alive.
     std::size_t uncharged_base_bytes = 0;
 
@@ -73,10 +86,17 @@ private:
     struct outgoing {
         ipc::encoded message;
         std::vector<unique_fd> descriptors;
+        std::size_t bytes;
     };
 
     void read();
     void read_turn();
+    void take_packets();
+    void serve(ipc::received packet);
+    // What was thrown while the request was served is its answer.
+    void fail_request(request_id request, const failure& why);
+    void refuse_or_end(std::string_view body, failure why);
+    static bool read_request_id(std::string_view body, request_id& out);
     bool refuse(std::string_view body);
     void await_room();
     void write_turn();
@@ -84,15 +104,17 @@ private:
     bool send_exits();
     // True when the packet is out of our hands: sent, or the session is about to end over it.
     bool transmit(const ipc::encoded& e, std::span<const int> descriptors);
-    void end_later(failure why);
     [[nodiscard]] bool congested() const noexcept;
 
-    boost::asio::posix::stream_descriptor socket_;
-    boost::asio::steady_timer retry_;
+    boost::asio::io_context& io_;
+    watched_fd socket_;
+    bounded_timer write_again_, read_again_;
+    ino_t inode_ = 0;
     session_id id_;
     session_owner& owner_;
     ipc::receiver receiver_;
     std::deque<outgoing> queue_;
+    std::size_t queued_bytes_ = 0;
     std::deque<v1::Exit> exits_;
     bool awaiting_room_ = false;
     bool room_is_announced_ = true;  // false: the kernel is short, ask again later

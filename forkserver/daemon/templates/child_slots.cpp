@@ -38,20 +38,23 @@ void child_slots::enter(slot& s, stage to) {
 child_slots::slots::iterator child_slots::erase(slots::iterator at) {
     leave_pool(at);
     assert(count(at->second.at) != 0);
+    const auto known = pids_.find(at->second.pid);
+    if (known != pids_.end() && known->second == at->first) pids_.erase(known);
     --count(at->second.at);
     return slots_.erase(at);
 }
 
-void child_slots::leave_pool(slots::iterator at) {
-    if (!at->second.channel) return;
-    at->second.channel.reset();
+unique_fd child_slots::leave_pool(slots::iterator at) {
+    if (!at->second.channel) return {};
     pool_.erase(std::find(pool_.begin(), pool_.end(), at->first));
+    return std::move(at->second.channel);
 }
 
 void child_slots::check([[maybe_unused]] const slot& s) const {
     assert(std::accumulate(counts_.begin(), counts_.end(), std::size_t{0}) == slots_.size());
     assert(pool_.size() <= count(stage::ordered) + count(stage::parked));
     assert(!s.call || s.at == stage::ordered || s.at == stage::asked);
+    assert(!s.wanted || s.at == stage::ordered || s.at == stage::asked);
     assert(s.call || s.at != stage::asked);
     assert(!s.channel || s.at == stage::ordered || s.at == stage::parked);
     assert(!s.channel || !s.call);
@@ -60,9 +63,10 @@ void child_slots::check([[maybe_unused]] const slot& s) const {
 
 // ---- orders ----------------------------------------------------------------
 
-void child_slots::order_for_call(queued_spawn call, clock::time_point now) {
+void child_slots::order_for_call(queued_spawn call, clock::time_point now, unique_fd channel) {
     slot s;
     s.call = std::move(call);
+    s.wanted = std::move(channel);
     add(std::move(s), now);
 }
 
@@ -84,8 +88,9 @@ child_slots::slots::iterator child_slots::first_warm() {
 
 void child_slots::ask_warm(queued_spawn call, clock::time_point now) {
     const auto at = first_warm();
-    leave_pool(at);
+    unique_fd channel = leave_pool(at);
     at->second.call = std::move(call);
+    at->second.wanted = std::move(channel);
     at->second.deadline = now + to_start_;
     enter(at->second, stage::asked);
 }
@@ -102,10 +107,32 @@ void child_slots::close_pool() {
 
 // ---- reports ---------------------------------------------------------------
 
+const ipc::process_ref* child_slots::process_of(sequence_number s) const {
+    const auto at = slots_.find(s);
+    return at != slots_.end() && at->second.process ? &at->second.process : nullptr;
+}
+
+bool child_slots::is_of_another(sequence_number s, pid_t pid) const {
+    const auto known = pids_.find(pid);
+    return known != pids_.end() && known->second != s;
+}
+
+void child_slots::has_pid(slots::iterator at, pid_t pid) {
+    if (pid <= 0 || at->second.pid != 0) return;
+    at->second.pid = pid;
+    pids_[pid] = at->first;
+}
+
+child_id child_slots::child_of(sequence_number s) const {
+    const auto at = slots_.find(s);
+    return at == slots_.end() ? child_id() : at->second.child;
+}
+
 ipc::process_ref child_slots::parked(sequence_number s, ipc::process_ref process) {
     const auto at = slots_.find(s);
     if (at == slots_.end()) return {};
     slot& its = at->second;
+    has_pid(at, process.pid());
     switch (its.at) {
         case stage::ordered:
             if (its.call) return {};  // such a child does not park
@@ -126,11 +153,13 @@ child_slots::start child_slots::started(sequence_number s, ipc::process_ref proc
     if (at == slots_.end()) return {std::nullopt, std::move(process)};
     slot& its = at->second;
     start begun;
+    has_pid(at, process.pid());
     begun.process = process ? std::move(process) : std::move(its.process);
     if (!its.call) return begun;
     begun.call = std::move(its.call);
     its.call.reset();
     its.process = {};
+    its.wanted.reset();
     enter(its, stage::running);
     return begun;
 }
@@ -150,6 +179,7 @@ std::optional<child_slots::concerned> child_slots::failed(sequence_number s, fai
     if (its.channel) order_warm_from_ = now + k_pause;
     concerned c{std::move(its.call), {}};
     its.call.reset();
+    its.wanted.reset();
     leave_pool(at);
     enter(its, stage::unwanted);
     if (where == failed_at::fork) erase(at);
@@ -173,6 +203,7 @@ child_slots::withdrawn child_slots::withdraw(slots::iterator at) {
     withdrawn w{at->first, std::move(its.process), std::move(its.call)};
     its.process = {};
     its.call.reset();
+    its.wanted.reset();
     leave_pool(at);
     enter(its, stage::unwanted);
     return w;

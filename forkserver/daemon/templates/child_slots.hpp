@@ -16,6 +16,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 #include "forkserver/daemon/sessions/spawn_queue.hpp"
@@ -36,7 +37,8 @@ public:
 
     // The number of the next order.
     [[nodiscard]] sequence_number next() const noexcept { return next_; }
-    void order_for_call(queued_spawn call, clock::time_point now);
+    // `channel` is kept until the child has started: it sees by its end that nobody wants it.
+    void order_for_call(queued_spawn call, clock::time_point now, unique_fd channel = {});
     // `channel` is where its request will be sent.
     void order_warm(unique_fd channel, clock::time_point now);
 
@@ -52,6 +54,12 @@ public:
     // ---- reports
 
     [[nodiscard]] bool knows(sequence_number s) const { return slots_.contains(s); }
+    // The process that has told of itself and does not run yet; null: none.
+    [[nodiscard]] const ipc::process_ref* process_of(sequence_number s) const;
+    // True when the process is known as that of another sequence.
+    [[nodiscard]] bool is_of_another(sequence_number s, pid_t pid) const;
+    // Of a running one; none: it is not.
+    [[nodiscard]] child_id child_of(sequence_number s) const;
     // Gives `process` back when it is to be killed.
     [[nodiscard]] ipc::process_ref parked(sequence_number s, ipc::process_ref process);
     struct start {
@@ -123,7 +131,9 @@ private:
         stage at = stage::ordered;
         std::optional<queued_spawn> call;  // ordered or asked
         unique_fd channel;                 // ordered or parked, and in the pool
+        unique_fd wanted;                  // ordered or asked: the channel of a call
         ipc::process_ref process;          // once told, until it runs
+        pid_t pid = 0;                     // once told
         child_id child;                    // running
         clock::time_point deadline{};      // ordered or asked
     };
@@ -136,15 +146,17 @@ private:
     void add(slot s, clock::time_point now);
     void enter(slot& s, stage to);
     slots::iterator erase(slots::iterator at);
-    void leave_pool(slots::iterator at);
+    unique_fd leave_pool(slots::iterator at);
     withdrawn withdraw(slots::iterator at);
     slots::iterator first_warm();
+    void has_pid(slots::iterator at, pid_t pid);
     void check(const slot& s) const;
 
     std::size_t warm_wanted_;
     std::chrono::milliseconds to_start_;
     slots slots_;
-    std::array<std::size_t, 5> counts_{};  // of the slots, by stage
+    std::unordered_map<pid_t, sequence_number> pids_;  // of the slots that know theirs
+    std::array<std::size_t, 5> counts_{};              // of the slots, by stage
     // Those with a channel, the one ordered first in front.
     std::deque<sequence_number> pool_;
     clock::time_point order_warm_from_{};  // a while after one could not be had

@@ -32,9 +32,10 @@ template_link::threads judged_if(bool has_threads) noexcept {
 
 }  // namespace
 
-generation::generation(boost::asio::io_context& io, const spawn::launcher& launcher, identity i,
-                       generation_owner& owner, forked_children_owner& children)
+generation::generation(boost::asio::io_context& io, const spawn::launcher& launcher, logger& log,
+                       identity i, generation_owner& owner, forked_children_owner& children)
     : launcher_(launcher),
+      log_(log),
       owner_(owner),
       children_(children),
       spec_(std::move(i.spec)),
@@ -48,6 +49,7 @@ generation::generation(boost::asio::io_context& io, const spawn::launcher& launc
 void generation::process_began(const ipc::process_ref& process) {
     assert(process_ == nullptr);
     process_ = &process;
+    pid_ = process.pid();
     // Of a derived one: nobody waits for it any more.
     if (state_ != generation_state::starting) process_->signal(SIGKILL);
 }
@@ -92,7 +94,7 @@ result<void> generation::order_for_call(queued_spawn& q, template_link::threads 
     if (!pair) return pair.error();
     if (auto sent = send_request(pair->first.get(), q); !sent) return sent;
     auto ordered = order_fork(pair->second.get(), template_link::request::waits_in_channel, t);
-    if (ordered) slots_.order_for_call(std::move(q), clock::now());
+    if (ordered) slots_.order_for_call(std::move(q), clock::now(), std::move(pair->first));
     return ordered;
 }
 
@@ -144,92 +146,6 @@ void generation::forget_child(child_id child) {
     if (slots_.forget(child)) end_if_drained();
 }
 
-// ---- what is told ----------------------------------------------------------
-
-void generation::on_report(ipc::decoded<v1::TemplateMessage> m) {
-    switch (m.message.body_case()) {
-        case v1::TemplateMessage::kReady: return on_ready(m.message.ready());
-        case v1::TemplateMessage::kFailed:
-            messages_.drain();
-            return fail(ipc::from_wire(m.message.failed()));
-        case v1::TemplateMessage::kParked: return on_parked(m.message.parked(), m.descriptors);
-        case v1::TemplateMessage::kStarted:
-            return on_child_started(m.message.started(), m.descriptors);
-        case v1::TemplateMessage::kChildFailed: return on_child_failed(m.message.child_failed());
-        case v1::TemplateMessage::kEnded: return on_child_ended(m.message.ended());
-        default: return;
-    }
-}
-
-// One that has ended meanwhile is not looked at: how it ended is about to be told.
-void generation::on_ready(const v1::TemplateReady& r) {
-    if (state_ != generation_state::starting || process_ == nullptr) return;
-    initialization_ns_ = r.initialization_ns();
-    if (auto clean = proof_.begin(process_->pid(), r); !clean) return fail_unproved(clean.error());
-    state_ = generation_state::ready;
-    ready_since_ = clock::now();
-    owner_.on_state(*this, {});
-}
-
-void generation::on_parked(const v1::ChildParked& p, std::vector<unique_fd>& fds) {
-    const sequence_number s(p.sequence());
-    if (!slots_.knows(s) || fds.size() != 1) return;
-    const ipc::process_ref unwanted =
-        slots_.parked(s, launcher_.own_process({p.pid(), std::move(fds.front())}));
-    unwanted.signal(SIGKILL);
-    owner_.on_change(*this);
-}
-
-void generation::on_child_started(const v1::ChildStarted& told, std::vector<unique_fd>& fds) {
-    const sequence_number s(told.sequence());
-    ipc::process_ref process;
-    if (!fds.empty()) process = {told.pid(), std::move(fds.front())};
-    child_slots::start begun = slots_.started(s, std::move(process));
-    if (!begun.call) {
-        begun.process.signal(SIGKILL);
-        return;
-    }
-    const child_id child =
-        children_.on_started(id_, std::move(*begun.call), std::move(begun.process));
-    slots_.runs_as(s, child);
-    if (child && process_ == nullptr) children_.on_adopted(child);
-    owner_.on_change(*this);
-}
-
-void generation::on_child_failed(const v1::ChildFailed& f) {
-    failure why = ipc::from_wire(f.failure());
-    // There is no child: threads were left in the midst of the fork.
-    const bool unclean = why.step == step::clean;
-    if (unclean) why.object = spec_->name;
-    const auto where = why.step == step::fork || unclean ? child_slots::failed_at::fork
-                                                         : child_slots::failed_at::start;
-    auto concerned = slots_.failed(sequence_number(f.sequence()), where, clock::now());
-    if (!concerned) return;
-    if (concerned->call) children_.on_call_failed(std::move(*concerned->call), why);
-    if (unclean) return fail_unproved(why);
-    owner_.on_change(*this);
-}
-
-void generation::on_child_ended(const v1::ChildEnded& e) {
-    auto concerned = slots_.ended(sequence_number(e.sequence()), clock::now());
-    if (!concerned) return;
-    if (concerned->call)
-        children_.on_call_failed(
-            std::move(*concerned->call),
-            ipc::fail(step::child_start, 0, spec_->name,
-                      "its child " + ipc::ended_how(e.wait_status()) + " before it ran the entry"));
-    else if (concerned->child)
-        children_.on_ended(concerned->child, e.wait_status(), e.usage(), e.error());
-    end_if_drained();
-    owner_.on_change(*this);
-}
-
-// The template ends, as good as always: how is known in a moment.
-void generation::on_link_closed() {
-    if (process_ == nullptr) fail_unstarted();
-    owner_.on_change(*this);
-}
-
 // ---- its end ---------------------------------------------------------------
 
 void generation::end_as(generation_state s, const failure& why) {
@@ -260,7 +176,7 @@ bool generation::leads_group() const noexcept {
 // come to the step of their own group.
 void generation::kill_process() {
     if (process_ == nullptr) return;
-    if (leads_group()) ::kill(-process_->pid(), SIGKILL);
+    if (leads_group()) process_->signal_group(SIGKILL);
     process_->signal(SIGKILL);
 }
 
@@ -298,7 +214,7 @@ void generation::process_ended(int wait_status) {
     process_ = nullptr;
     // What it told before: statuses among it.
     messages_.drain();
-    if (link_.is_open()) link_.drain();
+    link_.drain_all();
     const std::vector<child_id> left = slots_.running_children();
     slots_.close_pool();
     const std::string how = "it " + ipc::ended_how(wait_status);

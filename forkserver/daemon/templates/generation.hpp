@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/templates/child_slots.hpp"
 #include "forkserver/daemon/templates/output_tail.hpp"
 #include "forkserver/daemon/templates/template_link.hpp"
@@ -42,7 +43,8 @@ public:
     virtual child_id on_started(generation_id forked_by, queued_spawn q,
                                 ipc::process_ref process) = 0;
     virtual void on_call_failed(queued_spawn q, const failure& why) = 0;
-    virtual void on_ended(child_id child, int wait_status, v1::Usage usage, std::string error) = 0;
+    // False when the kernel says that it lives: then it has not ended.
+    virtual bool on_ended(child_id child, int wait_status, v1::Usage usage, std::string error) = 0;
     // The template has ended before its child: the forkserver is its parent now.
     virtual void on_adopted(child_id child) = 0;
 
@@ -64,8 +66,9 @@ public:
         std::uint32_t number = 0;
         unique_fd control, messages;
     };
-    generation(boost::asio::io_context& io, const spawn::launcher& launcher, identity i,
-               generation_owner& owner, forked_children_owner& children);
+    // Throws when its descriptors cannot be watched.
+    generation(boost::asio::io_context& io, const spawn::launcher& launcher, logger& log,
+               identity i, generation_owner& owner, forked_children_owner& children);
     generation(const generation&) = delete;
     generation& operator=(const generation&) = delete;
 
@@ -110,11 +113,17 @@ private:
     void on_report(ipc::decoded<v1::TemplateMessage> m) override;
     void on_link_closed() override;
 
+    using report = ipc::decoded<v1::TemplateMessage>;
     void on_ready(const v1::TemplateReady& r);
-    void on_parked(const v1::ChildParked& p, std::vector<unique_fd>& fds);
-    void on_child_started(const v1::ChildStarted& s, std::vector<unique_fd>& fds);
-    void on_child_failed(const v1::ChildFailed& f);
+    void on_parked(report& m);
+    void on_child_started(report& m);
+    void on_child_failed(const report& m);
     void on_child_ended(const v1::ChildEnded& e);
+    // What is told is a peer's word: see report_check.hpp.
+    [[nodiscard]] bool is_of_template(const report& m) const;
+    [[nodiscard]] result<ipc::process_ref> process_of(sequence_number s, report& m);
+    void refuse(const report& m, const failure& why);
+    void refuse_child(sequence_number s, const report& m, const failure& why);
 
     bool call_warm(queued_spawn& q);
     result<void> order_for_call(queued_spawn& q, template_link::threads t);
@@ -129,6 +138,7 @@ private:
     void end_if_drained();
 
     const spawn::launcher& launcher_;
+    logger& log_;
     generation_owner& owner_;
     forked_children_owner& children_;
     const shared_spec spec_;
@@ -143,6 +153,8 @@ private:
     template_link link_;
     output_tail messages_;
     template_proof proof_;
+    pid_t pid_ = 0;  // of its process, also when that has ended; 0: not known yet
+    std::uint64_t refused_reports_ = 0;
     child_slots slots_;
     const clock::time_point started_ = clock::now();
     clock::time_point ready_since_{};

@@ -1,6 +1,7 @@
 #include "forkserver/daemon/templates/named_template.hpp"
 
 #include <algorithm>
+#include <boost/system/system_error.hpp>
 
 #include "forkserver/daemon/templates/start.hpp"
 #include "ipc/base/process_ref.hpp"
@@ -43,7 +44,7 @@ result<void> named_template::take_early(shared_spec spec, int pid, unique_fd con
     ipc::process_ref process = tools_.launcher.own_process({pid, ipc::pidfd_open(pid)});
     if (!process) return ipc::fail(step::template_start, errno, spec_->name);
     retire_next();
-    make_next(std::move(control), unique_fd());
+    if (auto made = make_next(std::move(control), unique_fd()); !made) return made;
     child_origin origin;
     origin.command = spec_->name;
     origin.process_of = next_->id();
@@ -79,7 +80,8 @@ void named_template::start_next() {
 result<void> named_template::start_process() {
     auto asked = request_start(*spec_);
     if (!asked) return asked.error();
-    make_next(std::move(asked->control), std::move(asked->messages));
+    if (auto made = make_next(std::move(asked->control), std::move(asked->messages)); !made)
+        return made;
     queued_spawn& q = asked->spawn;
     if (!spec_->from.empty()) {
         q.becomes = next_->id();
@@ -97,12 +99,15 @@ result<void> named_template::start_process() {
     return {};
 }
 
-void named_template::make_next(unique_fd control, unique_fd messages) {
+result<void> named_template::make_next(unique_fd control, unique_fd messages) try {
     next_ = std::make_unique<generation>(
-        tools_.io, tools_.launcher,
+        tools_.io, tools_.launcher, tools_.log,
         generation::identity{spec_, owner_.take_generation_id(), ++number_, std::move(control),
                              std::move(messages)},
         static_cast<generation_owner&>(*this), owner_);
+    return {};
+} catch (const boost::system::system_error& e) {
+    return ipc::fail(step::template_start, e.code().value(), spec_->name, e.what());
 }
 
 void named_template::retire_next() {

@@ -104,7 +104,7 @@ private:
     void answer(pending_reply asked, const failure& why);
     void start_next();
     result<void> start_process();
-    void make_next(unique_fd control, unique_fd messages);
+    result<void> make_next(unique_fd control, unique_fd messages);
     void retire_next();
     void ready();
     void broken(generation& g, const failure& why);

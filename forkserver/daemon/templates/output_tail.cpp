@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <boost/system/system_error.hpp>
 #include <cerrno>
 
 #include "ipc/base/sys.hpp"
@@ -16,30 +17,27 @@ constexpr int k_reads_at_once = 16;
 
 }  // namespace
 
-output_tail::output_tail(boost::asio::io_context& io, unique_fd pipe) : pipe_(io) {
+output_tail::output_tail(boost::asio::io_context& io, unique_fd pipe) : pipe_(io, "output") {
     if (!pipe) return;
-    pipe_.assign(pipe.release());
+    if (const int e = pipe_.take(pipe))
+        throw boost::system::system_error(e, boost::system::system_category(), "output pipe");
     await();
 }
 
 void output_tail::await() {
-    pipe_.async_wait(boost::asio::posix::descriptor_base::wait_read,
-                     [this, here = std::weak_ptr<char>(here_)](boost::system::error_code ec) {
-                         if (ec || here.expired()) return;
-                         if (drain()) await();
-                     });
+    pipe_.await([this] {
+        if (drain()) await();
+    });
 }
 
 bool output_tail::drain() {
     if (!pipe_.is_open()) return false;
     char part[4096];
     for (int turn = 0; turn < k_reads_at_once; ++turn) {
-        const ssize_t n =
-            ipc::retry([&] { return ::read(pipe_.native_handle(), part, sizeof part); });
+        const ssize_t n = ipc::retry([&] { return ::read(pipe_.fd(), part, sizeof part); });
         if (n < 0 && errno == EAGAIN) return true;
         if (n <= 0) {
-            boost::system::error_code ignored;
-            pipe_.close(ignored);
+            pipe_.close();
             return false;
         }
         text_.append(part, static_cast<std::size_t>(n));

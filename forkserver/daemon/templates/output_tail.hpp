@@ -2,16 +2,17 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
 #include <cleanfork/unique_fd.hpp>
-#include <memory>
 #include <string>
+
+#include "forkserver/daemon/loop/watched_fd.hpp"
 
 namespace cleanfork::daemon {
 
 class output_tail {
 public:
-    // The reading end of a pipe, non-blocking; none: there is no output.
+    // The reading end of a pipe, non-blocking; none: there is no output. Throws when it cannot be
+    // watched.
     output_tail(boost::asio::io_context& io, unique_fd pipe);
 
     // Reads what has come. False at the end of the output.
@@ -22,10 +23,8 @@ public:
 private:
     void await();
 
-    boost::asio::posix::stream_descriptor pipe_;
+    watched_fd pipe_;
     std::string text_;
-    // Handlers may run after this object is gone.
-    std::shared_ptr<char> here_ = std::make_shared<char>();
 };
 
 }  // namespace cleanfork::daemon

@@ -8,6 +8,7 @@
 #include "forkserver/template/order.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/packet.hpp"
 
 namespace cleanfork::daemon {
 
@@ -24,6 +25,9 @@ result<ends> make_ends() {
     if (!pair) return pair.error();
     e.control = std::move(pair->first);
     e.template_control = std::move(pair->second);
+    // Each report names its sender from the first one on.
+    if (const int error = ipc::tell_senders(e.control.get()))
+        return ipc::fail(step::template_start, error, "SO_PASSCRED");
     int fds[2];
     if (::pipe2(fds, O_CLOEXEC) != 0) return ipc::fail(step::template_start, errno, "pipe");
     e.messages = unique_fd(fds[0]);

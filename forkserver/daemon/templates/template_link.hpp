@@ -4,13 +4,13 @@
 #include <cleanfork/v1/cleanfork.pb.h>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
 #include <chrono>
 #include <cleanfork/unique_fd.hpp>
-#include <memory>
 #include <optional>
 
 #include "forkserver/daemon/daemon_ids.hpp"
+#include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/watched_fd.hpp"
 #include "ipc/wire/message.hpp"
 #include "ipc/wire/packet.hpp"
 
@@ -19,7 +19,9 @@ namespace cleanfork::daemon {
 // What the link tells its owner. The link may be dropped only from outside these calls.
 class template_link_owner {
 public:
-    // Of the template or of a child that it forked: a peer's word.
+    // Of the template or of a child that it forked: a peer's word, but for the sender, whom the
+    // kernel tells. A report whose descriptor was cut, since there are no more to be had, comes
+    // without it.
     virtual void on_report(ipc::decoded<v1::TemplateMessage> m) = 0;
     // Nobody is left at the other end. May be told again after drain() has met the end.
     virtual void on_link_closed() = 0;
@@ -34,6 +36,7 @@ public:
     enum class request { waits_in_channel, comes_later };  // the latter for a warm child
     enum class threads { none, judged_in_fork };           // as the proof before it found
 
+    // Throws when the socket cannot be watched.
     template_link(boost::asio::io_context& io, unique_fd socket, template_link_owner& owner);
 
     // `channel` (borrowed) is the new child's. 0 or errno; EPIPE when the link is closed.
@@ -42,22 +45,26 @@ public:
     // Only the template can signal a child that has not told its pidfd yet.
     void order_kill(sequence_number sequence);
 
-    // Tells of every report that has come. False when the other end has closed.
+    // Tells of the reports that have come, of so many at once. False when the other end has closed.
     bool drain();
+    // The end of a template: of all that have come.
+    void drain_all();
 
     [[nodiscard]] bool is_open() const noexcept { return !closed_; }
     // When it was found closed; empty while it is open.
     [[nodiscard]] std::optional<clock::time_point> closed_since() const noexcept { return closed_; }
 
 private:
+    enum class turn { over, must_wait, closed };
+    turn take_reports(int most);
     void await();
 
-    boost::asio::posix::stream_descriptor socket_;
+    boost::asio::io_context& io_;
+    watched_fd socket_;
+    bounded_timer again_;
     template_link_owner& owner_;
     ipc::receiver receiver_;
     std::optional<clock::time_point> closed_;
-    // Handlers may run after this object is gone.
-    std::shared_ptr<char> here_ = std::make_shared<char>();
 };
 
 }  // namespace cleanfork::daemon

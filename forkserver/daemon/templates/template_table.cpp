@@ -1,11 +1,11 @@
 #include "forkserver/daemon/templates/template_table.hpp"
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
 #include <cassert>
 #include <csignal>
 #include <functional>
 
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
@@ -39,7 +39,10 @@ constexpr milliseconds k_between{1};  // calls pass from one fork of a pool to t
 
 template_table::template_table(boost::asio::io_context& io, spawn::launcher& launcher,
                                child_table& children, logger& log, template_table_owner& owner)
-    : tools_{io, launcher, children, log}, owner_(owner), sweep_(io), refill_(io) {}
+    : tools_{io, launcher, children, log},
+      owner_(owner),
+      sweep_(io, "deadlines of templates", [this] { sweep(); }),
+      refill_(io, "pools of templates", [this] { refill(); }) {}
 
 // ---- requests --------------------------------------------------------------
 
@@ -143,6 +146,7 @@ void template_table::call(queued_spawn q) {
     if (is_of_other_rights(at->second->spec(), q.request->caller(), q.request->as_forkserver()))
         return owner_.on_call_failed(std::move(q), other_rights(at->first));
     at->second->call(std::move(q));
+    on_deadline();
 }
 
 result<void> template_table::on_derive(const std::string& base, queued_spawn q) {
@@ -151,6 +155,7 @@ result<void> template_table::on_derive(const std::string& base, queued_spawn q) 
     if (is_of_other_rights(at->second->spec(), q.request->caller(), q.request->as_forkserver()))
         return other_rights(base);
     at->second->call(std::move(q));
+    on_deadline();
     return {};
 }
 
@@ -199,12 +204,14 @@ void template_table::on_call_failed(queued_spawn q, const failure& why) {
     if (generation* made = find(q.becomes)) made->fail(why);
 }
 
-void template_table::on_ended(child_id id, int wait_status, v1::Usage usage, std::string error) {
+bool template_table::on_ended(child_id id, int wait_status, v1::Usage usage, std::string error) {
+    child* c = tools_.children.find(id);
+    if (c == nullptr) return true;
+    if (!child_table::has_ended(*c)) return false;
     child_has_ended_ = true;
-    if (child* c = tools_.children.find(id)) {
-        c->origin.forked_by = {};
-        tools_.children.ended(*c, wait_status, std::move(usage), std::move(error));
-    }
+    c->origin.forked_by = {};
+    tools_.children.ended(*c, wait_status, std::move(usage), std::move(error));
+    return true;
 }
 
 void template_table::on_adopted(child_id id) {
@@ -227,7 +234,7 @@ void template_table::child_ended(generation_id from, child_id child) {
 void template_table::on_chores() {
     if (chores_due_ || closed_) return;
     chores_due_ = true;
-    boost::asio::post(tools_.io, [this] {
+    post_bounded(tools_.io, "templates", [this] {
         chores_due_ = false;
         do_chores();
     });
@@ -240,42 +247,27 @@ void template_table::do_chores() {
     const bool wanting = std::any_of(templates_.begin(), templates_.end(),
                                      [](const auto& t) { return t.second->spec().warm != 0; });
     const bool at_once = std::exchange(child_has_ended_, false);
-    if (wanting) arm_refill(at_once ? milliseconds(0) : k_idle);
-}
-
-void template_table::arm_refill(milliseconds pause) {
-    const auto due = generation::clock::now() + pause;
-    if (refill_due_ && *refill_due_ <= due) return;
-    refill_due_ = due;
-    refill_.expires_at(due);
-    refill_.async_wait([this](boost::system::error_code ec) {
-        if (ec || closed_) return;
-        refill_due_.reset();
-        refill();
-    });
+    if (wanting) refill_.set_in(at_once ? milliseconds(0) : k_idle);
 }
 
 // One at a time: a call that comes meanwhile waits for one fork at most.
 void template_table::refill() {
+    if (closed_) return;
     bool more = false;
     for (const auto& [name, t] : templates_) more |= t->refill();
-    if (more) arm_refill(k_between);
+    on_deadline();  // a fork that was ordered is waited for
+    if (more) refill_.set_in(k_between);
 }
 
 void template_table::on_deadline() {
-    if (sweeping_ || closed_) return;
+    if (sweep_.is_set() || closed_) return;
     const std::vector<named_template*> those = all();
-    if (std::none_of(those.begin(), those.end(), std::mem_fn(&named_template::has_deadlines)))
-        return;
-    sweeping_ = true;
-    sweep_.expires_after(k_sweep);
-    sweep_.async_wait([this](boost::system::error_code ec) {
-        sweeping_ = false;
-        if (!ec && !closed_) sweep();
-    });
+    if (std::any_of(those.begin(), those.end(), std::mem_fn(&named_template::has_deadlines)))
+        sweep_.set_in(k_sweep);
 }
 
 void template_table::sweep() {
+    if (closed_) return;
     const auto now = generation::clock::now();
     for (named_template* t : all()) t->sweep(now);
     on_chores();  // a pool may be filled again

@@ -4,17 +4,16 @@
 #include <cleanfork/v1/cleanfork.pb.h>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <cleanfork/failure.hpp>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/loop/bounded_timer.hpp"
 #include "forkserver/daemon/templates/named_template.hpp"
 #include "forkserver/spawn/launcher.hpp"
 
@@ -79,7 +78,7 @@ private:
     // forked_children_owner
     child_id on_started(generation_id forked_by, queued_spawn q, ipc::process_ref process) override;
     void on_call_failed(queued_spawn q, const failure& why) override;
-    void on_ended(child_id child, int wait_status, v1::Usage usage, std::string error) override;
+    bool on_ended(child_id child, int wait_status, v1::Usage usage, std::string error) override;
     void on_adopted(child_id child) override;
 
     [[nodiscard]] failure unknown(const std::string& name) const;
@@ -90,7 +89,6 @@ private:
 
     void do_chores();
     void sweep();
-    void arm_refill(std::chrono::milliseconds pause);
     void refill();
 
     named_template::tools tools_;
@@ -98,11 +96,9 @@ private:
     std::map<std::string, std::unique_ptr<named_template>> templates_;
     std::vector<std::unique_ptr<named_template>> leaving_;  // they drain
     generation_id next_id_{1};
-    boost::asio::steady_timer sweep_;
-    boost::asio::steady_timer refill_;
-    bool sweeping_ = false;
+    bounded_timer sweep_;
+    bounded_timer refill_;
     bool chores_due_ = false;
-    std::optional<generation::clock::time_point> refill_due_;
     bool child_has_ended_ = false;  // since pools were looked at
     bool closed_ = false;
 };

@@ -7,6 +7,7 @@
 
 #include <csignal>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/wire/limits.hpp"
 #include "tests/integration/hostile/hostile_session.hpp"
@@ -156,5 +157,34 @@ TEST_CASE("a client that shuts down one direction is over, and its queue with it
     SUBCASE("neither") { ::shutdown(half.socket(), SHUT_RDWR); }
     neighbour.spawn_true();
     half.close();
+    before.expect_again();
+}
+
+TEST_CASE("the other end of a session is not taken for a new one: it ends with its client") {
+    test_daemon daemon;
+    raw_session observer(daemon);
+    baseline before(observer);
+    const auto open_over = [](raw_session& s, int socket) {
+        v1::ClientMessage m;
+        m.mutable_open_session();
+        m.add_descriptors(v1::DESCRIPTOR_PURPOSE_SESSION);
+        return failure_in(s.request(std::move(m), {{socket}}));
+    };
+    {
+        raw_session s(daemon);
+        const failure own = open_over(s, s.socket());
+        CHECK(own.step == step::request);
+        CHECK(own.error_number == ELOOP);
+        // And that of one which was opened over a pair.
+        auto pair = ipc::seqpacket_pair();
+        REQUIRE(pair.has_value());
+        REQUIRE(open_over(s, pair->first.get()) == failure{});
+        pair->first.reset();
+        raw_session second(std::move(pair->second));
+        second.hello();
+        CHECK(open_over(s, second.socket()).error_number == ELOOP);
+        CHECK(open_over(second, s.socket()).error_number == ELOOP);
+        second.spawn_true();
+    }
     before.expect_again();
 }

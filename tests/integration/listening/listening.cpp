@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <fstream>
 #include <regex>
 #include <sstream>
 
@@ -266,4 +267,27 @@ TEST_CASE("wrong options are refused with status 2, and a wrong descriptor is na
     CHECK(run_daemon({.args = {"--log-level", "loud"}}).status == W_EXITCODE(2, 0));
     CHECK(run_daemon({.args = {"--private-fd", "77"}}).text.find("private-fd 77") !=
           std::string::npos);
+}
+
+TEST_CASE("a file that is no socket is not replaced by one") {
+    const scratch_directory scratch;
+    const std::string path = scratch / "precious";
+    std::ofstream(path) << "words";
+    const ended e = run_daemon({.args = {"--socket", path}});
+    CHECK(WEXITSTATUS(e.status) == 1);
+    CHECK(e.text.find("File exists") != std::string::npos);
+    std::string words;
+    std::ifstream(path) >> words;
+    CHECK(words == "words");
+}
+
+TEST_CASE("a start that fails leaves no socket behind") {
+    const scratch_directory scratch;
+    const std::string path = scratch / "socket";
+    // Enough to bind it, and no more.
+    const ended e = run_daemon({.args = {"--socket", path}, .descriptors = 6});
+    CHECK(WEXITSTATUS(e.status) == 1);
+    CHECK(e.text.find("Too many open files") != std::string::npos);
+    CHECK_FALSE(exists(path));
+    CHECK(exists(path + ".lock"));
 }

@@ -12,6 +12,7 @@
 #include <random>
 
 #include "ipc/base/fd.hpp"
+#include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 
 using namespace cleanfork;
@@ -185,4 +186,16 @@ TEST_CASE("a failure crosses the wire as it is") {
     v1::Failure unknown;
     unknown.set_step(4711);
     CHECK(to_string(from_wire(unknown).step) == "unknown");
+}
+
+TEST_CASE("the texts of a failure are cut where a batch of them would not fit into a reply") {
+    const std::string most(k_max_failure_text, 'x');
+    const failure whole = from_wire(to_wire(fail(step::exec, 2, most, most)));
+    CHECK(whole.object == most);
+    CHECK(whole.detail == most);
+    const failure cut = from_wire(to_wire(fail(step::exec, 2, most + "x", most + "x")));
+    CHECK(cut.object.size() == k_max_failure_text);
+    CHECK(cut.object.ends_with("x..."));
+    CHECK(cut.detail.size() == k_max_failure_text);
+    CHECK(k_max_batch * 2 * k_max_failure_text < k_max_body);
 }

@@ -1,0 +1,39 @@
+#include "forkserver/daemon/templates/report_check.hpp"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+
+#include "ipc/base/sys.hpp"
+
+namespace cleanfork::daemon {
+
+namespace {
+
+failure not_believed(const char* why) { return ipc::fail(step::child_start, EPERM, "report", why); }
+
+}  // namespace
+
+result<ipc::process_ref> process_of_sender(const ipc::packet_sender& sender,
+                                           std::vector<unique_fd>& descriptors, pid_t parent,
+                                           bool parent_has_ended) {
+    if (sender.pid <= 0) return not_believed("its sender is in another PID namespace");
+    if (descriptors.size() > 1) return not_believed("it has more than one descriptor");
+    const bool was_cut = descriptors.empty();
+    unique_fd pidfd = was_cut ? ipc::pidfd_open(sender.pid) : std::move(descriptors.front());
+    if (!pidfd)
+        return ipc::fail(step::child_start, errno, "pidfd " + std::to_string(sender.pid),
+                         "the forkserver could not take its child, which was killed");
+    const auto facts = ipc::look_at_pidfd(pidfd.get());
+    if (!facts) return not_believed("its descriptor is no pidfd");
+    // One that was reaped since can be signalled no more, whoever it was.
+    if (facts->pid == 0 && !was_cut) return ipc::process_ref(sender.pid, std::move(pidfd));
+    if (facts->pid != sender.pid) return not_believed("its pidfd is that of another process");
+    const bool is_child =
+        facts->parent == parent || (parent_has_ended && facts->parent == ::getpid());
+    if (!is_child) return not_believed("its sender is no child of the template");
+    return ipc::process_ref(sender.pid, std::move(pidfd));
+}
+
+}  // namespace cleanfork::daemon
