@@ -82,7 +82,8 @@ p = ctx.Process(target=time.sleep, args=(3600,))
 p.start()
 q = subprocess.Popen(["sleep", "infinity"])
 tree = below(os.getpid())
-print(p.pid in tree, q.pid in tree, cleanfork.client().server["pid"] in tree, signals)
+print(p.pid in tree, q.pid in tree, cleanfork.client().server["pid"] in tree, signals,
+      flush=True)
 for each in tree:
     try:
         os.kill(each, signal.SIGKILL)
