@@ -50,6 +50,8 @@ EXPECTED = {
     "test_forkserver_sigint": ("cleanfork", "for the method named forkserver alone"),
     "test_forkserver_sigkill": ("cleanfork", "for the method named forkserver alone"),
     "test_preload_resources": ("cleanfork", "for the method named forkserver alone"),
+    "test_resource_tracker_safety_net_timeout": (
+        "cleanfork", "for the method named forkserver alone"),
     "test_forkserver_auth_is_enabled": ("cleanfork", "for the method named forkserver alone"),
     "test_forkserver_without_auth_fails": ("cleanfork", "for the method named forkserver alone"),
 }
