@@ -65,6 +65,9 @@ IMPOSSIBLE = {
         "installed", "wants the EOFError of a forkserver that has died of the import; start() "
         "raises what the import raised"),
 }
+if sys.version_info >= (3, 14):  # before, it asks for no method by name
+    IMPOSSIBLE["test_flags"] = (
+        "cleanfork", "asks for the name under python3 -S, which has no site-packages to know it by")
 
 
 def make_environment(directory):
