@@ -1,6 +1,5 @@
 """What the tests of the start method share."""
 
-import ctypes  # noqa: F401 (libffi 3.4 and later keep a descriptor from its import on)
 import gc
 import os
 import subprocess
@@ -49,7 +48,9 @@ class NothingLeft(unittest.TestCase):
     """Each test leaves the descriptors and the processes as it found them."""
 
     def setUp(self):
-        # What is made once is there from now on: shared memory of Value, a tracker.
+        # What is made once is there from now on: shared memory of Value, a tracker, and the
+        # descriptor that a libffi keeps from its import on.
+        import ctypes  # noqa: F401
         p = ctx.Process(target=nothing)
         ctx.Barrier(2)
         p.start()

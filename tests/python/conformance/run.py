@@ -50,6 +50,24 @@ EXPECTED = {
     "test_forkserver_sigint": ("cleanfork", "for the method named forkserver alone"),
     "test_forkserver_sigkill": ("cleanfork", "for the method named forkserver alone"),
     "test_preload_resources": ("cleanfork", "for the method named forkserver alone"),
+    "test_resource_tracker_safety_net_timeout": (
+        "cleanfork", "for the method named forkserver alone"),
+    "test_only_run_in_forkserver_testsuite": (
+        "cleanfork", "for the method named forkserver alone"),
+    "test_preload_main": (
+        "cleanfork", "for the method named forkserver alone"),
+    "test_preload_main_large_sys_argv": (
+        "cleanfork", "for the method named forkserver alone"),
+    "test_preload_main_sys_argv": (
+        "cleanfork", "for the method named forkserver alone"),
+    "test_resource_tracker_fork_deadlock": (
+        "cleanfork", "for the method named forkserver alone"),
+    "test_resource_tracker_lock_reinit_after_fork": (
+        "cleanfork", "for the method named forkserver alone"),
+    "test_resource_tracker_mp_fork_reuse_and_prompt_reap": (
+        "cleanfork", "for the method named forkserver alone"),
+    "test_resource_tracker_raw_fork_prompt_reap": (
+        "cleanfork", "for the method named forkserver alone"),
     "test_forkserver_auth_is_enabled": ("cleanfork", "for the method named forkserver alone"),
     "test_forkserver_without_auth_fails": ("cleanfork", "for the method named forkserver alone"),
 }
@@ -63,6 +81,9 @@ IMPOSSIBLE = {
         "installed", "wants the EOFError of a forkserver that has died of the import; start() "
         "raises what the import raised"),
 }
+if sys.version_info >= (3, 14):  # before, it asks for no method by name
+    IMPOSSIBLE["test_flags"] = (
+        "cleanfork", "asks for the name under python3 -S, which has no site-packages to know it by")
 
 
 def make_environment(directory):
