@@ -33,6 +33,9 @@ quotas fitted(quotas q, std::size_t descriptor_limit, std::size_t memory_limit =
 // The least of RLIMIT_AS, RLIMIT_DATA and the cgroup's memory.max; 0: there is none.
 std::size_t memory_limit();
 
+// What a variable or an argument takes besides its bytes: an object.
+inline constexpr std::size_t k_memory_of_a_word = 64;
+
 struct server_config {
     daemon::quotas quotas;
     std::size_t descriptor_limit = 1024;  // RLIMIT_NOFILE

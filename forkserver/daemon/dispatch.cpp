@@ -47,8 +47,6 @@ void add_restarts(const child& c, v1::ChildInfo& out) {
     out.set_restart_in_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(left.count(), 1)));
 }
 
-constexpr std::size_t k_of_a_word = 64;  // an object for each variable
-
 failure bad_packet(const char* why) { return ipc::fail(step::protocol, EBADMSG, "packet", why); }
 
 }  // namespace
@@ -153,7 +151,7 @@ failure dispatch::set_base(session& s, v1::SessionBase& base, message& m) {
                          "a base has one descriptor at most, its working directory");
     if (wanted == 1) fresh->cwd = std::move(m.descriptors.front());
     const std::size_t bytes =
-        2 * fresh->wire.size() + fresh->environment.strings.size() * k_of_a_word;
+        2 * fresh->wire.size() + fresh->environment.strings.size() * k_memory_of_a_word;
     s.base_place = {};
     if (const failure f = core_.refusal({.memory = bytes}); f.step != step::none) return f;
     s.base_place = charge(s.account, {.memory = bytes});

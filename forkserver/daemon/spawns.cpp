@@ -75,11 +75,10 @@ queued_spawn stub_of(const queued_spawn& q) {
 
 // About what a request takes as long as it waits: its bytes, and for each of its words an object.
 std::size_t memory_of(const v1::SpawnRequest& r, std::size_t bytes) {
-    constexpr std::size_t k_of_a_word = 64;
     const int words = r.exec().argv_size() + r.call().arguments_size() +
                       r.environment().set_size() + r.environment().unset_size() +
                       r.descriptors_size();
-    return sizeof(queued_spawn) + bytes + static_cast<std::size_t>(words) * k_of_a_word;
+    return sizeof(queued_spawn) + bytes + static_cast<std::size_t>(words) * k_memory_of_a_word;
 }
 
 spawn::shared_descriptors shared(std::vector<unique_fd>& received) {

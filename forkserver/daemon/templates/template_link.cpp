@@ -12,7 +12,7 @@ namespace {
 // After so many the others get their turn.
 constexpr int k_reports_a_turn = 64;
 constexpr int k_most_held = 4096;
-constexpr std::chrono::milliseconds k_pause{20};
+constexpr std::chrono::milliseconds k_before_reading_again{20};
 
 std::string_view bytes_of(const templates::order& o) {
     return {reinterpret_cast<const char*>(&o), sizeof o};
@@ -53,7 +53,7 @@ void template_link::await() {
         bounded(io_, "report of a template", [&] { done = take_reports(k_reports_a_turn); });
         switch (done) {
             case turn::over: return await();
-            case turn::must_wait: return again_.set_in(k_pause);
+            case turn::must_wait: return again_.set_in(k_before_reading_again);
             case turn::closed: return owner_.on_link_closed();
         }
     });
