@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "ipc/base/fd.hpp"
+#include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
@@ -30,6 +31,8 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
                 *this) {}
 
 result<void> server::begin() {
+    // While there are descriptors: without one it is not known later what a pidfd is.
+    (void)ipc::look_at_pidfd(ipc::pidfd_open(::getpid()).get());
     return ::getpid() == 1 ? orphans_.adopt_from_now_on() : result<void>();
 }
 

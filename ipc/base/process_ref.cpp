@@ -123,7 +123,8 @@ dev_t device_of(int fd) noexcept {
 
 // So that no driver of something else is asked what only a pidfd understands.
 bool is_where_pidfds_are(int fd) noexcept {
-    static const dev_t device = device_of(pidfd_open(::getpid()).get());
+    static dev_t device = 0;  // asked for again when there was no descriptor to ask with
+    if (device == 0) device = device_of(pidfd_open(::getpid()).get());
     return device != 0 && device_of(fd) == device;
 }
 
