@@ -78,8 +78,7 @@ unique_fd pidfd_open(int pid) noexcept;
 std::optional<int> pidfd_exit_status(int pidfd) noexcept;
 
 // What the kernel tells of a pidfd that another process handed over: PIDFD_GET_INFO (Linux 6.13),
-// else /proc. Empty when it is no pidfd, or nobody can tell. The first call needs a descriptor; by
-// one thread at a time.
+// else /proc. Empty when it is no pidfd, or nobody can tell.
 struct pidfd_facts {
     pid_t pid = 0;     // in the caller's namespace; 0: it was reaped
     pid_t parent = 0;  // that of the thread group
