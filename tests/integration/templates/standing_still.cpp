@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <fstream>
 
 #include "tests/integration/templates/template_support.hpp"
 
@@ -87,8 +86,11 @@ TEST_CASE("calls of a template whose at-fork handler waits time out, and the nex
         CHECK(f.step == step::child_start);
         CHECK(f.error_number == ETIMEDOUT);
     }
-    { const std::ofstream go_on(path); }
-    ::unlink(path.c_str());
+    {
+        // Open until the path is gone: the second fork's handler may come to it before.
+        const unique_fd go_on(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+        ::unlink(path.c_str());
+    }
     CHECK(said.bytes() == 0);
     CHECK(call(s, call_of("exit", {"4"})).exit.code() == 4);
 }
