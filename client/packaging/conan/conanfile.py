@@ -4,8 +4,8 @@
     conan create client/packaging/conan -o "&:system=True"     ... is the system's (Debian's names:
         libboost-dev, libprotobuf-dev, protobuf-compiler, nlohmann-json3-dev, libcli11-dev)
 
-`./dev packages` makes and tests the second. The first has not been run by us: it needs Conan's
-own server.
+`./dev packages` makes and tests the second, which has not been run to its end yet. The first needs
+Conan's own server, and has not been run by us.
 """
 
 import os
