@@ -1,8 +1,18 @@
 #include "forkserver/daemon/exits.hpp"
 
+#include <boost/asio/post.hpp>
+
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
+
+namespace {
+
+// After this many the others get their turn.
+constexpr std::size_t k_ends_a_turn = 64;
+constexpr std::size_t k_visits_a_turn = 1024;
+
+}  // namespace
 
 exits::exits(core& c, child_table& children, lifetimes& ends, template_table& templates,
              spawns& spawning, restarts& again)
@@ -116,25 +126,47 @@ void exits::forget_if_done(child& c) {
 }
 
 void exits::end_session(const session& s) {
-    // A child may outlive any number of those who waited for it.
-    if (s.account->waits != 0)
-        children_.each([&s](child& c) {
-            std::erase_if(c.waiters, [&s](const exit_waiter& w) { return w.session == s.id(); });
-        });
-    for (const child_id which : children_.of_session(s.id())) {
-        child& c = *children_.find(which);
-        c.origin.session = {};
-        c.origin.place.give_back();
-        c.held_request = {};
-        if (!c.origin.lifetime.keep && !core_.shutting_down) lifetimes_.end(c);
-        // end() may have forgotten it.
-        child* left = children_.find(which);
-        if (left == nullptr || !left->exit || left->ending) continue;
-        if (left->origin.lifetime.keep && !left->acknowledged)
-            unclaimed_.add(*left);
-        else
-            children_.forget(which);
+    ended_.push_back({s.id(), s.account->waits != 0, {}});
+    if (ended_.size() == 1) end_some();
+}
+
+void exits::end_some() {
+    ended_session& e = ended_.front();
+    std::vector<child_id> ids;
+    child_id next = children_.after(e.next, k_visits_a_turn, ids);
+    std::size_t left = k_ends_a_turn;
+    for (const child_id which : ids) {
+        if (left == 0) {
+            next = which;
+            break;
+        }
+        child* c = children_.find(which);
+        if (c == nullptr) continue;
+        // A child may outlive any number of those who waited for it.
+        if (e.waits)
+            std::erase_if(c->waiters, [&](const exit_waiter& w) { return w.session == e.id; });
+        if (c->origin.session != e.id) continue;
+        --left;
+        end_of_session(*c);
     }
+    e.next = next;
+    if (!next) ended_.pop_front();
+    if (!ended_.empty()) boost::asio::post(core_.io, [this] { end_some(); });
+}
+
+void exits::end_of_session(child& c) {
+    const child_id which = c.id;
+    c.origin.session = {};
+    c.origin.place.give_back();
+    c.held_request = {};
+    if (!c.origin.lifetime.keep && !core_.shutting_down) lifetimes_.end(c);
+    // end() may have forgotten it.
+    child* left = children_.find(which);
+    if (left == nullptr || !left->exit || left->ending) return;
+    if (left->origin.lifetime.keep && !left->acknowledged)
+        unclaimed_.add(*left);
+    else
+        children_.forget(which);
 }
 
 }  // namespace cleanfork::daemon

@@ -17,6 +17,7 @@
 #include "forkserver/daemon/options.hpp"
 #include "forkserver/daemon/server.hpp"
 #include "forkserver/daemon/startup.hpp"
+#include "forkserver/daemon/turn_clock.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/message.hpp"
 
@@ -67,7 +68,7 @@ public:
             listen(std::move(*ends.listening));
         else if (auto r = serve_owner(o, ends); !r)
             return r;
-        io_.run();
+        while (io_.run_one() != 0) server_.on_turn(turn_clock::end_ns());
         return {};
     }
 
@@ -87,6 +88,7 @@ private:
     }
 
     void on_connection(unique_fd socket) override { server_.add_session(std::move(socket)); }
+    void on_refused(unique_fd socket) override { server_.refuse(std::move(socket)); }
     void on_shutdown() override {
         if (!accepting_) return;
         accepting_->close();
@@ -106,6 +108,7 @@ private:
 
 result<void> serve(const options& o, endpoints& ends, logger& log) {
     const std::uint64_t soft_limit = ipc::raise_descriptor_limit();
+    log.output().attach();
     auto signals = block_signals();
     if (!signals) return signals.error();
     std::vector<std::string> unknown;
@@ -122,6 +125,7 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
     const auto own = [&](unique_fd& fd) { fd = launcher->own_descriptor(std::move(fd)); };
     own(*watch);
     own(*signals);
+    log.output().move_above(launcher->own_from());
     if (ends.listening) own(ends.listening->socket);
     service s(config, std::move(*launcher), std::move(*watch), std::move(*signals), log);
     if (auto r = s.run(o, ends); !r) return r;

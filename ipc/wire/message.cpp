@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "ipc/base/fd.hpp"
+#include "ipc/base/proc.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 
@@ -51,30 +52,31 @@ result<void> parse_pipe(int fd, std::uint64_t stated, Message& out) {
     return {};
 }
 
+// Not by fstat(2): the file system of a file that somebody sent need not answer.
+bool is_pipe(int fd) {
+    return ::fcntl(fd, F_GETPIPE_SZ) > 0 &&
+           read_link(AT_FDCWD, "/proc/self/fd/" + std::to_string(fd)).starts_with("pipe:");
+}
+
 template <class Message>
 result<void> parse_body(int fd, std::uint64_t stated, Message& out) {
-    struct stat st {};
-    if (::fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode)) return parse_pipe(fd, stated, out);
+    if (is_pipe(fd)) return parse_pipe(fd, stated, out);
     return parse_sealed(fd, stated, out);
 }
 
 template <class Message>
-result<decoded<Message>> decode(received&& packet) {
-    decoded<Message> d;
-    d.descriptors = std::move(packet.descriptors);
-    d.sender = packet.sender;
-    if (!d.message.ParseFromArray(packet.body.data(), static_cast<int>(packet.body.size())))
+result<void> parse(std::string_view packet, decoded<Message>& d) {
+    if (!d.message.ParseFromArray(packet.data(), static_cast<int>(packet.size())))
         return malformed("not a message");
     if (d.message.has_large()) {
         if (d.message.descriptors_size() < 1 || d.descriptors.empty() ||
             d.message.descriptors(0) != v1::DESCRIPTOR_PURPOSE_BODY)
             return malformed("a large message without its memfd");
-        const unique_fd body = std::move(d.descriptors.front());
-        d.descriptors.erase(d.descriptors.begin());
         const std::uint64_t stated = d.message.large().size();
         const auto total = static_cast<std::size_t>(d.message.descriptors_size());
         d.message.Clear();
-        if (auto r = parse_body(body.get(), stated, d.message); !r) return r.error();
+        if (auto r = parse_body(d.descriptors.front().get(), stated, d.message); !r) return r;
+        d.descriptors.erase(d.descriptors.begin());
         if (static_cast<std::size_t>(d.message.descriptors_size()) + 1 != total)
             return malformed("the large message states another number of descriptors");
     }
@@ -83,6 +85,18 @@ result<decoded<Message>> decode(received&& packet) {
     for (const int purpose : d.message.descriptors())
         if (purpose == v1::DESCRIPTOR_PURPOSE_UNSPECIFIED || purpose == v1::DESCRIPTOR_PURPOSE_BODY)
             return malformed("a descriptor without a purpose");
+    return {};
+}
+
+template <class Message>
+result<decoded<Message>> decode(received&& packet) {
+    decoded<Message> d;
+    d.descriptors = std::move(packet.descriptors);
+    d.sender = packet.sender;
+    if (auto r = parse(packet.body, d); !r) {
+        packet.descriptors = std::move(d.descriptors);
+        return r.error();
+    }
     return d;
 }
 

@@ -12,6 +12,9 @@ namespace {
 // Most groups go at once; a stubborn one is looked at less and less often.
 constexpr std::chrono::milliseconds k_first_look{5};
 constexpr std::chrono::milliseconds k_rare_look{1000};
+// After this many the others get their turn.
+constexpr std::size_t k_kills_a_turn = 64;
+constexpr std::size_t k_looks_a_turn = 16;
 
 }  // namespace
 
@@ -77,20 +80,24 @@ void lifetimes::finish(child& c) {
 void lifetimes::look_after(child_id id) {
     leaderless_.insert(id);
     look_interval_ = k_first_look;
-    arm_look();
+    if (!look_from_) arm_look(look_interval_);
 }
 
-void lifetimes::arm_look() {
+void lifetimes::arm_look(steady::duration after) {
     if (leaderless_.empty()) return;
-    look_timer_.expires_after(look_interval_);
+    look_timer_.expires_after(after);
     look_timer_.async_wait([this](boost::system::error_code ec) {
         if (!ec) look();
     });
 }
 
 void lifetimes::look() {
-    const std::vector<child_id> ids(leaderless_.begin(), leaderless_.end());
+    std::vector<child_id> ids;
+    for (auto at = leaderless_.lower_bound(look_from_);
+         at != leaderless_.end() && ids.size() < k_looks_a_turn; ++at)
+        ids.push_back(*at);
     for (const child_id id : ids) {
+        look_from_ = child_id(id.value() + 1);
         child* c = children_.find(id);
         if (c == nullptr) continue;
         if (!anyone_left(*c))
@@ -98,8 +105,10 @@ void lifetimes::look() {
         else if (c->ending->killed)
             signal(*c, SIGKILL, c->origin.lifetime.target);
     }
+    if (leaderless_.lower_bound(look_from_) != leaderless_.end()) return arm_look({});
+    look_from_ = {};
     look_interval_ = std::min<steady::duration>(look_interval_ * 2, k_rare_look);
-    arm_look();
+    arm_look(look_interval_);
 }
 
 void lifetimes::arm() {
@@ -115,7 +124,8 @@ void lifetimes::arm() {
 // finishes it. A group or cgroup whose leader has exited has nobody to tell us.
 void lifetimes::expire() {
     armed_for_ = steady::time_point::max();
-    while (!deadlines_.empty() && deadlines_.begin()->first <= steady::now()) {
+    for (std::size_t left = k_kills_a_turn;
+         left != 0 && !deadlines_.empty() && deadlines_.begin()->first <= steady::now(); --left) {
         child* c = children_.find(deadlines_.begin()->second);
         deadlines_.erase(deadlines_.begin());
         assert(c != nullptr && c->ending);  // who is being ended is not forgotten

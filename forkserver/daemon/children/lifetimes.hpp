@@ -48,7 +48,7 @@ private:
     [[nodiscard]] bool is_over(const child& c) const;
     void finish(child& c);
     void look_after(child_id id);
-    void arm_look();
+    void arm_look(steady::duration after);
     void look();
     void arm();
     void expire();
@@ -65,6 +65,7 @@ private:
     std::set<child_id> leaderless_;
     boost::asio::steady_timer look_timer_;
     steady::duration look_interval_{};
+    child_id look_from_;  // in the midst of a look: the next
 };
 
 }  // namespace cleanfork::daemon

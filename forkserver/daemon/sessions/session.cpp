@@ -1,5 +1,7 @@
 #include "forkserver/daemon/sessions/session.hpp"
 
+#include <sys/socket.h>
+
 #include <boost/asio/post.hpp>
 #include <chrono>
 
@@ -13,6 +15,8 @@ namespace {
 
 // After this many packets the others get their turn.
 constexpr int k_packets_a_turn = 16;
+// Large ones take their time.
+constexpr std::uint64_t k_turn_ns = 2'000'000;
 constexpr std::size_t k_exits_a_packet = 512;
 // The kernel tells nobody when descriptors in flight (ETOOMANYREFS) or buffers
 // (ENOBUFS) are to be had again.
@@ -38,28 +42,40 @@ void session::read() {
 }
 
 void session::read_turn() {
-    for (int i = 0; i < k_packets_a_turn && !ended_ && !congested(); ++i) {
+    const std::uint64_t began = ipc::monotonic_ns();
+    for (int i = 0;
+         i < k_packets_a_turn && !ended_ && !congested() && ipc::monotonic_ns() - began < k_turn_ns;
+         ++i) {
         ipc::received packet = receiver_.receive(socket_.native_handle());
-        if (packet.status == ipc::receive_status::would_block) break;
-        if (packet.status == ipc::receive_status::closed) {
-            end(ipc::fail(step::none, 0, {}, "the client has closed"));
-            break;
-        }
-        if (packet.status == ipc::receive_status::malformed && refuse(packet.body)) continue;
-        if (packet.status != ipc::receive_status::packet) {
-            end(ipc::fail(step::protocol, packet.error_number, "packet",
-                          "the packet or its descriptors were cut, or too many"));
-            break;
-        }
-        auto message = ipc::decode_client_message(std::move(packet));
-        if (!message) {
-            end(message.error());
-            break;
-        }
-        owner_.on_message(*this, std::move(*message));
+        const bool more = read_packet(packet);
+        if (!packet.descriptors.empty()) owner_.dispose(std::move(packet.descriptors));
+        if (!more) break;
     }
     owner_.on_turn_end();
     read();
+}
+
+// False when there is nothing more to read. What is left of its descriptors is not needed.
+bool session::read_packet(ipc::received& packet) {
+    if (packet.status == ipc::receive_status::would_block) return false;
+    if (packet.status == ipc::receive_status::closed) {
+        end(ipc::fail(step::none, 0, {}, "the client has closed"));
+        return false;
+    }
+    if (packet.status == ipc::receive_status::malformed && refuse(packet.body)) return true;
+    if (packet.status != ipc::receive_status::packet) {
+        end(ipc::fail(step::protocol, packet.error_number, "packet",
+                      "the packet or its descriptors were cut, or too many"));
+        return false;
+    }
+    auto message = ipc::decode_client_message(std::move(packet));
+    if (!message) {
+        end(message.error());
+        return false;
+    }
+    owner_.on_message(*this, *message);
+    packet.descriptors = std::move(message->descriptors);
+    return true;
 }
 
 // The kernel has cut a request's descriptors because this process may have no more. It is
@@ -187,12 +203,26 @@ void session::end(const failure& why) {
         if (const auto e = ipc::encode(m)) ipc::send(socket_.native_handle(), *e, {});
     }
     ended_ = true;
-    boost::system::error_code ignored;
-    socket_.close(ignored);
+    close();
     retry_.cancel();
     queue_.clear();
     exits_.clear();
     owner_.on_end(*this, why);
+}
+
+// With the socket goes what is in its queue, and descriptors with that: whose close may wait as
+// that of any other of a client. After the shutdown nothing more can come into the queue. Each
+// packet names its sender, for which this has no room; the end does not.
+void session::close() {
+    unique_fd socket(socket_.release());
+    ::shutdown(socket.get(), SHUT_RDWR);
+    msghdr nothing{};
+    const bool empty = ::recvmsg(socket.get(), &nothing, MSG_PEEK | MSG_DONTWAIT) == 0 &&
+                       (nothing.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) == 0;
+    if (empty) return;
+    std::vector<unique_fd> full;
+    full.push_back(std::move(socket));
+    owner_.dispose(std::move(full));
 }
 
 }  // namespace cleanfork::daemon

@@ -27,11 +27,14 @@ class session;
 // What a session tells its owner. The session is alive during each call.
 class session_owner {
 public:
-    virtual void on_message(session& s, ipc::decoded<v1::ClientMessage> message) = 0;
+    // What is left of the message's descriptors is for dispose().
+    virtual void on_message(session& s, ipc::decoded<v1::ClientMessage>& message) = 0;
     // After the packets that were at hand: the time to do what they asked for.
     virtual void on_turn_end() = 0;
     // The session will call no more; `why` is for the log.
     virtual void on_end(session& s, const failure& why) = 0;
+    // Closes what came from a client, without waiting for it.
+    virtual void dispose(std::vector<unique_fd> fds) = 0;
 
 protected:
     ~session_owner() = default;
@@ -77,7 +80,9 @@ private:
 
     void read();
     void read_turn();
+    bool read_packet(ipc::received& packet);
     bool refuse(std::string_view body);
+    void close();
     void await_room();
     void write_turn();
     bool flush_queue();
