@@ -74,6 +74,7 @@ core::core(boost::asio::io_context& io_context, server_config c, spawn::launcher
       config(std::move(c)),
       log(logger),
       launcher(std::move(l)),
+      closing(std::make_shared<closers>(io, launcher, logger)),
       instance(new_instance()),
       started_ns(ipc::monotonic_ns()) {}
 

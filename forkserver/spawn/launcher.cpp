@@ -1,9 +1,9 @@
 #include "forkserver/spawn/launcher.hpp"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/sched.h>
 #include <sched.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,17 +11,15 @@
 #include <algorithm>
 #include <csignal>
 
-#include "forkserver/spawn/steps.hpp"
+#include "forkserver/spawn/birth_places.hpp"
 #include "ipc/base/fd.hpp"
+#include "ipc/base/raw_call.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::spawn {
 
 namespace {
 
-// The steps need a few hundred bytes; execve of the sanitizer builds needs more.
-constexpr std::size_t k_stack_size = 128 * 1024;
-constexpr std::size_t k_page = 4096;
 constexpr int k_own_descriptors_from = 1024;
 
 // Which of clone3's errors speak of the cgroup (clone(2), EBUSY and below; ENOENT
@@ -42,17 +40,7 @@ result<launcher> launcher::create(const ipc::feature_set& features,
     l.own_from_ = std::min(k_own_descriptors_from, static_cast<int>(now.rlim_cur / 4));
     l.null_.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
     if (!l.null_) return ipc::fail(step::launch, errno, "/dev/null");
-    l.stack_ = ::mmap(nullptr, k_stack_size, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (l.stack_ == MAP_FAILED) {
-        l.stack_ = nullptr;
-        return ipc::fail(step::launch, ENOMEM, "the child's stack");
-    }
-    l.report_ = ::mmap(nullptr, k_page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (l.report_ == MAP_FAILED) {
-        l.report_ = nullptr;
-        return ipc::fail(step::launch, ENOMEM, "the report page");
-    }
+    l.places_ = std::make_shared<birth_places>();
     l.self_.null_fd = l.null_.get();
     l.self_.descriptor_limit = {soft_descriptor_limit, now.rlim_max};
     l.self_.restore_descriptor_limit = soft_descriptor_limit != now.rlim_cur;
@@ -63,69 +51,143 @@ result<launcher> launcher::create(const ipc::feature_set& features,
     return l;
 }
 
-launcher::launcher(launcher&& other) noexcept
-    : self_(other.self_),
-      null_(std::move(other.null_)),
-      stack_(std::exchange(other.stack_, nullptr)),
-      report_(std::exchange(other.report_, nullptr)),
-      own_from_(other.own_from_),
-      unshare_(other.unshare_) {}
-
-launcher::~launcher() {
-    if (stack_ != nullptr) ::munmap(stack_, k_stack_size);
-    if (report_ != nullptr) ::munmap(report_, k_page);
-}
-
 unique_fd launcher::own_descriptor(unique_fd fd) const noexcept {
     return ipc::move_up(std::move(fd), own_from_);
 }
 
-// The parent sleeps until the child has exec'ed or ended: nothing of the memory
-// they share changes under either.
-int launcher::clone_sharing_memory(child_context& context, int& pidfd) const {
-    int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
-    if (context.shares_table) flags |= CLONE_FILES;
-    return ::clone(&run_child, static_cast<char*>(stack_) + k_stack_size, flags, &context, &pidfd);
+// Not where the child may be killed for want of memory in another cgroup than the forkserver's:
+// the kernel ends with it whoever shares that memory. Nor where its scheduling is to be another:
+// who is hardly ever run would hold locks of that memory. Nor where the flag is lifted that keeps
+// others from reading it.
+bool launcher::shares_memory(const plan& p) const noexcept {
+    const auto hinders = [this](const conduct_plan& c) {
+        return c.set_scheduler || (c.set_oom_score_adj && !self_.privileged);
+    };
+    return p.cgroup_fd < 0 && !hinders(p) && !hinders(p.caller_conduct);
 }
 
-// clone3 has no wrapper that gives the child a stack of its own, so this one
-// copies the memory map, like fork.
-int launcher::clone_into_cgroup(child_context& context, int& pidfd) {
-    clone_args args{};
-    args.flags = CLONE_VFORK | CLONE_PIDFD | CLONE_INTO_CGROUP;
-    if (context.shares_table) args.flags |= CLONE_FILES;
-    args.exit_signal = SIGCHLD;
-    args.pidfd = reinterpret_cast<std::uintptr_t>(&pidfd);
-    args.cgroup = static_cast<std::uint64_t>(context.p->cgroup_fd);
-    const long pid = ::syscall(SYS_clone3, &args, sizeof args);
+namespace {
+
+int clone_sharing_memory(child_context& context, void* stack, int& pidfd) {
+    int flags = CLONE_VM | CLONE_PIDFD | SIGCHLD;
+    if (!ipc::k_has_raw_call) flags |= CLONE_VFORK;  // for the sake of errno
+    if (context.shares_table) flags |= CLONE_FILES;
+    return ::clone(&run_child, static_cast<char*>(stack) + k_stack_size, flags, &context, &pidfd);
+}
+
+// This copies the memory map, like fork.
+int clone_copying_memory(child_context& context, bool into_cgroup, int& pidfd) {
+    const int flags = CLONE_PIDFD | (context.shares_table ? CLONE_FILES : 0);
+    long pid = 0;
+    if (into_cgroup) {
+        clone_args args{};
+        args.flags = static_cast<std::uint64_t>(flags) | CLONE_INTO_CGROUP;
+        args.exit_signal = SIGCHLD;
+        args.pidfd = reinterpret_cast<std::uintptr_t>(&pidfd);
+        args.cgroup = static_cast<std::uint64_t>(context.p->cgroup_fd);
+        pid = ::syscall(SYS_clone3, &args, sizeof args);
+    } else {
+        pid = ::syscall(SYS_clone, flags | SIGCHLD, nullptr, &pidfd, nullptr, nullptr);
+    }
     if (pid == 0) run_child(&context);
     return static_cast<int>(pid);
 }
 
-result<spawned> launcher::launch(prepared& p) {
-    auto& report = *static_cast<child_report*>(report_);
-    report = {};
+}  // namespace
+
+result<std::unique_ptr<birth>> launcher::begin(prepared& p) {
+    std::unique_ptr<birth> b(new birth);
+    auto place = places_->take();
+    if (!place) return place.error();
+    b->places_ = places_;
+    b->place_ = *place;
+    b->borrowed_ = &p;
+    place_parts parts(*place);
     const bool into_cgroup = p.plan.cgroup_fd >= 0 && !p.plan.join_cgroup;
-    child_context context{.p = &p.plan, .report = &report, .shares_table = unshare_};
-    spawned s;
+    auto& context = parts.context();
+    context = {.p = &p.plan, .report = &parts.report(), .shares_table = unshare_};
     int pidfd = -1;
-    s.started_ns = ipc::monotonic_ns();
-    const int pid =
-        into_cgroup ? clone_into_cgroup(context, pidfd) : clone_sharing_memory(context, pidfd);
+    b->started_ns_ = ipc::monotonic_ns();
+    const int pid = shares_memory(p.plan) ? clone_sharing_memory(context, parts.stack(), pidfd)
+                                          : clone_copying_memory(context, into_cgroup, pidfd);
     if (pid < 0) {
         const int e = errno;
+        b->done_ = true;
         if (into_cgroup && is_about_cgroup(e))
             return ipc::fail(step::cgroup, e, p.object_of(step::cgroup, -1));
         return ipc::fail(step::clone, e, {});
     }
-    s.process = {pid, unique_fd(pidfd)};
-    if (report.failed_step == 0) {
-        s.process = own_process(std::move(s.process));
-        return s;
-    }
-    (void)s.process.reap(0);
-    const auto failed = static_cast<step>(report.failed_step);
-    return ipc::fail(failed, report.error_number, p.object_of(failed, report.index));
+    b->process_ = own_process({pid, unique_fd(pidfd)});
+    return b;
 }
+
+result<std::unique_ptr<birth>> launcher::begin(std::unique_ptr<prepared> p) {
+    auto b = begin(*p);
+    if (b) (*b)->plan_ = std::move(p);
+    return b;
+}
+
+result<spawned> launcher::launch(prepared& p) {
+    auto b = begin(p);
+    if (!b) return b.error();
+    while (!(*b)->wait(std::chrono::seconds(1))) {
+    }
+    if (!(*b)->failed()) return spawned{std::move((*b)->process()), (*b)->started_ns()};
+    (void)(*b)->process().reap(0);
+    return (*b)->why();
+}
+
+// ---- births ------------------------------------------------------------------
+
+namespace {
+
+child_report& report_of(void* place) noexcept { return place_parts(place).report(); }
+
+// False after `most`, or when something else has woken it.
+bool sleep_while(std::atomic<std::uint32_t>& word, std::uint32_t value,
+                 std::chrono::nanoseconds most) noexcept {
+    const auto s = std::chrono::duration_cast<std::chrono::seconds>(most);
+    const timespec limit{s.count(), (most - s).count()};
+    return ::syscall(SYS_futex, &word, FUTEX_WAIT, value, &limit, nullptr, 0) == 0;
+}
+
+}  // namespace
+
+birth::~birth() {
+    if (place_ == nullptr) return;
+    if (done_) {
+        places_->give_back(place_);
+        return;
+    }
+    process_.signal(SIGKILL);
+    (void)plan_.release();
+}
+
+bool birth::wait(std::chrono::nanoseconds most) noexcept {
+    auto& word = report_of(place_).begun;
+    const std::uint64_t began = ipc::monotonic_ns();
+    while (!done_) {
+        const std::uint32_t now = word.load(std::memory_order_acquire);
+        done_ = (now & FUTEX_OWNER_DIED) != 0;
+        if (done_) break;
+        const auto left = most - std::chrono::nanoseconds(ipc::monotonic_ns() - began);
+        if (left.count() > 0 && (sleep_while(word, now, left) || errno == EAGAIN)) continue;
+        if (left.count() > 0 && errno == EINTR) continue;
+        // One that was killed before its first step has announced nothing.
+        done_ = ipc::pidfd_wait(process_.pidfd(), ipc::pidfd_event::ended, 0);
+        break;
+    }
+    return done_;
+}
+
+bool birth::failed() const noexcept { return report_of(place_).failed_step != 0; }
+
+failure birth::why() const {
+    const child_report& r = report_of(place_);
+    const auto at = static_cast<step>(r.failed_step);
+    return ipc::fail(at, r.error_number, borrowed_->object_of(at, r.index));
+}
+
+step birth::at() const noexcept { return static_cast<step>(report_of(place_).at); }
 
 }  // namespace cleanfork::spawn

@@ -1,6 +1,9 @@
 // The child between clone and exec: async-signal-safe calls in one fixed order.
 #pragma once
 
+#include <linux/futex.h>
+
+#include <atomic>
 #include <cstdint>
 #include <span>
 
@@ -14,6 +17,11 @@ struct child_report {
     std::uint32_t failed_step;  // cleanfork::step; 0: none failed
     std::int32_t error_number;
     std::int32_t index;  // which limit, which descriptor; -1: the step as a whole
+    std::uint32_t at;    // the step it is in
+    // FUTEX_OWNER_DIED is set in it when the process has exec'ed or ended: see launcher.hpp.
+    std::atomic<std::uint32_t> begun;
+    robust_list lock;
+    robust_list_head head;
 };
 
 struct child_context {

@@ -69,7 +69,7 @@ received receiver::receive(int socket) {
                                              : receive_status::failed;
         return r;
     }
-    std::vector<unique_fd> fds = take_descriptors(message);
+    r.descriptors = take_descriptors(message);
     // An empty packet and the end look the same on a SEQPACKET socket; no valid
     // message is empty, so both end the session.
     if (n == 0) {
@@ -78,12 +78,12 @@ received receiver::receive(int socket) {
     }
     const auto size = static_cast<std::size_t>(n);
     if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || size > k_max_inline_body ||
-        fds.size() > k_max_descriptors) {
+        r.descriptors.size() > k_max_descriptors) {
         r.status = receive_status::malformed;
         r.error_number = (message.msg_flags & MSG_CTRUNC) != 0 ? EMFILE : EMSGSIZE;
         const bool only_cut_by_our_limit = (message.msg_flags & MSG_TRUNC) == 0 &&
                                            size <= k_max_inline_body &&
-                                           fds.size() <= k_max_descriptors;
+                                           r.descriptors.size() <= k_max_descriptors;
         if (only_cut_by_our_limit) {
             r.body = {buffer_.get(), size};
             r.sender = sender_of(message);
@@ -92,7 +92,6 @@ received receiver::receive(int socket) {
     }
     r.status = receive_status::packet;
     r.body = {buffer_.get(), size};
-    r.descriptors = std::move(fds);
     r.sender = sender_of(message);
     return r;
 }

@@ -13,7 +13,8 @@ namespace cleanfork::daemon {
 
 namespace {
 
-constexpr int k_exits_at_once = 256;
+// After this many exits the others get their turn.
+constexpr int k_exits_a_turn = 128;
 
 }  // namespace
 
@@ -94,11 +95,10 @@ void child_table::each(const std::function<void(child&)>& f) {
     for (auto& [id, c] : children_) f(c);
 }
 
-std::vector<child_id> child_table::of_session(session_id session) const {
-    std::vector<child_id> ids;
-    for (const auto& [id, c] : children_)
-        if (c.origin.session == session) ids.push_back(id);
-    return ids;
+child_id child_table::after(child_id from, std::size_t most, std::vector<child_id>& out) const {
+    auto at = children_.lower_bound(from);
+    for (; most != 0 && at != children_.end(); --most, ++at) out.push_back(at->first);
+    return at == children_.end() ? child_id() : at->first;
 }
 
 void child_table::await() {
@@ -109,14 +109,11 @@ void child_table::await() {
 }
 
 void child_table::drain() {
-    epoll_event events[k_exits_at_once];
-    for (;;) {
-        const int n = ::epoll_wait(watch_.fd(), events, k_exits_at_once, 0);
-        for (int i = 0; i < n; ++i)
-            if (child* c = find(child_id(events[i].data.u64)))
-                bounded(io_, "exit of a child", [&] { reap_if_ended(*c); });
-        if (n < k_exits_at_once) break;
-    }
+    epoll_event events[k_exits_a_turn];
+    const int n = ::epoll_wait(watch_.fd(), events, k_exits_a_turn, 0);
+    for (int i = 0; i < n; ++i)
+        if (child* c = find(child_id(events[i].data.u64)))
+            bounded(io_, "exit of a child", [&] { reap_if_ended(*c); });
     owner_.on_exits_drained();
 }
 

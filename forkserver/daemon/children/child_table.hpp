@@ -18,7 +18,7 @@ class child_table_owner {
 public:
     // It was reaped, its `exit` is filled. The owner may forget it.
     virtual void on_exit(child& c) = 0;
-    // No more exits are at hand: the time to tell of them.
+    // No more exits are at hand, or it is the others' turn: the time to tell of them.
     virtual void on_exits_drained() = 0;
 
 protected:
@@ -59,7 +59,9 @@ public:
     [[nodiscard]] std::uint64_t exited_total() const noexcept { return exited_total_; }
     // In the order of their numbers. The callback must not add or forget.
     void each(const std::function<void(child&)>& f);
-    [[nodiscard]] std::vector<child_id> of_session(session_id session) const;
+    // The numbers of at most `most` children from `from` on; where to go on, none at the end.
+    // A child that is added meanwhile comes after all others.
+    child_id after(child_id from, std::size_t most, std::vector<child_id>& out) const;
 
 private:
     void await();

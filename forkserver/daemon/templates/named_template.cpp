@@ -90,7 +90,8 @@ result<void> named_template::start_process() {
         if (!derived) next_.reset();
         return derived;
     }
-    auto made = spawn_process(tools_.launcher, tools_.children, next_->id(), std::move(q));
+    auto made = spawn_process({tools_.launcher, tools_.children, tools_.begin, tools_.log},
+                              next_->id(), std::move(q));
     if (!made) {
         next_.reset();
         return made.error();

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "forkserver/daemon/children/births.hpp"
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/templates/backoff.hpp"
@@ -46,6 +47,7 @@ public:
         boost::asio::io_context& io;
         spawn::launcher& launcher;
         child_table& children;
+        births& begin;
         logger& log;
     };
 

@@ -38,8 +38,9 @@ constexpr milliseconds k_between{1};  // calls pass from one fork of a pool to t
 }  // namespace
 
 template_table::template_table(boost::asio::io_context& io, spawn::launcher& launcher,
-                               child_table& children, logger& log, template_table_owner& owner)
-    : tools_{io, launcher, children, log},
+                               child_table& children, births& begin, logger& log,
+                               template_table_owner& owner)
+    : tools_{io, launcher, children, begin, log},
       owner_(owner),
       sweep_(io, "deadlines of templates", [this] { sweep(); }),
       refill_(io, "pools of templates", [this] { refill(); }) {}
@@ -47,7 +48,7 @@ template_table::template_table(boost::asio::io_context& io, spawn::launcher& lau
 // ---- requests --------------------------------------------------------------
 
 result<void> template_table::add(v1::AddTemplateRequest& r, std::vector<int> purposes,
-                                 std::vector<unique_fd> descriptors,
+                                 spawn::shared_descriptors descriptors,
                                  std::shared_ptr<const spawn::session_base> base,
                                  session_id session, request_id request) {
     auto spec = spec_of(r, std::move(purposes), std::move(descriptors), std::move(base), session);

@@ -37,12 +37,12 @@ protected:
 class template_table final : private named_template_owner {
 public:
     template_table(boost::asio::io_context& io, spawn::launcher& launcher, child_table& children,
-                   logger& log, template_table_owner& owner);
+                   births& begin, logger& log, template_table_owner& owner);
 
     // Starts a generation from the request. It is answered when that has settled, unless the
     // request says no_wait: then at once.
     result<void> add(v1::AddTemplateRequest& r, std::vector<int> purposes,
-                     std::vector<unique_fd> descriptors,
+                     spawn::shared_descriptors descriptors,
                      std::shared_ptr<const spawn::session_base> base, session_id session,
                      request_id request);
     // A template that was forked early from the program that began this forkserver.

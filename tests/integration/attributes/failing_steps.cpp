@@ -81,7 +81,7 @@ private:
 };
 
 std::uint64_t clone_flags(bool unshares) {
-    return CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD |
+    return CLONE_VM | CLONE_PIDFD | SIGCHLD |
            (unshares ? static_cast<std::uint64_t>(CLONE_FILES) : 0);
 }
 
