@@ -32,7 +32,7 @@ void exits::on_exit(child& c) {
     });
     if (c.origin.forked_by) templates_.child_ended(c.origin.forked_by, c.id);
     if (c.origin.process_of) {
-        templates_.process_ended(c.origin.process_of, c.exit->wait_status);
+        templates_.process_ended(c.origin.process_of, c.process.pid(), c.exit->wait_status);
         return children_.forget(c.id);
     }
     if (!restarts_.takes(c)) over(c);

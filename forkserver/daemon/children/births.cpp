@@ -139,6 +139,13 @@ bool births::is_gone(one& o) {
     return !r.is_child || r.end.has_value();
 }
 
+void births::settle(pid_t pid) {
+    for (one& o : all_)
+        if (o.whose && !o.cause.is_ours && o.birth->process().pid() == pid && o.birth->wait({}) &&
+            o.birth->failed())
+            tell(std::exchange(o.whose, nullptr), o.birth->why());
+}
+
 // ---- giving up ---------------------------------------------------------------
 
 void births::abandon(one& o, const failure& why) {

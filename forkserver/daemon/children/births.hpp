@@ -76,6 +76,9 @@ public:
     void drop(session_id session);
     void give_up_all(const failure& why);
 
+    // One that somebody else reaps has ended: if it could not begin, that is told before.
+    void settle(pid_t pid);
+
     // Those that are waited for, and those that were and are not gone.
     [[nodiscard]] const std::list<one>& all() const noexcept { return all_; }
 

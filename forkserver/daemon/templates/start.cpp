@@ -104,16 +104,14 @@ namespace {
 // The process is a child from its clone on, and its end is told as any other's.
 class late_template final : public born {
 public:
-    late_template(logger& log, std::string command) : log_(log), command_(std::move(command)) {}
+    explicit late_template(std::function<void(const failure&)> failed)
+        : failed_(std::move(failed)) {}
     void begun(result<spawn::spawned> process) override {
-        if (!process)
-            log_.warning("template_failed",
-                         {{"command", command_}, {"why", process.error().message()}});
+        if (!process) failed_(process.error());
     }
 
 private:
-    logger& log_;
-    std::string command_;
+    std::function<void(const failure&)> failed_;
 };
 
 }  // namespace
@@ -128,7 +126,7 @@ result<child*> spawn_process(const start_tools& tools, generation_id id, queued_
     birth_cause cause;
     cause.command = origin.command;
     cause.is_ours = false;
-    auto whose = std::make_unique<late_template>(tools.log, cause.command);
+    auto whose = std::make_unique<late_template>(tools.failed);
     auto made = tools.launcher.begin(std::move(*p));
     if (!made) return made.error();
     spawn::birth& b = **made;

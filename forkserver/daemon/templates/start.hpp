@@ -3,10 +3,10 @@
 
 #include <cleanfork/failure.hpp>
 #include <cleanfork/unique_fd.hpp>
+#include <functional>
 
 #include "forkserver/daemon/children/births.hpp"
 #include "forkserver/daemon/children/child_table.hpp"
-#include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/sessions/spawn_queue.hpp"
 #include "forkserver/daemon/templates/template_spec.hpp"
 #include "forkserver/spawn/launcher.hpp"
@@ -26,11 +26,12 @@ struct start_tools {
     spawn::launcher& launcher;
     child_table& children;
     births& begin;
-    logger& log;
+    // It could not begin its program, which showed only after spawn_process().
+    std::function<void(const failure&)> failed;
 };
 
 // Spawns the process of a generation that no other template forks. It may not have begun its
-// program; when it cannot, it ends, and the log says why.
+// program; when it cannot, it ends, and `failed` is told why.
 result<child*> spawn_process(const start_tools& tools, generation_id id, queued_spawn q);
 
 }  // namespace cleanfork::daemon

@@ -219,7 +219,13 @@ void template_table::on_adopted(child_id id) {
     if (child* c = tools_.children.find(id)) tools_.children.adopt(*c);
 }
 
-void template_table::process_ended(generation_id id, int wait_status) {
+void template_table::on_not_begun(generation_id id, const failure& why) {
+    if (generation* g = find(id)) g->fail(why);
+    on_chores();
+}
+
+void template_table::process_ended(generation_id id, pid_t pid, int wait_status) {
+    tools_.begin.settle(pid);
     if (generation* g = find(id)) g->process_ended(wait_status);
     on_chores();
 }

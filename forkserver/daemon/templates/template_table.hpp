@@ -59,7 +59,7 @@ public:
     void session_is_over(session_id session);
 
     // Told by the table of children: the end of a template's process ...
-    void process_ended(generation_id generation, int wait_status);
+    void process_ended(generation_id generation, pid_t pid, int wait_status);
     // ... and of a child which the forkserver reaped itself.
     void child_ended(generation_id generation, child_id child);
 
@@ -71,6 +71,7 @@ private:
     // named_template_owner
     generation_id take_generation_id() override { return next_id_.take_next(); }
     result<void> on_derive(const std::string& base, queued_spawn q) override;
+    void on_not_begun(generation_id generation, const failure& why) override;
     void on_settled(session_id session, v1::ServerMessage reply) override;
     void on_chores() override;
     void on_deadline() override;
