@@ -57,11 +57,12 @@ unique_fd launcher::own_descriptor(unique_fd fd) const noexcept {
 
 // Not where the child may be killed for want of memory in another cgroup than the forkserver's:
 // the kernel ends with it whoever shares that memory. Nor where its scheduling is to be another:
-// who is hardly ever run would hold locks of that memory. Nor where the flag is lifted that keeps
-// others from reading it.
-bool launcher::shares_memory(const plan& p) const noexcept {
-    const auto hinders = [this](const conduct_plan& c) {
-        return c.set_scheduler || (c.set_oom_score_adj && !self_.privileged);
+// who is hardly ever run would hold locks of that memory. Nor where oom_score_adj is to be another:
+// the kernel gives it to all who share that memory, but for vfork (__set_oom_adj() of
+// fs/proc/base.c), and on the way to it the flag may be lifted that keeps others from reading it.
+bool launcher::shares_memory(const plan& p) noexcept {
+    const auto hinders = [](const conduct_plan& c) {
+        return c.set_scheduler || c.set_oom_score_adj;
     };
     return p.cgroup_fd < 0 && !hinders(p) && !hinders(p.caller_conduct);
 }

@@ -93,7 +93,7 @@ public:
 private:
     launcher() = default;
     result<std::unique_ptr<birth>> begin(prepared& p);
-    [[nodiscard]] bool shares_memory(const plan& p) const noexcept;
+    [[nodiscard]] static bool shares_memory(const plan& p) noexcept;
 
     parent_facts self_;
     unique_fd null_;
