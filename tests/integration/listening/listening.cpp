@@ -282,6 +282,10 @@ TEST_CASE("a file that is no socket is not replaced by one") {
 }
 
 TEST_CASE("a start that fails leaves no socket behind") {
+    if (k_sanitized) {
+        MESSAGE("not run: a sanitizer's runtime ends what has no descriptor left for it");
+        return;
+    }
     const scratch_directory scratch;
     const std::string path = scratch / "socket";
     // Enough to bind it, and no more.
