@@ -10,6 +10,9 @@ import sys
 
 from programs import MARK
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../helpers"))
+from quietly import quietly
+
 # What runs in the guest is of this system; only the kernel is another's.
 PACKAGES = ("coreutils", "dash", "bash", "procps", "util-linux", "grep", "sed", "findutils",
             "hostname", "ncurses-bin", "passwd")
@@ -24,14 +27,6 @@ LIMIT = 3600  # seconds for a whole guest
 # Where each is to be found, the newest of which is taken.
 SUITES = {"5.10": ["bullseye"], "6.1": ["bookworm"], "6.12": ["trixie"],
           "newest": ["sid", "trixie-backports"]}
-
-
-def quietly(*command, **options):
-    p = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                       stdin=subprocess.DEVNULL, **options)
-    if p.returncode != 0:
-        sys.exit(f"kernels: {' '.join(command)} failed\n{p.stdout}{p.stderr}")
-    return p.stdout
 
 
 # ---- the kernel

@@ -15,11 +15,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.append(os.path.join(HERE, "../helpers"))
+from orphan import ORPHAN
 from patience import PATIENCE
 
 import cleanfork
@@ -29,20 +29,6 @@ import cleanfork.subprocess
 BIN = os.environ["CLEANFORK_BIN"]
 COMMAND = os.path.join(BIN, "cleanfork")
 TEMPLATE = os.path.join(BIN, "test-helpers", "template_program")
-
-# Its orphan has another session, and so no parent or group in common with it.
-ORPHAN = textwrap.dedent("""
-    import os, signal
-    middle = os.fork()
-    if middle == 0:
-        os.setsid()
-        if os.fork() == 0:
-            os.write(1, b"%d\\n" % os.getpid())
-            signal.pause()
-        os._exit(0)
-    os.waitpid(middle, 0)
-    signal.pause()
-""")
 
 
 def square(n):

@@ -19,6 +19,9 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, f"{ROOT}/tests/helpers")
+from quietly import give_up, quietly
+
 PROGRAMS = f"{ROOT}/build/dev/bin"
 PAGE = f"{ROOT}/docs/platforms.md"
 BEGIN, END = "<!-- ./dev matrix: begin -->", "<!-- ./dev matrix: end -->"
@@ -68,17 +71,9 @@ def chosen_of(here, given):
         meant = {name: python for name, python in here.items()
                  if (f"{python}/".startswith(path) if path else name.startswith(each))}
         if not meant:
-            sys.exit(f"matrix: there is no {each} here, but {', '.join(here)}")
+            give_up(f"there is no {each} here, but {', '.join(here)}")
         chosen.update(meant)
     return chosen
-
-
-def quietly(*command, **options):
-    p = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                       stdin=subprocess.DEVNULL, **options)
-    if p.returncode != 0:
-        sys.exit(f"matrix: {' '.join(command)} failed\n{p.stdout}")
-    return p.stdout
 
 
 def newest_pybind11():

@@ -4,28 +4,16 @@ import os
 import signal
 import sys
 import tempfile
-import textwrap
 import time
 import unittest
 
 from support import DEADLINE as PATIENCE
 from support import wait_readable
 
+from orphan import ORPHAN  # of tests/helpers, which support has found
+
 import cleanfork
 import cleanfork.subprocess as subprocess
-
-ORPHAN = textwrap.dedent("""
-    import os, signal
-    middle = os.fork()
-    if middle == 0:
-        os.setsid()
-        if os.fork() == 0:
-            os.write(1, b"%d\\n" % os.getpid())
-            signal.pause()
-        os._exit(0)
-    os.waitpid(middle, 0)
-    signal.pause()
-""")
 
 
 def await_end(pidfd):

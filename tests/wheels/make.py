@@ -29,15 +29,8 @@ SYSTEM = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2",
 LARGEST = 3_000_000  # bytes of a wheel
 POLICY = f"manylinux_2_34_{os.uname().machine}"
 sys.path.insert(0, f"{ROOT}/tests/matrix")
-from run import interpreters
-
-
-def quietly(*command, **options):
-    p = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                       stdin=subprocess.DEVNULL, **options)
-    if p.returncode != 0:
-        sys.exit(f"wheels: {' '.join(command)} failed\n{p.stdout}")
-    return p.stdout
+from run import chosen_of, interpreters
+from quietly import quietly
 
 
 def environment_of(python, where, *packages):
@@ -189,12 +182,7 @@ def main():
                         help="only this file of tests/python; may be repeated")
     parser.add_argument("names", nargs="*", metavar="NAME", help="debian, 3.12, ...; all")
     given = parser.parse_args()
-    here = interpreters(given.names) if interpreters.__code__.co_argcount else interpreters()
-    chosen = {name: path for name, path in here.items()
-              if not given.names or any(name.startswith(each) for each in given.names)}
-    for each in given.names:
-        if not any(name.startswith(each) for name in chosen):
-            sys.exit(f"wheels: there is no {each} here, but {', '.join(here)}")
+    chosen = chosen_of(interpreters(given.names), given.names)
     os.makedirs(DIST, exist_ok=True)
     quietly(f"{ROOT}/tests/helpers/debian_source", "protobuf", PROTOBUF)
     print(os.path.relpath(make_sdist(), ROOT), flush=True)
