@@ -21,34 +21,25 @@ std::optional<int> parse(int argc, char** argv, options& o) {
     app.add_option("--early-name", o.early_name, "")->group("")->needs(early);
     app.add_option("--log-level", level, "debug, info, warning or error")
         ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
-    app.add_option("--max-sessions", o.quotas.sessions_per_uid, "Sessions at a time")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-children", o.quotas.children_per_session,
-                   "Children of one session, with unacknowledged statuses")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-queued", o.quotas.queued_per_session, "Spawns queued by one session")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-queued-bytes", o.quotas.queued_bytes_per_session,
-                   "Bytes of spawns queued by one session")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-queued-descriptors", o.quotas.queued_descriptors_per_session,
-                   "Descriptors of spawns queued by one session")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-user-children", o.quotas.children_per_user,
-                   "Children of all sessions together")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-user-queued", o.quotas.queued_per_user,
-                   "Spawns queued by all sessions together")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-user-descriptors", o.quotas.queued_descriptors_per_user,
-                   "Descriptors of spawns queued by all sessions together")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-user-memory", o.quotas.memory_per_user,
-                   "Bytes of memory that requests and bases of all sessions take")
-        ->check(CLI::PositiveNumber);
-    app.add_option("--max-unclaimed", o.quotas.unclaimed_statuses,
-                   "Statuses kept of children that outlived their session")
-        ->check(CLI::PositiveNumber);
+    const auto quota = [&app](const char* name, std::size_t& most, const char* text) {
+        app.add_option(name, most, text)->check(CLI::PositiveNumber);
+    };
+    quota("--max-sessions", o.quotas.sessions_per_uid, "Sessions at a time");
+    quota("--max-children", o.quotas.children_per_session,
+          "Children of one session, with unacknowledged statuses");
+    quota("--max-queued", o.quotas.queued_per_session, "Spawns queued by one session");
+    quota("--max-queued-bytes", o.quotas.queued_bytes_per_session,
+          "Bytes of spawns queued by one session");
+    quota("--max-queued-descriptors", o.quotas.queued_descriptors_per_session,
+          "Descriptors of spawns queued by one session");
+    quota("--max-user-children", o.quotas.children_per_user, "Children of all sessions together");
+    quota("--max-user-queued", o.quotas.queued_per_user, "Spawns queued by all sessions together");
+    quota("--max-user-descriptors", o.quotas.queued_descriptors_per_user,
+          "Descriptors of spawns queued by all sessions together");
+    quota("--max-user-memory", o.quotas.memory_per_user,
+          "Bytes of memory that requests and bases of all sessions take");
+    quota("--max-unclaimed", o.quotas.unclaimed_statuses,
+          "Statuses kept of children that outlived their session");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
