@@ -130,7 +130,7 @@ void dispatch::hello(session& s, request_id request, message& m) {
 
 failure dispatch::set_base(session& s, v1::SessionBase& base, message& m) {
     auto fresh = std::make_shared<spawn::session_base>();
-    fresh->wire = base.SerializeAsString();
+    const std::size_t size = base.ByteSizeLong();
     if (static_cast<std::size_t>(base.environment_size()) > ipc::k_max_environment)
         return ipc::fail(step::request, E2BIG, "environment", "too many variables");
     std::vector<std::string> strings;
@@ -150,8 +150,7 @@ failure dispatch::set_base(session& s, v1::SessionBase& base, message& m) {
         return ipc::fail(step::protocol, EBADMSG, "packet",
                          "a base has one descriptor at most, its working directory");
     if (wanted == 1) fresh->cwd = std::move(m.descriptors.front());
-    const std::size_t bytes =
-        2 * fresh->wire.size() + fresh->environment.strings.size() * k_memory_of_a_word;
+    const std::size_t bytes = size + fresh->environment.strings.size() * k_memory_of_a_word;
     s.base_place = {};
     if (const failure f = core_.refusal({.memory = bytes}); f.step != step::none) return f;
     s.base_place = charge(s.account, {.memory = bytes});

@@ -59,16 +59,25 @@ result<void> planner::run() {
     return {};
 }
 
+result<void> planner::prepare_into(prepared& out, std::unique_ptr<v1::SpawnRequest> request,
+                                   const std::vector<int>& purposes, shared_descriptors descriptors,
+                                   std::shared_ptr<const session_base> base,
+                                   const parent_facts& self) {
+    out.request_ = std::move(request);
+    out.base_ = std::move(base);
+    out.descriptors_ = std::move(descriptors);
+    return planner(out, purposes, self).run();
+}
+
 result<std::unique_ptr<prepared>> planner::prepare(std::unique_ptr<v1::SpawnRequest> request,
                                                    const std::vector<int>& purposes,
                                                    shared_descriptors descriptors,
                                                    std::shared_ptr<const session_base> base,
                                                    const parent_facts& self) {
     auto p = std::make_unique<prepared>();
-    p->request_ = std::move(request);
-    p->base_ = std::move(base);
-    p->descriptors_ = std::move(descriptors);
-    if (auto r = planner(*p, purposes, self).run(); !r) return r.error();
+    auto r = prepare_into(*p, std::move(request), purposes, std::move(descriptors), std::move(base),
+                          self);
+    if (!r) return r.error();
     return p;
 }
 
@@ -82,54 +91,7 @@ result<std::unique_ptr<prepared>> prepare(std::unique_ptr<v1::SpawnRequest> requ
 }
 
 std::string prepared::object_of(step s, int index) const {
-    const auto at = static_cast<std::size_t>(index);
-    switch (s) {
-        case step::exec: return name_;
-        case step::chdir:
-            return request_->has_cwd_path() ? request_->cwd_path()
-                                            : "descriptor of the working directory";
-        case step::cgroup:
-            return request_->has_cgroup_path() ? request_->cgroup_path()
-                                               : "descriptor of the cgroup";
-        case step::descriptors:
-            return index >= 0 && at < moves_.size()
-                       ? "descriptor " + std::to_string(moves_[at].target)
-                       : "";
-        case step::rlimit:
-            return index >= 0 && at < limits_.size()
-                       ? "resource " + std::to_string(limits_[at].resource)
-                       : "";
-        case step::process_group:
-            return plan.process_group != 0 ? std::to_string(plan.process_group) : "";
-        case step::controlling_terminal:
-            return "descriptor " + std::to_string(plan.controlling_terminal);
-        case step::nice: return std::to_string(plan.nice);
-        case step::oom_score_adj: return std::to_string(plan.oom_score_adj);
-        case step::uid: return std::to_string(plan.uid.effective);
-        case step::gid: return std::to_string(plan.gid.effective);
-        case step::identity: return part_of_caller(static_cast<step>(index));
-        default: return {};
-    }
-}
-
-std::string prepared::part_of_caller(step s) const {
-    const auto ids = [](const ipc::id_triple& i) {
-        std::string text = std::to_string(i.effective);
-        if (i.real != i.effective) text += " (real " + std::to_string(i.real) + ")";
-        return text;
-    };
-    switch (s) {
-        case step::uid: return "user " + ids(plan.caller.uid);
-        case step::gid: return "group " + ids(plan.caller.gid);
-        case step::groups: return "supplementary groups";
-        case step::nice: return "nice " + std::to_string(plan.caller_conduct.nice);
-        case step::scheduler: return "scheduling policy";
-        case step::affinity: return "processors";
-        case step::rlimit: return "resource limits";
-        case step::oom_score_adj:
-            return "oom_score_adj " + std::to_string(plan.caller_conduct.oom_score_adj);
-        default: return std::string(to_string(s));
-    }
+    return spawn::object_of(plan, s, index, {.program = name_, .cgroup = request_->cgroup_path()});
 }
 
 unique_fd prepared::dup_cgroup() const {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -36,8 +37,7 @@ struct environment_block {
 // What the children of a session start from; shared by its queued spawns.
 struct session_base {
     environment_block environment;
-    unique_fd cwd;     // kept at a low number: see launcher.hpp
-    std::string wire;  // the environment as a v1::SessionBase, for children of templates
+    unique_fd cwd;  // kept at a low number: see launcher.hpp
 };
 
 // The descriptors of a packet: the items of a batch share them.
@@ -135,6 +135,13 @@ struct plan : conduct_plan, credential_plan {
 };
 static_assert(std::is_trivially_destructible_v<plan>);
 
+// The paths of a plan as they were given; empty: by descriptor.
+struct plan_names {
+    std::string_view program{}, cgroup{};
+};
+// What a failing step was about: a path, a descriptor, a limit.
+std::string object_of(const plan& p, step s, int index, const plan_names& names);
+
 // What the parent of the new process is and has, for planning: the forkserver or a template.
 struct parent_facts {
     int null_fd = -1;           // /dev/null, read and write
@@ -164,12 +171,13 @@ public:
     // Of a call: where its answer goes, -1 when nobody wants one; borrowed.
     [[nodiscard]] int result_fd() const noexcept { return result_fd_; }
     [[nodiscard]] const v1::SpawnRequest& request() const noexcept { return *request_; }
+    // The plan is good for nothing after it.
+    [[nodiscard]] std::unique_ptr<v1::SpawnRequest> take_request() noexcept {
+        return std::move(request_);
+    }
 
 private:
     friend class planner;
-    // What of the caller the child could not become, at the step that failed.
-    [[nodiscard]] std::string part_of_caller(step s) const;
-
     // The strings of the plan live in the request.
     std::unique_ptr<v1::SpawnRequest> request_;
     std::shared_ptr<const session_base> base_;

@@ -20,6 +20,12 @@ public:
 
     result<void> run();
 
+    // `out` has the request then, also when it cannot be met.
+    static result<void> prepare_into(prepared& out, std::unique_ptr<v1::SpawnRequest> request,
+                                     const std::vector<int>& purposes,
+                                     shared_descriptors descriptors,
+                                     std::shared_ptr<const session_base> base,
+                                     const parent_facts& self);
     static result<std::unique_ptr<prepared>> prepare(std::unique_ptr<v1::SpawnRequest> request,
                                                      const std::vector<int>& purposes,
                                                      shared_descriptors descriptors,

@@ -303,7 +303,7 @@ int close_from_to(unsigned first, unsigned last) noexcept {
 
 }  // namespace
 
-int close_unmapped(plan& p, std::span<const int> kept) noexcept {
+int close_unmapped(plan& p, std::span<const int> kept, std::span<const int> own) noexcept {
     std::sort(
         p.moves, p.moves + p.move_count,
         [](const descriptor_move& a, const descriptor_move& b) { return a.target < b.target; });
@@ -314,9 +314,10 @@ int close_unmapped(plan& p, std::span<const int> kept) noexcept {
         unsigned stays = ~0U;
         while (at < p.move_count && static_cast<unsigned>(p.moves[at].target) < next) ++at;
         if (at < p.move_count) stays = static_cast<unsigned>(p.moves[at].target);
-        for (const int fd : kept)
-            if (fd >= 0 && static_cast<unsigned>(fd) >= next)
-                stays = std::min(stays, static_cast<unsigned>(fd));
+        for (const std::span<const int> fds : {kept, own})
+            for (const int fd : fds)
+                if (fd >= 0 && static_cast<unsigned>(fd) >= next)
+                    stays = std::min(stays, static_cast<unsigned>(fd));
         if (stays == ~0U) return close_from_to(next, ~0U);
         if (stays > next)
             if (const int e = close_from_to(next, stays - 1)) return e;

@@ -32,7 +32,7 @@ int run_child(void* context) noexcept;
 bool apply_steps(const child_context& context) noexcept;
 
 // For a child that does not exec: closes every descriptor but the targets of the
-// plan and `kept` (-1: none). 0 or errno. Sorts the plan's moves by target.
-int close_unmapped(plan& p, std::span<const int> kept) noexcept;
+// plan, `kept` and `own` (-1: none). 0 or errno. Sorts the plan's moves by target.
+int close_unmapped(plan& p, std::span<const int> kept, std::span<const int> own = {}) noexcept;
 
 }  // namespace cleanfork::spawn

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <exception>
+#include <string_view>
 
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
@@ -11,11 +12,12 @@
 
 namespace cleanfork::templates {
 
-bool report(int control, const v1::TemplateMessage& m, std::span<const int> descriptors) {
-    const auto e = ipc::encode(m);
-    if (!e) return false;
+namespace {
+
+template <class Send>
+bool send_whole(int control, Send send) {
     for (;;) {
-        switch (ipc::send(control, *e, descriptors)) {
+        switch (send()) {
             case ipc::send_status::sent: return true;
             case ipc::send_status::would_block: break;
             case ipc::send_status::closed:
@@ -24,6 +26,22 @@ bool report(int control, const v1::TemplateMessage& m, std::span<const int> desc
         pollfd p{control, POLLOUT, 0};
         ipc::retry([&] { return ::poll(&p, 1, -1); });
     }
+}
+
+bool report_event(int control, std::string_view body, std::span<const int> descriptors = {}) {
+    return send_whole(control, [&] { return ipc::send_packet(control, body, descriptors); });
+}
+
+template <class T>
+std::string_view bytes_of(const T& t) {
+    return {reinterpret_cast<const char*>(&t), sizeof t};
+}
+
+}  // namespace
+
+bool report(int control, const v1::TemplateMessage& m) {
+    const auto e = ipc::encode(m);
+    return e && send_whole(control, [&] { return ipc::send(control, *e, {}); });
 }
 
 bool report_failed(int control, const failure& why) {
@@ -41,28 +59,30 @@ bool report_child_failed(int control, std::uint64_t sequence, const failure& why
 
 namespace {
 
-bool report_with_pidfd(int control, v1::TemplateMessage& m) {
-    const unique_fd self = ipc::pidfd_open(::getpid());
-    if (!self) return report(control, m);  // the forkserver opens one by the sender's number
-    m.add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
+bool report_with_pidfd(int control, const child_event& e) {
+    const unique_fd self = ipc::pidfd_open(e.pid);
     const int fd = self.get();
-    return report(control, m, {&fd, 1});
+    // Without one the forkserver opens one by the sender's number.
+    return report_event(control, bytes_of(e), {&fd, self ? 1U : 0U});
 }
 
 }  // namespace
 
 bool report_parked(int control, std::uint64_t sequence) {
-    v1::TemplateMessage m;
-    m.mutable_parked()->set_sequence(sequence);
-    m.mutable_parked()->set_pid(::getpid());
-    return report_with_pidfd(control, m);
+    return report_with_pidfd(
+        control, {.kind = report_kind::parked, .sequence = sequence, .pid = ::getpid()});
 }
 
 bool report_started(int control, std::uint64_t sequence, was_parked before) {
-    v1::TemplateMessage m;
-    m.mutable_started()->set_sequence(sequence);
-    m.mutable_started()->set_pid(::getpid());
-    return before == was_parked::yes ? report(control, m) : report_with_pidfd(control, m);
+    const child_event e{.kind = report_kind::started, .sequence = sequence, .pid = ::getpid()};
+    return before == was_parked::yes ? report_event(control, bytes_of(e))
+                                     : report_with_pidfd(control, e);
+}
+
+bool report_ended(int control, const child_end& end, std::string_view error) {
+    if (error.empty()) return report_event(control, bytes_of(end));
+    std::string body(bytes_of(end));
+    return report_event(control, body.append(error));
 }
 
 std::string text_of_current_exception() {

@@ -5,13 +5,16 @@
 #include <cleanfork/v1/cleanfork.pb.h>
 
 #include <cleanfork/failure.hpp>
-#include <span>
+#include <cstdint>
 #include <string>
+#include <string_view>
+
+#include "forkserver/template/order.hpp"
 
 namespace cleanfork::templates {
 
-// Sends `m` with its descriptors (borrowed). False when the forkserver has gone.
-bool report(int control, const v1::TemplateMessage& m, std::span<const int> descriptors = {});
+// Each is false when the forkserver has gone.
+bool report(int control, const v1::TemplateMessage& m);
 
 bool report_failed(int control, const failure& why);
 bool report_child_failed(int control, std::uint64_t sequence, const failure& why);
@@ -19,6 +22,8 @@ bool report_child_failed(int control, std::uint64_t sequence, const failure& why
 bool report_parked(int control, std::uint64_t sequence);
 enum class was_parked { no, yes };
 bool report_started(int control, std::uint64_t sequence, was_parked before);
+// `error`: of the entry's exception; empty when there was none.
+bool report_ended(int control, const child_end& end, std::string_view error);
 
 // Of the exception being handled, for those reports.
 std::string text_of_current_exception();

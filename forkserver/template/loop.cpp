@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -14,7 +15,9 @@
 #include <cstring>
 #include <exception>
 #include <unordered_map>
+#include <utility>
 
+#include "forkserver/spawn/call_block.hpp"
 #include "forkserver/template/channel.hpp"
 #include "forkserver/template/fork_threads.hpp"
 #include "forkserver/template/forked_child.hpp"
@@ -24,7 +27,8 @@
 #include "ipc/audit/threads.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
-#include "ipc/wire/usage.hpp"
+#include "ipc/wire/limits.hpp"
+#include "ipc/wire/packet.hpp"
 
 namespace cleanfork::templates {
 
@@ -53,7 +57,9 @@ private:
     const int control_;
     unique_fd signals_;
     unique_fd null_;
-    std::uint64_t soft_descriptor_limit_ = 0;
+    rlimit descriptor_limit_{};  // as it was, and children have it
+    rlim_t raised_limit_ = 0;
+    std::span<char> room_;  // for the request of a child, which alone writes there
     ipc::receiver receiver_;
     notes notes_;
     kept_files files_;
@@ -90,7 +96,14 @@ bool loop::open() {
     if (::sigaction(SIGCHLD, &passed_on, nullptr) != 0) return false;
     signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     null_.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
-    soft_descriptor_limit_ = ipc::raise_descriptor_limit();
+    const rlim_t soft = ipc::raise_descriptor_limit();
+    ::getrlimit(RLIMIT_NOFILE, &descriptor_limit_);
+    raised_limit_ = std::exchange(descriptor_limit_.rlim_cur, soft);
+    constexpr std::size_t k_room = ipc::k_max_inline_body;
+    void* const at =
+        ::mmap(nullptr, k_room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) return false;
+    room_ = {static_cast<char*>(at), k_room};
     return bool(signals_) && bool(null_);
 }
 
@@ -132,11 +145,14 @@ void loop::fork_child(const order& o, unique_fd channel) {
     start.control = control_;
     start.null_fd = null_.get();
     start.files = &files_;
-    start.soft_descriptor_limit = soft_descriptor_limit_;
+    start.room = room_;
+    start.descriptor_limit = descriptor_limit_;
+    start.raised_limit = raised_limit_;
     start.parent = ::getpid();
+    start.changed_signals = o.changed_signals;
     if (o.kind == order_kind::judged_fork) return fork_if_clean(start);
     const pid_t pid = ::fork();
-    if (pid == 0) run_child(start, host_, notes_, receiver_);
+    if (pid == 0) run_child(start, host_, notes_);
     const int error = errno;
     if (pid > 0) children_.emplace(pid, o.sequence);
     host_.after_fork();
@@ -148,7 +164,7 @@ void loop::fork_if_clean(const child_start& start) {
     const pid_t pid = judged.fork();
     if (pid == 0) {
         if (!judged.clean()) ::_exit(0);
-        run_child(start, host_, notes_, receiver_);
+        run_child(start, host_, notes_);
     }
     const int error = errno;
     if (pid > 0 && judged.clean()) children_.emplace(pid, start.sequence);
@@ -179,15 +195,13 @@ void loop::reap() {
             info.si_pid == 0)
             return;
         if (const auto at = children_.find(info.si_pid); at != children_.end()) {
-            v1::TemplateMessage m;
-            v1::ChildEnded& e = *m.mutable_ended();
-            e.set_sequence(at->second);
-            e.set_pid(info.si_pid);
-            e.set_wait_status(ipc::wait_status_of(info));
-            ipc::to_wire(usage, *e.mutable_usage());
-            e.set_error(notes_.take(at->second));
+            const child_end end{{.kind = report_kind::ended,
+                                 .sequence = at->second,
+                                 .pid = info.si_pid,
+                                 .wait_status = ipc::wait_status_of(info)},
+                                usage};
             children_.erase(at);
-            if (!report(control_, m)) ::_exit(0);
+            if (!report_ended(control_, end, notes_.take(end.event.sequence))) ::_exit(0);
         }
         ::waitid(P_PID, static_cast<id_t>(info.si_pid), &info, WEXITED | WNOHANG);
     }
@@ -219,6 +233,7 @@ void initialize_and_serve(int control, host& h, const std::function<void()>& ini
     m.mutable_ready()->set_initialization_ns(ipc::monotonic_ns() - before);
     for (const int fd : l.own_descriptors()) m.mutable_ready()->add_own_descriptors(fd);
     m.mutable_ready()->set_ends_threads(ends_threads);
+    m.mutable_ready()->set_protocol(spawn::k_template_protocol);
     if (!report(control, m)) ::_exit(0);
     l.run();
 }

@@ -71,6 +71,8 @@ struct audit_report {
     std::vector<finding> findings;
     // Of audit() alone, with its locks.
     std::vector<shared_position> positions{};
+    // Of a proof alone: signals that are caught or ignored, bit n - 1 for signal n.
+    std::uint64_t changed_signals = 0;
 
     [[nodiscard]] bool safe() const noexcept { return findings.empty(); }
 };

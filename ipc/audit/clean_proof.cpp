@@ -74,6 +74,8 @@ int clean_proof::add_status(audit_report& report) const {
     }
     if (!is_alive(text)) return ESRCH;
     add_pending_signals(report, text);
+    for (const char* const set : {"SigIgn:", "SigCgt:"})
+        report.changed_signals |= to_number<std::uint64_t>(field(text, set), 16);
     return 0;
 }
 

@@ -32,11 +32,10 @@ public:
     [[nodiscard]] result<process_counts> counts() const;
 
     // Threads, descriptors but those in `allowed`, and pending signals; nothing else
-    // that audit() looks at. Allocates only for what it finds. Fails with ESRCH when the process
-    // has ended.
-    // `passing`: inodes of sockets that are on their way through the process, whatever
-    // number they have there.
-    // `threads`: whether those are told with their libraries, which takes long.
+    // that audit() looks at. Tells which signals have not their default action. Allocates only for
+    // what it finds. Fails with ESRCH when the process has ended. `passing`: inodes of sockets that
+    // are on their way through the process, whatever number they have there. `threads`: whether
+    // those are told with their libraries, which takes long.
     enum class threads { described, counted };
     [[nodiscard]] result<audit_report> check(std::span<const int> allowed = {},
                                              std::span<const ino_t> passing = {},

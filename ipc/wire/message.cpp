@@ -115,7 +115,6 @@ result<encoded> encode_message(const Message& m) {
 
 result<encoded> encode(const v1::ClientMessage& m) { return encode_message(m); }
 result<encoded> encode(const v1::ServerMessage& m) { return encode_message(m); }
-result<encoded> encode(const v1::ChildMessage& m) { return encode_message(m); }
 result<encoded> encode(const v1::TemplateMessage& m) { return encode_message(m); }
 
 send_status send(int socket, const encoded& e, std::span<const int> descriptors) noexcept {
@@ -135,9 +134,6 @@ result<decoded<v1::ClientMessage>> decode_client_message(received&& packet) {
 }
 result<decoded<v1::ServerMessage>> decode_server_message(received&& packet) {
     return decode<v1::ServerMessage>(std::move(packet));
-}
-result<decoded<v1::ChildMessage>> decode_child_message(received&& packet) {
-    return decode<v1::ChildMessage>(std::move(packet));
 }
 result<decoded<v1::TemplateMessage>> decode_template_message(received&& packet) {
     return decode<v1::TemplateMessage>(std::move(packet));

@@ -24,7 +24,6 @@ struct encoded {
 // sent with it are for. EMSGSIZE above k_max_body.
 result<encoded> encode(const v1::ClientMessage& m);
 result<encoded> encode(const v1::ServerMessage& m);
-result<encoded> encode(const v1::ChildMessage& m);
 result<encoded> encode(const v1::TemplateMessage& m);
 
 // send_packet() of an encoded message with its own (borrowed) descriptors.
@@ -43,7 +42,6 @@ struct decoded {
 // stated size. Anything else is step::protocol; the descriptors are closed.
 result<decoded<v1::ClientMessage>> decode_client_message(received&& packet);
 result<decoded<v1::ServerMessage>> decode_server_message(received&& packet);
-result<decoded<v1::ChildMessage>> decode_child_message(received&& packet);
 result<decoded<v1::TemplateMessage>> decode_template_message(received&& packet);
 
 // Failures cross the wire as they are.

@@ -203,7 +203,6 @@ json of_size(const cleanfork::client& client, boost::asio::io_context& io, std::
 json templates(const cleanfork::client& client, boost::asio::io_context& io, std::size_t rounds) {
     json out;
     out["1_mib"] = of_size(client, io, 1, rounds);
-    if (::getenv("ONE")) return out;
     out["256_mib"] = of_size(client, io, 256, rounds / 5);
     out["4_gib"] = of_size(client, io, 4096, std::max<std::size_t>(rounds / 50, 5));
     return out;

@@ -17,7 +17,6 @@ namespace {
 constexpr unsigned k_descriptors = 7;  // their number
 constexpr unsigned k_in_memfd = 8;     // the rest is a large body
 constexpr unsigned k_from_server = 16;
-constexpr unsigned k_to_child = 32;  // of a template
 constexpr unsigned k_from_template = 64;
 
 struct wire {
@@ -84,8 +83,6 @@ void run(unsigned how, std::string_view body) {
     if (packet.status != ipc::receive_status::packet) return;
     if ((how & k_from_server) != 0)
         check(&ipc::decode_server_message, std::move(packet));
-    else if ((how & k_to_child) != 0)
-        check(&ipc::decode_child_message, std::move(packet));
     else if ((how & k_from_template) != 0)
         check(&ipc::decode_template_message, std::move(packet));
     else
@@ -106,15 +103,8 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
     reply.set_request_id(1);
     reply.mutable_exits()->add_exits()->set_code(3);
     seeds.push_back(static_cast<char>(k_from_server) + reply.SerializeAsString());
-    v1::ChildMessage run;
-    *run.mutable_run()->mutable_request() = call("t");
-    run.mutable_run()->set_base("a base");
-    run.mutable_run()->set_base_cwd_descriptor(1);
-    run.add_descriptors(v1::DESCRIPTOR_PURPOSE_CWD);
-    seeds.push_back(static_cast<char>(k_to_child | 1) + run.SerializeAsString());
-    for (const v1::TemplateMessage& m : template_messages())
-        seeds.push_back(static_cast<char>(k_from_template | unsigned(m.descriptors_size())) +
-                        m.SerializeAsString());
+    for (const template_packet& p : template_packets())
+        seeds.push_back(static_cast<char>(k_from_template | p.descriptors) + p.bytes);
     write_seeds(*argc, *argv, seeds);
     return 0;
 }

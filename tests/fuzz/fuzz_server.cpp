@@ -131,17 +131,12 @@ public:
 
     void send(const std::string& body, unsigned how) {
         if (!socket_) open();
-        v1::TemplateMessage m;
         std::string packet = body;
-        // Nobody else's pid, whatever the message says.
-        if (m.ParseFromString(body)) {
-            if (m.has_parked()) m.mutable_parked()->set_pid(pid_);
-            if (m.has_started()) m.mutable_started()->set_pid(pid_);
-            if (m.has_ended()) m.mutable_ended()->set_pid(pid_);
-            packet = m.SerializeAsString();
-        }
+        // Nobody else's pid, whatever the report says.
+        if (packet.size() >= sizeof(templates::child_event) && packet.front() == '\0')
+            packet.replace(offsetof(templates::child_event, pid), sizeof pid_, bytes_of(pid_));
         const std::vector<int> fds(how & k_descriptors, pidfd_.get());
-        ipc::send(socket_.get(), {packet, {}}, fds);
+        ipc::send_packet(socket_.get(), packet, fds);
         if ((how & k_hang_up) != 0) socket_.reset();
     }
 
@@ -160,7 +155,7 @@ private:
         require(bool(server_.add_early_template("e", pid_, std::move(pair->second))),
                 "an early template is taken in");
         socket_ = std::move(pair->first);
-        ipc::send_packet(socket_.get(), template_messages()[0].SerializeAsString(), {});
+        ipc::send_packet(socket_.get(), template_packets()[0].bytes, {});
     }
 
     daemon::server& server_;
@@ -199,14 +194,17 @@ void feed(boost::asio::io_context& io, daemon::server& s, std::string_view input
     io.poll();
 }
 
-template <class Message>
-std::string command(unsigned how, const Message& m) {
-    const std::string body = m.SerializeAsString();
+std::string command(unsigned how, const template_packet& p) {
     std::string c;
-    c += static_cast<char>(how | static_cast<unsigned>(m.descriptors_size()));
-    c += static_cast<char>(body.size() & 255);
-    c += static_cast<char>(body.size() >> 8);
-    return c + body;
+    c += static_cast<char>(how | p.descriptors);
+    c += static_cast<char>(p.bytes.size() & 255);
+    c += static_cast<char>(p.bytes.size() >> 8);
+    return c + p.bytes;
+}
+
+std::string command(unsigned how, const v1::ClientMessage& m) {
+    return command(
+        how, template_packet{m.SerializeAsString(), static_cast<unsigned>(m.descriptors_size())});
 }
 
 }  // namespace
@@ -222,10 +220,11 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
     for (const v1::ClientMessage& m : all) seeds.push_back(command(k_wait, m));
     // Calls of the early template, and what it may say to each.
     seeds.emplace_back();
-    for (const v1::TemplateMessage& t : template_messages()) {
+    const template_packet ready = template_packets()[0];
+    for (const template_packet& t : template_packets()) {
         seeds.back() += command(k_template | k_wait, t);
         for (const std::size_t i : {13U, 15U, 16U}) seeds.back() += command(0, all[i]);
-        seeds.push_back(command(k_template | k_wait, template_messages()[0]) + command(0, all[15]) +
+        seeds.push_back(command(k_template | k_wait, ready) + command(0, all[15]) +
                         command(k_template, t) + command(0, all[16]) +
                         command(k_template | k_hang_up, t));
     }

@@ -9,6 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "forkserver/spawn/call_block.hpp"
+#include "forkserver/template/order.hpp"
+
 namespace cleanfork::fuzz {
 
 // Writes seeds into the corpus: the first argument that is a directory.
@@ -117,22 +120,36 @@ inline void add_template_messages(std::vector<v1::ClientMessage>& all) {
     all.emplace_back().mutable_remove_template()->set_name("d");
 }
 
-// One of each kind that a template or its child tells.
-inline std::vector<v1::TemplateMessage> template_messages() {
-    std::vector<v1::TemplateMessage> all(6);
-    all[0].mutable_ready()->add_entries("entry");
-    all[0].mutable_ready()->add_own_descriptors(3);
-    all[1].mutable_started()->set_sequence(1);
-    all[2].mutable_parked()->set_sequence(1);
-    for (v1::TemplateMessage* m : {&all[1], &all[2]})
-        m->add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
-    all[3].mutable_child_failed()->set_sequence(2);
-    all[3].mutable_child_failed()->mutable_failure()->set_step(16);
-    all[4].mutable_ended()->set_sequence(1);
-    all[4].mutable_ended()->set_wait_status(256);
-    all[4].mutable_ended()->set_error("what it threw");
-    all[5].mutable_failed()->set_step(60);
-    return all;
+struct template_packet {
+    std::string bytes;
+    unsigned descriptors = 0;
+};
+
+template <class T>
+std::string bytes_of(const T& t) {
+    return {reinterpret_cast<const char*>(&t), sizeof t};
+}
+
+// One of each kind that a template or its child tells; the first: it is ready.
+inline std::vector<template_packet> template_packets() {
+    v1::TemplateMessage ready, child_failed, failed;
+    ready.mutable_ready()->add_entries("entry");
+    ready.mutable_ready()->add_own_descriptors(3);
+    ready.mutable_ready()->set_protocol(spawn::k_template_protocol);
+    child_failed.mutable_child_failed()->set_sequence(2);
+    child_failed.mutable_child_failed()->mutable_failure()->set_step(16);
+    failed.mutable_failed()->set_step(60);
+    using templates::report_kind;
+    const templates::child_event started{.kind = report_kind::started, .sequence = 1};
+    const templates::child_event parked{.kind = report_kind::parked, .sequence = 1};
+    const templates::child_end ended{
+        {.kind = report_kind::ended, .sequence = 1, .wait_status = 256}, {}};
+    return {{ready.SerializeAsString()},
+            {bytes_of(started), 1},
+            {bytes_of(parked), 1},
+            {child_failed.SerializeAsString()},
+            {bytes_of(ended) + "what it threw"},
+            {failed.SerializeAsString()}};
 }
 
 // One of each kind of request; the last ends the forkserver.

@@ -18,8 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "forkserver/template/order.hpp"
 #include "ipc/base/process_ref.hpp"
-#include "ipc/wire/message.hpp"
 #include "ipc/wire/packet.hpp"
 
 using namespace cleanfork;
@@ -76,12 +76,13 @@ int forge_ends(call& c) {
     if (!control) return 250;
     const int most = std::stoi(std::string(c.arguments().at(0)));
     for (int sequence = 1; sequence <= most; ++sequence) {
-        v1::TemplateMessage m;
-        m.mutable_ended()->set_sequence(static_cast<std::uint64_t>(sequence));
-        m.mutable_ended()->set_pid(::getpid());
-        m.mutable_ended()->set_wait_status(42 << 8);
-        const auto encoded = ipc::encode(m);
-        if (!encoded || ipc::send(control.get(), *encoded, {}) != ipc::send_status::sent)
+        const templates::child_end e{{.kind = templates::report_kind::ended,
+                                      .sequence = static_cast<std::uint64_t>(sequence),
+                                      .pid = ::getpid(),
+                                      .wait_status = 42 << 8},
+                                     {}};
+        if (ipc::send_packet(control.get(), {reinterpret_cast<const char*>(&e), sizeof e}, {}) !=
+            ipc::send_status::sent)
             return 251;
     }
     return most;

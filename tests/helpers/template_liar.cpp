@@ -2,6 +2,7 @@
 //   foreign   the process of LIAR_VICTIM, which is none of its children, as the child of a call
 //   alive     the end of a child that lives
 //   no_pidfd  a descriptor that is no pidfd
+//   version   that it is of an earlier version of cleanfork
 #include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <cstring>
 #include <string>
 
+#include "forkserver/spawn/call_block.hpp"
 #include "forkserver/template/order.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/wire/message.hpp"
@@ -19,25 +21,31 @@ using namespace cleanfork;
 
 namespace {
 
-void tell(int control, const v1::TemplateMessage& m, std::span<const int> fds = {}) {
+void tell(int control, const v1::TemplateMessage& m) {
     const auto encoded = ipc::encode(m);
-    if (!encoded || ipc::send(control, *encoded, fds) != ipc::send_status::sent) ::_exit(1);
+    if (!encoded || ipc::send(control, *encoded, {}) != ipc::send_status::sent) ::_exit(1);
+}
+
+template <class Report>
+void tell(int control, const Report& r, std::span<const int> fds) {
+    if (ipc::send_packet(control, {reinterpret_cast<const char*>(&r), sizeof r}, fds) !=
+        ipc::send_status::sent)
+        ::_exit(1);
 }
 
 void tell_started(int control, std::uint64_t sequence, pid_t pid, int fd) {
-    v1::TemplateMessage m;
-    m.add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
-    m.mutable_started()->set_sequence(sequence);
-    m.mutable_started()->set_pid(pid);
-    tell(control, m, {&fd, 1});
+    const templates::child_event e{
+        .kind = templates::report_kind::started, .sequence = sequence, .pid = pid};
+    tell(control, e, {&fd, 1});
 }
 
 void tell_ended(int control, std::uint64_t sequence, pid_t pid) {
-    v1::TemplateMessage m;
-    m.mutable_ended()->set_sequence(sequence);
-    m.mutable_ended()->set_pid(pid);
-    m.mutable_ended()->set_wait_status(42 << 8);
-    tell(control, m);
+    const templates::child_end e{{.kind = templates::report_kind::ended,
+                                  .sequence = sequence,
+                                  .pid = pid,
+                                  .wait_status = 42 << 8},
+                                 {}};
+    tell(control, e, {});
 }
 
 void answer(int control, const templates::order& o, const std::string& lie) {
@@ -76,6 +84,8 @@ int main() {
     v1::TemplateMessage ready;
     ready.mutable_ready()->add_entries("any");
     ready.mutable_ready()->add_own_descriptors(control);
+    ready.mutable_ready()->set_protocol(lie == std::string("version") ? 2
+                                                                      : spawn::k_template_protocol);
     tell(control, ready);
     ipc::receiver receiver;
     for (;;) {

@@ -312,4 +312,10 @@ def not_for_children(own: int) -> list[int]:
 def c_environment() -> dict[bytes, bytes]:
     """What putenv(3) and the like have made of it; os.environ is what Python began with."""
 
+def environment_block() -> bytes:
+    """The same, as C has it: each variable with a NUL behind it, in its order."""
+
+def environment_is(block: bytes) -> bool:
+    """Whether it is still that. For a process with one thread."""
+
 def serve_template(control: int, host: object) -> NoReturn: ...

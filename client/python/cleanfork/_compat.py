@@ -55,6 +55,12 @@ def set_lazy_imports(how: str) -> None:
         sys.set_lazy_imports(how)
 
 
+def signal_setter() -> Callable[[int, Any], Any]:
+    """signal.signal() without its enumerations, which a forked child would copy pages for."""
+    setter: Callable[[int, Any], Any] = __import__("_signal").signal
+    return setter
+
+
 def interpreter_flags() -> list[str]:
     import subprocess
 
@@ -218,6 +224,19 @@ def register_exit_function() -> None:
     import atexit
 
     atexit.register(_util()._exit_function)
+
+
+def prepare_stdin() -> None:
+    """_bootstrap() closes it and opens /dev/null: here once for all children, which have
+    /dev/null as their descriptor 0 anyway, unless they keep_stdin()."""
+    if sys.stdin is None:
+        return
+    nothing = open(0, encoding="utf-8", closefd=False)
+
+    def close_stdin() -> None:
+        sys.stdin = nothing
+
+    _util()._close_stdin = close_stdin
 
 
 def keep_stdin() -> None:

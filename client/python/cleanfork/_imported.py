@@ -12,10 +12,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from cleanfork import _compat
-from cleanfork._cleanfork import c_environment, ignored_signals, not_for_children
+from cleanfork._cleanfork import (c_environment, environment_block, environment_is,
+                                  ignored_signals, not_for_children)
 
 # Python ignores these in every process.
 _IGNORED_BY_PYTHON = frozenset((signal.SIGPIPE, signal.SIGXFSZ))
+# Plain numbers, and not enumerations: see _compat.signal_setter().
+_SIGINT, _DEFAULT, _IGNORED = int(signal.SIGINT), int(signal.SIG_DFL), int(signal.SIG_IGN)
+
+
+def _plain(handler: Any) -> Any:
+    return int(handler) if isinstance(handler, int) else handler
 
 
 class Signals:
@@ -25,6 +32,8 @@ class Signals:
         # A program that ignores a signal had its template begun like that, as spawn does.
         self._of_program = frozenset(ignored_signals()) - _IGNORED_BY_PYTHON
         self._own: dict[int, Any] = {}
+        self._known: frozenset[int] = frozenset()  # which Python knows to be ignored
+        self._set = _compat.signal_setter()
 
     def imported(self) -> None:
         for number in self._of_program:
@@ -33,8 +42,10 @@ class Signals:
                 signal.signal(number, signal.default_int_handler if usual else signal.SIG_DFL)
         # Taken by the loop, and SIGINT as the standard forkserver does: Python would raise
         # KeyboardInterrupt at the next fork only, and it would end the template.
-        self._own = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGCHLD)}
+        self._own = {int(n): _plain(signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGCHLD)}
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._known = frozenset(n for n in signal.valid_signals()
+                                if signal.getsignal(n) == signal.SIG_IGN)
 
     def in_child(self) -> None:
         # The kernel has the handlers of the imports still. Where they had none it ignores what
@@ -42,36 +53,61 @@ class Signals:
         ignored = frozenset(ignored_signals())
         signal.set_wakeup_fd(-1)
         for number, handler in self._own.items():
-            usual: Any = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            usual: Any = signal.default_int_handler if number == _SIGINT else _DEFAULT
             if handler is None or (handler == usual and number in ignored):
-                handler = signal.SIG_IGN if number in ignored else usual
-            signal.signal(number, handler)
-        for number in ignored.intersection(signal.valid_signals()).difference(self._own):
+                handler = _IGNORED if number in ignored else usual
+            self._set(number, handler)
+        unknown = ignored - self._known - self._own.keys()
+        for number in unknown.intersection(signal.valid_signals()) if unknown else ():
             if signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, signal.SIG_IGN)
 
 
 class Environment:
-    """That of each child: the program's of now, and what the imports made of it."""
+    """That of each child: the program's of now, and what the imports made of it.
+
+    Most programs never change theirs. So os.environ of the template is what a child has that gets
+    the environment which the template began with, and such a child need not make it anew.
+    """
 
     def __init__(self) -> None:
         self._begun = c_environment()
         self._changes: dict[bytes, bytes | None] = {}
+        # What the forkserver itself added, for the template alone, it put behind the others.
+        block = environment_block()
+        self._usual = block.removesuffix(b"LD_BIND_NOW=1\0")
+        self._binds_now = self._usual != block
+        self._is_usual = False
 
     def imported(self) -> None:
         now = c_environment()
         self._changes = {name: now.get(name) for name in self._begun.keys() | now.keys()
                          if now.get(name) != self._begun.get(name)}
+        if self._binds_now:
+            os.environ.pop("LD_BIND_NOW", None)
 
     def in_child(self) -> None:
+        self._is_usual = environment_is(self._usual)
+        if not self._is_usual:
+            self._renew()
+
+    def _renew(self) -> None:
         zone = os.environb.get(b"TZ")
         _compat.set_environ(c_environment())
         if os.environb.get(b"TZ") != zone:
             time.tzset()
 
+    def leave(self) -> None:
+        """Without the changes of the imports."""
+        if self._is_usual and self._changes:
+            self._renew()
+
     def change(self) -> None:
         """As the imports did, but for what the program has changed since."""
         for name, value in self._changes.items():
+            if self._is_usual:  # os.environ has it
+                os.unsetenv(name) if value is None else os.putenv(name, value)
+                continue
             if os.environb.get(name) != self._begun.get(name):
                 continue
             if value is None:

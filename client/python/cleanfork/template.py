@@ -10,6 +10,7 @@ import gc
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from cleanfork import _compat
@@ -114,19 +115,39 @@ class Host:
         self._seeds = seeds
         self._signals.imported()
         self._environment.imported()
+        cleanfork._mp.child.forget_exits()
+        if self._is_as_prepared():
+            cleanfork._mp.child.prepared = self._config["common"]
+        _compat.prepare_stdin()
         imported.tell_of_files(self._control)
         imported.tell_of_threads()
         # Children do not touch, and so do not copy, what the collector would mark.
         gc.collect()
         gc.freeze()
 
-    def rehearse(self) -> None:
+    def _is_as_prepared(self) -> bool:
+        """The imports have left it as it is for each child."""
+        import multiprocessing.process
+
+        process: Any = multiprocessing.process
+        data = self._config["preparation"]
+        now = {"sys_path": sys.path, "sys_argv": sys.argv,
+               "orig_dir": process.ORIGINAL_DIR,
+               "start_method": multiprocessing.get_start_method(allow_none=True)}
+        return all(now.get(name) == value for name, value in data.items())
+
+    def rehearsal(self) -> Callable[[], None]:
         """Everything a child does for an empty target: see hot_pages.hpp."""
         from cleanfork._mp import child
 
-        self.in_child()
-        self._environment.change()
-        child.rehearse()
+        rehearse = child.rehearsal()
+
+        def whole() -> None:
+            self.in_child()
+            self._environment.change()
+            rehearse()
+
+        return whole
 
     def in_child(self) -> None:
         self._signals.in_child()
@@ -143,6 +164,8 @@ class Host:
 
         if not arguments:  # else it was given an environment of its own: exactly that
             self._environment.change()
+        else:
+            self._environment.leave()
         return child.run(payload, descriptors)
 
     def flush(self) -> None:

@@ -75,7 +75,8 @@ public:
     void flush() override { object_.attr("flush")(); }
 
     void rehearse() override {
-        hot_.learn([this] { object_.attr("rehearse")(); });
+        const py::object rehearsal = object_.attr("rehearsal")();
+        hot_.learn([&rehearsal] { rehearsal(); });
     }
     void initialize() { object_.attr("initialize")(); }
 
@@ -104,6 +105,14 @@ py::dict c_environment() {
 
 void bind_template(py::module_& m) {
     function(m, {"c_environment", {}}, [](const arguments&) { return c_environment(); });
+    function(m, {"environment_block", {}}, [](const arguments&) {
+        std::string block;
+        for (const std::string& entry : variables_now()) block += entry + '\0';
+        return py::bytes(block);
+    });
+    function(m, {"environment_is", {{"block"}}}, [](const arguments& a) {
+        return variables_are(py::cast<std::string_view>(py::bytes(a["block"])));
+    });
     function(m, {"ignored_signals", {}},
              [](const arguments&) { return ipc::own_ignored_signals(); });
     function(m, {"not_for_children", {{"own"}}}, [](const arguments& a) {

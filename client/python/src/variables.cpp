@@ -125,4 +125,13 @@ std::vector<std::string> variables_now() {
     return seen_directly();  // also where process_vm_readv(2) is refused
 }
 
+bool variables_are(std::string_view block) noexcept {
+    for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry) {
+        const std::size_t size = std::strlen(*entry) + 1;
+        if (block.size() < size || std::memcmp(block.data(), *entry, size) != 0) return false;
+        block.remove_prefix(size);
+    }
+    return block.empty();
+}
+
 }  // namespace cleanfork::python

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace cleanfork::python {
@@ -10,5 +11,9 @@ namespace cleanfork::python {
 // it, in a free-threaded interpreter, the kernel copies them, until two copies are the same: what
 // setenv(3) gives back in another thread meanwhile is an error there, and no crash.
 std::vector<std::string> variables_now();
+
+// Whether they are those of `block`, in which each ends with a NUL, in its order. For a process
+// with one thread: allocates nothing.
+bool variables_are(std::string_view block) noexcept;
 
 }  // namespace cleanfork::python

@@ -2,31 +2,43 @@
 
 #include <cerrno>
 
+#include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
-#include "ipc/wire/message.hpp"
+#include "ipc/wire/limits.hpp"
+#include "ipc/wire/packet.hpp"
 
 namespace cleanfork::daemon {
 
-result<void> send_request(int channel, queued_spawn& q) {
-    v1::ChildMessage m;
-    v1::ChildRequest& run = *m.mutable_run();
-    run.set_base(q.base->wire);
-    run.set_become_template(q.becomes ? 1 : 0);
-    std::vector<int> fds;
-    fds.reserve(q.descriptors->size() + 1);
-    for (const unique_fd& fd : *q.descriptors) fds.push_back(fd.get());
-    for (const int purpose : q.purposes)
-        m.add_descriptors(static_cast<v1::DescriptorPurpose>(purpose));
-    if (q.base->cwd) {
-        fds.push_back(q.base->cwd.get());
-        m.add_descriptors(v1::DESCRIPTOR_PURPOSE_CWD);
-        run.set_base_cwd_descriptor(static_cast<std::uint32_t>(fds.size()));
-    }
-    run.set_allocated_request(q.request.get());
-    const auto encoded = ipc::encode(m);
-    (void)run.release_request();
-    if (!encoded) return encoded.error();
-    switch (ipc::send(channel, *encoded, fds)) {
+namespace {
+
+// A pipe when this process may not write so large a file.
+result<unique_fd> large_body(std::string_view bytes) {
+    auto body = ipc::sealed_memfd("cleanfork-call", bytes);
+    if (!body && body.error().error_number == EFBIG) return ipc::filled_pipe(bytes);
+    return body;
+}
+
+}  // namespace
+
+result<child_request> child_request::make(queued_spawn& q) {
+    auto packed = spawn::pack_call(q.request, q.purposes, q.descriptors, q.base, q.becomes.value());
+    if (!packed) return packed.error();
+    child_request r;
+    r.call_ = std::move(*packed);
+    if (r.call_.bytes.size() <= ipc::k_max_inline_body) return r;
+    if (r.call_.bytes.size() > ipc::k_max_body)
+        return ipc::fail(step::request, EMSGSIZE, "message", "the request is over 16 MiB");
+    auto body = large_body(r.call_.bytes);
+    if (!body) return body.error();
+    r.body_ = std::move(*body);
+    const spawn::large_call large{.size = r.call_.bytes.size()};
+    r.outer_.assign(reinterpret_cast<const char*>(&large), sizeof large);
+    r.call_.descriptors.insert(r.call_.descriptors.begin(), r.body_.get());
+    return r;
+}
+
+result<void> child_request::send(int channel) const {
+    switch (ipc::send_packet(channel, body_ ? outer_ : call_.bytes, call_.descriptors)) {
         case ipc::send_status::sent: return {};
         case ipc::send_status::closed: return ipc::fail(step::child_start, EPIPE, "channel");
         case ipc::send_status::would_block:

@@ -4,7 +4,6 @@
 #include <cassert>
 #include <csignal>
 
-#include "forkserver/daemon/templates/child_request.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -24,10 +23,6 @@ v1::TemplateState to_wire(generation_state s) noexcept {
         case generation_state::draining: return v1::TEMPLATE_STATE_DRAINING;
     }
     return v1::TEMPLATE_STATE_UNSPECIFIED;
-}
-
-template_link::threads judged_if(bool has_threads) noexcept {
-    return has_threads ? template_link::threads::judged_in_fork : template_link::threads::none;
 }
 
 }  // namespace
@@ -65,21 +60,23 @@ void generation::call(queued_spawn q) {
     if (process_ != nullptr && r.process_group() == v1::PROCESS_GROUP_JOIN &&
         r.process_group_id() == process_->pid())
         group_is_shared_ = true;
-    if (call_warm(q)) return;
+    const auto request = child_request::make(q);
+    if (!request) return children_.on_call_failed(std::move(q), request.error());
+    if (call_warm(q, *request)) return;
     const auto clean = proof_.check();
     if (!clean) {
         children_.on_call_failed(std::move(q), clean.error());
         return fail_unproved(clean.error());
     }
-    if (auto ordered = order_for_call(q, judged_if(*clean)); !ordered)
+    if (auto ordered = order_for_call(q, *request, *clean); !ordered)
         children_.on_call_failed(std::move(q), ordered.error());
 }
 
 // A warm child may have died where it waited: then the next one is asked. One that is
 // still being forked is nearer than another fork behind it.
-bool generation::call_warm(queued_spawn& q) {
+bool generation::call_warm(queued_spawn& q, const child_request& request) {
     for (int channel = slots_.warm_channel(); channel >= 0; channel = slots_.warm_channel()) {
-        if (send_request(channel, q)) {
+        if (request.send(channel)) {
             slots_.ask_warm(std::move(q), clock::now());
             return true;
         }
@@ -89,27 +86,28 @@ bool generation::call_warm(queued_spawn& q) {
 }
 
 // The request waits in the channel before the child exists, so that it finds it there.
-result<void> generation::order_for_call(queued_spawn& q, template_link::threads t) {
+result<void> generation::order_for_call(queued_spawn& q, const child_request& request,
+                                        const fork_facts& facts) {
     auto pair = ipc::seqpacket_pair();
     if (!pair) return pair.error();
-    if (auto sent = send_request(pair->first.get(), q); !sent) return sent;
-    auto ordered = order_fork(pair->second.get(), template_link::request::waits_in_channel, t);
+    if (auto sent = request.send(pair->first.get()); !sent) return sent;
+    auto ordered = order_fork(pair->second.get(), template_link::request::waits_in_channel, facts);
     if (ordered) slots_.order_for_call(std::move(q), clock::now(), std::move(pair->first));
     return ordered;
 }
 
-result<void> generation::order_warm(template_link::threads t) {
+result<void> generation::order_warm(const fork_facts& facts) {
     auto pair = ipc::seqpacket_pair();
     if (!pair) return pair.error();
-    auto ordered = order_fork(pair->second.get(), template_link::request::comes_later, t);
+    auto ordered = order_fork(pair->second.get(), template_link::request::comes_later, facts);
     if (ordered) slots_.order_warm(launcher_.own_descriptor(std::move(pair->first)), clock::now());
     return ordered;
 }
 
 result<void> generation::order_fork(int channel, template_link::request r,
-                                    template_link::threads t) {
+                                    const fork_facts& facts) {
     proof_.add_passing(channel);
-    const int e = link_.order_fork(slots_.next(), channel, r, t);
+    const int e = link_.order_fork(slots_.next(), channel, r, facts);
     if (e == 0) return {};
     return ipc::fail(step::fork, e, spec_->name, "the template takes no orders");
 }
@@ -123,7 +121,7 @@ bool generation::refill() {
         fail_unproved(clean.error());
         return false;
     }
-    return bool(order_warm(judged_if(*clean)));
+    return bool(order_warm(*clean));
 }
 
 void generation::kill_child(const child_slots::withdrawn& w) {

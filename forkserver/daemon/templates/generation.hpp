@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/templates/child_request.hpp"
 #include "forkserver/daemon/templates/child_slots.hpp"
 #include "forkserver/daemon/templates/output_tail.hpp"
 #include "forkserver/daemon/templates/template_link.hpp"
@@ -110,25 +111,27 @@ public:
 
 private:
     // template_link_owner
-    void on_report(ipc::decoded<v1::TemplateMessage> m) override;
+    void on_report(template_report m) override;
     void on_link_closed() override;
 
-    using report = ipc::decoded<v1::TemplateMessage>;
+    using report = template_report;
+    void on_event(report& m);
     void on_ready(const v1::TemplateReady& r);
     void on_parked(report& m);
     void on_child_started(report& m);
     void on_child_failed(const report& m);
-    void on_child_ended(const v1::ChildEnded& e);
+    void on_child_ended(const report& m);
     // What is told is a peer's word: see report_check.hpp.
     [[nodiscard]] bool is_of_template(const report& m) const;
     [[nodiscard]] result<ipc::process_ref> process_of(sequence_number s, report& m);
     void refuse(const report& m, const failure& why);
     void refuse_child(sequence_number s, const report& m, const failure& why);
 
-    bool call_warm(queued_spawn& q);
-    result<void> order_for_call(queued_spawn& q, template_link::threads t);
-    result<void> order_warm(template_link::threads t);
-    result<void> order_fork(int channel, template_link::request r, template_link::threads t);
+    bool call_warm(queued_spawn& q, const child_request& request);
+    result<void> order_for_call(queued_spawn& q, const child_request& request,
+                                const fork_facts& facts);
+    result<void> order_warm(const fork_facts& facts);
+    result<void> order_fork(int channel, template_link::request r, const fork_facts& facts);
     void kill_child(const child_slots::withdrawn& w);
     [[nodiscard]] bool leads_group() const noexcept;
     void kill_process();

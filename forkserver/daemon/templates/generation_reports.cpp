@@ -1,19 +1,17 @@
 // What a template and its children tell, and what of it is believed.
 #include <csignal>
+#include <string>
 
 #include "forkserver/daemon/templates/generation.hpp"
 #include "forkserver/daemon/templates/report_check.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/usage.hpp"
 
 namespace cleanfork::daemon {
 
 void generation::on_report(report m) {
-    switch (m.message.body_case()) {
-        case v1::TemplateMessage::kParked: return on_parked(m);
-        case v1::TemplateMessage::kStarted: return on_child_started(m);
-        case v1::TemplateMessage::kChildFailed: return on_child_failed(m);
-        default: break;
-    }
+    if (m.event) return on_event(m);
+    if (m.message.has_child_failed()) return on_child_failed(m);
     // Of a derived one the process may not be known yet.
     const bool fails_early = pid_ == 0 && m.message.has_failed();
     if (!fails_early && !is_of_template(m))
@@ -23,9 +21,18 @@ void generation::on_report(report m) {
         case v1::TemplateMessage::kFailed:
             messages_.drain();
             return fail(ipc::from_wire(m.message.failed()));
-        case v1::TemplateMessage::kEnded: return on_child_ended(m.message.ended());
         default: return;
     }
+}
+
+void generation::on_event(report& m) {
+    switch (m.event->kind) {
+        case templates::report_kind::parked: return on_parked(m);
+        case templates::report_kind::started: return on_child_started(m);
+        case templates::report_kind::ended:
+            if (is_of_template(m)) return on_child_ended(m);
+    }
+    refuse(m, ipc::fail(step::fork, EPERM, "report", "the template did not send it"));
 }
 
 bool generation::is_of_template(const report& m) const {
@@ -72,6 +79,12 @@ void generation::refuse_child(sequence_number s, const report& m, const failure&
 // One that has ended meanwhile is not looked at: how it ended is about to be told.
 void generation::on_ready(const v1::TemplateReady& r) {
     if (state_ != generation_state::starting || process_ == nullptr) return;
+    if (r.protocol() != spawn::k_template_protocol)
+        return fail(ipc::fail(
+            step::template_start, EPROTO, spec_->name,
+            "its template library speaks protocol " + std::to_string(r.protocol()) +
+                ", this forkserver " + std::to_string(spawn::k_template_protocol) +
+                ": build the template and run the forkserver of one version of cleanfork"));
     initialization_ns_ = r.initialization_ns();
     if (auto clean = proof_.begin(process_->pid(), r); !clean) return fail_unproved(clean.error());
     state_ = generation_state::ready;
@@ -80,7 +93,7 @@ void generation::on_ready(const v1::TemplateReady& r) {
 }
 
 void generation::on_parked(report& m) {
-    const sequence_number s(m.message.parked().sequence());
+    const sequence_number s(m.event->sequence);
     if (!slots_.knows(s)) return;
     auto process = process_of(s, m);
     if (!process) return refuse_child(s, m, process.error());
@@ -91,7 +104,7 @@ void generation::on_parked(report& m) {
 }
 
 void generation::on_child_started(report& m) {
-    const sequence_number s(m.message.started().sequence());
+    const sequence_number s(m.event->sequence);
     auto process = process_of(s, m);
     if (!process) return refuse_child(s, m, process.error());
     child_slots::start begun = slots_.started(s, std::move(*process));
@@ -129,11 +142,14 @@ void generation::on_child_failed(const report& m) {
     owner_.on_change(*this);
 }
 
-void generation::on_child_ended(const v1::ChildEnded& e) {
-    const sequence_number s(e.sequence());
+void generation::on_child_ended(const report& m) {
+    const templates::child_event& e = *m.event;
+    const sequence_number s(e.sequence);
+    v1::Usage usage;
+    ipc::to_wire(m.usage, usage);
     const child_id running = slots_.child_of(s);
     const ipc::process_ref* known = slots_.process_of(s);
-    if ((running && !children_.on_ended(running, e.wait_status(), e.usage(), e.error())) ||
+    if ((running && !children_.on_ended(running, e.wait_status, std::move(usage), m.error)) ||
         (known != nullptr && !ipc::pidfd_wait(known->pidfd(), ipc::pidfd_event::ended, 0)))
         return fail(
             ipc::fail(step::fork, EPERM, spec_->name, "it told of the end of a child that lives"));
@@ -143,7 +159,7 @@ void generation::on_child_ended(const v1::ChildEnded& e) {
         children_.on_call_failed(
             std::move(*concerned->call),
             ipc::fail(step::child_start, 0, spec_->name,
-                      "its child " + ipc::ended_how(e.wait_status()) + " before it ran the entry"));
+                      "its child " + ipc::ended_how(e.wait_status) + " before it ran the entry"));
     end_if_drained();
     owner_.on_change(*this);
 }

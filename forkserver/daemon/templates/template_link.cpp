@@ -2,6 +2,7 @@
 
 #include <boost/system/system_error.hpp>
 #include <cerrno>
+#include <cstring>
 
 #include "forkserver/template/order.hpp"
 
@@ -12,10 +13,40 @@ namespace {
 // After so many the others get their turn.
 constexpr int k_reports_a_turn = 64;
 constexpr int k_most_held = 4096;
+constexpr std::size_t k_most_text = 1000;  // as forkserver/template/notes.cpp has it
 constexpr std::chrono::milliseconds k_before_reading_again{20};
 
 std::string_view bytes_of(const templates::order& o) {
     return {reinterpret_cast<const char*>(&o), sizeof o};
+}
+
+std::optional<template_report> understand_event(const ipc::received& packet) {
+    template_report r;
+    r.sender = packet.sender;
+    templates::child_event& e = r.event.emplace();
+    std::string_view left = packet.body;
+    const auto take = [&left](auto& part) {
+        if (left.size() < sizeof part) return false;
+        std::memcpy(&part, left.data(), sizeof part);
+        left.remove_prefix(sizeof part);
+        return true;
+    };
+    if (!take(e) || e.zero != 0) return std::nullopt;
+    if (e.kind == templates::report_kind::ended) {
+        if (!take(r.usage)) return std::nullopt;
+        r.error = left.substr(0, k_most_text);
+    }
+    return r;
+}
+
+std::optional<template_report> understand(ipc::received&& packet) {
+    if (packet.body.front() != '\0') {
+        auto m = ipc::decode_template_message(std::move(packet));
+        return m ? std::optional(template_report{std::move(*m)}) : std::nullopt;
+    }
+    auto r = understand_event(packet);
+    if (r) r->descriptors = std::move(packet.descriptors);
+    return r;
 }
 
 }  // namespace
@@ -28,10 +59,11 @@ template_link::template_link(boost::asio::io_context& io, unique_fd socket,
     await();
 }
 
-int template_link::order_fork(sequence_number sequence, int channel, request r, threads t) {
-    const templates::order o{t == threads::judged_in_fork ? templates::order_kind::judged_fork
-                                                          : templates::order_kind::fork,
-                             r == request::comes_later ? 1U : 0U, sequence.value()};
+int template_link::order_fork(sequence_number sequence, int channel, request r,
+                              const fork_facts& facts) {
+    const templates::order o{
+        facts.has_threads ? templates::order_kind::judged_fork : templates::order_kind::fork,
+        r == request::comes_later ? 1U : 0U, sequence.value(), facts.changed_signals};
     switch (ipc::send_packet(socket_.fd(), bytes_of(o), {&channel, 1})) {
         case ipc::send_status::sent: return 0;
         case ipc::send_status::closed: return EPIPE;
@@ -43,7 +75,7 @@ int template_link::order_fork(sequence_number sequence, int channel, request r, 
 
 void template_link::order_kill(sequence_number sequence) {
     if (closed_) return;
-    const templates::order o{templates::order_kind::kill, 0, sequence.value()};
+    const templates::order o{templates::order_kind::kill, 0, sequence.value(), 0};
     (void)ipc::send_packet(socket_.fd(), bytes_of(o), {});
 }
 
@@ -74,19 +106,12 @@ template_link::turn template_link::take_reports(int most) {
             case ipc::receive_status::would_block: return turn::over;
             case ipc::receive_status::failed: return turn::must_wait;
             case ipc::receive_status::packet:
-                if (auto m = ipc::decode_template_message(std::move(packet)))
-                    owner_.on_report(std::move(*m));
+                if (auto r = understand(std::move(packet))) owner_.on_report(std::move(*r));
                 continue;
             // Out of descriptors, most likely: the rest of the report says whose it was.
-            case ipc::receive_status::malformed: {
-                ipc::decoded<v1::TemplateMessage> cut;
-                cut.sender = packet.sender;
-                if (!packet.body.empty() &&
-                    cut.message.ParseFromArray(packet.body.data(),
-                                               static_cast<int>(packet.body.size())))
-                    owner_.on_report(std::move(cut));
+            case ipc::receive_status::malformed:
+                if (auto r = understand_event(packet)) owner_.on_report(std::move(*r));
                 continue;
-            }
             case ipc::receive_status::closed: break;
         }
         if (!closed_) closed_ = clock::now();

@@ -7,14 +7,24 @@
 #include <chrono>
 #include <cleanfork/unique_fd.hpp>
 #include <optional>
+#include <string>
 
 #include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
 #include "forkserver/daemon/loop/watched_fd.hpp"
+#include "forkserver/daemon/templates/fork_facts.hpp"
+#include "forkserver/template/order.hpp"
 #include "ipc/wire/message.hpp"
 #include "ipc/wire/packet.hpp"
 
 namespace cleanfork::daemon {
+
+// A message, or what is told of a child in fixed layout.
+struct template_report : ipc::decoded<v1::TemplateMessage> {
+    std::optional<templates::child_event> event{};
+    rusage usage{};       // of an end
+    std::string error{};  // of the entry's exception
+};
 
 // What the link tells its owner. The link may be dropped only from outside these calls.
 class template_link_owner {
@@ -22,7 +32,7 @@ public:
     // Of the template or of a child that it forked: a peer's word, but for the sender, whom the
     // kernel tells. A report whose descriptor was cut, since there are no more to be had, comes
     // without it.
-    virtual void on_report(ipc::decoded<v1::TemplateMessage> m) = 0;
+    virtual void on_report(template_report r) = 0;
     // Nobody is left at the other end. May be told again after drain() has met the end.
     virtual void on_link_closed() = 0;
 
@@ -34,14 +44,13 @@ class template_link {
 public:
     using clock = std::chrono::steady_clock;
     enum class request { waits_in_channel, comes_later };  // the latter for a warm child
-    enum class threads { none, judged_in_fork };           // as the proof before it found
 
     // Throws when the socket cannot be watched.
     template_link(boost::asio::io_context& io, unique_fd socket, template_link_owner& owner);
 
     // `channel` (borrowed) is the new child's. 0 or errno; EPIPE when the link is closed.
     [[nodiscard]] int order_fork(sequence_number sequence, int channel, request r,
-                                 threads t = threads::none);
+                                 const fork_facts& facts = {});
     // Only the template can signal a child that has not told its pidfd yet.
     void order_kill(sequence_number sequence);
 

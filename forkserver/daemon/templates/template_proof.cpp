@@ -47,8 +47,8 @@ result<std::string> template_proof::judge(pid_t pid) {
     return report->safe() ? std::string() : ipc::summary(*report);
 }
 
-result<bool> template_proof::check() const {
-    if (spec_->tolerate_unclean) return false;
+result<fork_facts> template_proof::check() const {
+    if (spec_->tolerate_unclean) return fork_facts{};
     assert(proof_);
     using threads = ipc::clean_proof::threads;
     auto report =
@@ -61,7 +61,7 @@ result<bool> template_proof::check() const {
         return f.kind == ipc::hazard::pending_signal && f.number == SIGCHLD;
     });
     const bool has_threads = ends_threads_ && erase_threads(*report);
-    if (report->safe()) return has_threads;
+    if (report->safe()) return fork_facts{has_threads, report->changed_signals};
     return ipc::fail(step::clean, 0, spec_->name, ipc::summary(*report));
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "forkserver/daemon/templates/fork_facts.hpp"
 #include "forkserver/daemon/templates/template_spec.hpp"
 #include "ipc/audit/clean_proof.hpp"
 
@@ -25,8 +26,7 @@ public:
     result<void> begin(pid_t pid, const v1::TemplateReady& told);
     // To be called before each fork, once begin() has succeeded: fails likewise. Nothing but
     // the template's loop runs in it between this and the fork, unless it is at the fork before.
-    // True: it has threads, of which it said that it ends them, and is to look in that fork.
-    [[nodiscard]] result<bool> check() const;
+    [[nodiscard]] result<fork_facts> check() const;
     // `channel` is being sent to the template, which holds it while it forks.
     void add_passing(int channel);
 

@@ -56,6 +56,17 @@ TEST_CASE("a descriptor that is no pidfd is not taken for a process") {
     raw_session(daemon).spawn_true();
 }
 
+TEST_CASE("a template of another version of cleanfork fails at its start, with what to do") {
+    test_daemon daemon;
+    raw_session s(daemon);
+    const failure f =
+        failure_in(s.request(helper_template("template_liar", {.env = {{"LIAR", "version"}}})));
+    CHECK(f.step == step::template_start);
+    CHECK(f.error_number == EPROTO);
+    CHECK(f.detail.find("protocol 2") != std::string::npos);
+    CHECK(f.detail.find("one version of cleanfork") != std::string::npos);
+}
+
 TEST_CASE("the end of a child that lives is not told, and its own end is exact") {
     subreaper mine;
     test_daemon daemon;

@@ -20,9 +20,7 @@ struct owner final : template_link_owner {
     std::vector<std::uint64_t> ended;  // sequences
     int closed = 0;
 
-    void on_report(ipc::decoded<v1::TemplateMessage> m) override {
-        ended.push_back(m.message.ended().sequence());
-    }
+    void on_report(template_report r) override { ended.push_back(r.event->sequence); }
     void on_link_closed() override { ++closed; }
 };
 
@@ -34,11 +32,10 @@ struct scene {
         theirs = std::move(pair->second);
     }
     void tell_end(std::uint64_t sequence) {
-        v1::TemplateMessage m;
-        m.mutable_ended()->set_sequence(sequence);
-        const auto encoded = ipc::encode(m);
-        REQUIRE(encoded.has_value());
-        REQUIRE(ipc::send(theirs.get(), *encoded, {}) == ipc::send_status::sent);
+        const templates::child_end e{{.kind = templates::report_kind::ended, .sequence = sequence},
+                                     {}};
+        REQUIRE(ipc::send_packet(theirs.get(), {reinterpret_cast<const char*>(&e), sizeof e}, {}) ==
+                ipc::send_status::sent);
     }
     templates::order take_order(std::size_t descriptors) {
         ipc::receiver receiver;

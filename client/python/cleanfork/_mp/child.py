@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 import traceback
+from collections.abc import Callable
 from multiprocessing import spawn
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,10 @@ from cleanfork import _compat, _server
 from cleanfork._mp import pickling, protocol, templates
 from cleanfork._mp.context import CleanforkProcess, registered
 from cleanfork._mp.popen import Popen
+
+
+# What every child of this template would do, and the template has done: see Preparation.
+prepared = b""
 
 
 def _take_descriptors(descriptors: dict[str, int]) -> int:
@@ -32,8 +37,11 @@ def _take_descriptors(descriptors: dict[str, int]) -> int:
     return descriptors[protocol.PARENT]
 
 
-def _forget_exits() -> None:
-    """What the imports registered to be done at an exit is for the template's, as from 3.13 on."""
+def forget_exits() -> None:
+    """What the imports registered to be done at an exit is for the template's, as from 3.13 on.
+
+    For the template, when it is initialized, so that no child has to.
+    """
     _compat.forget_exits()
     handlers = sys.modules.get("logging")
     if handlers is not None:  # this process has buffers of its own
@@ -42,7 +50,6 @@ def _forget_exits() -> None:
 
 
 def run(payload: memoryview, descriptors: dict[str, int]) -> int:
-    _forget_exits()
     try:
         return _run(payload, descriptors)
     finally:
@@ -54,10 +61,12 @@ def _run(payload: memoryview, descriptors: dict[str, int]) -> int:
         if not protocol.claimed(descriptors[protocol.CLAIM]):
             return 0
         sentinel = _take_descriptors(descriptors)
-        preparation, parents, process_object = pickling.pickles_of(payload)
+        own, common, parents, process_object = pickling.pickles_of(payload)
         with _compat.Inheriting():
             _server.inherit(descriptors[protocol.SESSION])
-            spawn.prepare(pickle.loads(preparation))
+            if common != prepared:
+                spawn.prepare(pickle.loads(common))
+            spawn.prepare(pickle.loads(own))
             state = pickle.loads(parents)
             protocol.take_over(state)
             made = pickle.loads(process_object)
@@ -79,20 +88,30 @@ def _nothing() -> None:
     pass
 
 
-def rehearse() -> None:
-    """In a child that nobody asked for: what run() does, with a process that does nothing."""
-    # No forkserver for this one.
-    server: Any = _server
-    server._client = SimpleNamespace(connected=True)
+def rehearsal() -> Callable[[], None]:
+    """What run() does, with a process that does nothing: for a child that nobody asked for.
+
+    Its request is made here and now, since no child makes one.
+    """
     popen = Popen.__new__(Popen)
     popen._fds = []
     made = CleanforkProcess(target=_nothing)
+    preparation = templates.Preparation(registered, templates.preparation_data(made.name))
+    preparation.common = prepared or preparation.common
     payload = pickling.Payload()
-    popen._dump(made, templates.preparation_data(made.name),
-                protocol.state_for_child(registered, False), payload)
-    parent, tracker = os.pipe()
-    session = os.open(os.devnull, os.O_RDONLY)
-    descriptors = {protocol.PARENT: parent, protocol.TRACKER: tracker,
-                   protocol.SESSION: session, protocol.CLAIM: protocol.new_claim()}
-    if run(payload.content, descriptors) != 0:
-        raise RuntimeError("the rehearsal failed")
+    popen._dump(made, preparation, protocol.state_for_child(registered, False), payload)
+    content = bytes(payload.content)
+    protocol.forget_program()
+
+    def rehearse() -> None:
+        # No forkserver for this one.
+        server: Any = _server
+        server._client = SimpleNamespace(connected=True)
+        parent, tracker = os.pipe()
+        session = os.open(os.devnull, os.O_RDONLY)
+        descriptors = {protocol.PARENT: parent, protocol.TRACKER: tracker,
+                       protocol.SESSION: session, protocol.CLAIM: protocol.new_claim()}
+        if run(memoryview(content), descriptors) != 0:
+            raise RuntimeError("the rehearsal failed")
+
+    return rehearse

@@ -17,7 +17,7 @@ from cleanfork._mp import by_value
 _FAILURES = (pickle.PicklingError, TypeError, AttributeError, NotImplementedError)
 _DEPTH = 8
 _IN_MEMORY = 32 * 1024  # what a request carries itself
-_ENDS = struct.Struct("=3Q")
+_ENDS = struct.Struct("=4Q")
 
 
 class _WithoutMain(reduction.ForkingPickler):

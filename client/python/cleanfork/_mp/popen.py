@@ -72,16 +72,18 @@ class Popen(popen_fork.Popen):
         self._fds.append(fd)
         return len(self._fds) - 1
 
-    def _dump(self, process_obj: Any, data: dict[str, Any], state: dict[str, Any],
+    def _dump(self, process_obj: Any, preparation: templates.Preparation, state: dict[str, Any],
               payload: pickling.Payload) -> None:
-        preparation = {k: v for k, v in data.items() if k != "dir"}  # which the request has
         interrupted = context.get_spawning_popen()  # by a signal handler that starts this one
         context.set_spawning_popen(self)
         try:
-            for part in (preparation, state):
-                reduction.dump(part, payload)
-                payload.end_of_pickle()
-            pickling.dump(process_obj, payload, templates.has_main(data))
+            reduction.dump(preparation.own, payload)
+            payload.end_of_pickle()
+            payload.write(preparation.common)
+            payload.end_of_pickle()
+            reduction.dump(state, payload)
+            payload.end_of_pickle()
+            pickling.dump(process_obj, payload, preparation.has_main)
             payload.end_of_pickle()
             payload.end()
         finally:
@@ -96,7 +98,7 @@ class Popen(popen_fork.Popen):
         own = {**self._options.attributes, **getattr(process_obj, "_cleanfork_attributes", {})}
         data = templates.preparation_data(process_obj.name)
         state = protocol.state_for_child(self._options, "stdin" in own)
-        self._dump(process_obj, data, state, payload)
+        self._dump(process_obj, templates.Preparation(self._options, data), state, payload)
         pickled = time.monotonic()
         attributes: dict[str, Any] = {"stdout": INHERIT, "stderr": INHERIT, **own}
         if "lifetime" not in attributes:

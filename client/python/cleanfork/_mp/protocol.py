@@ -94,13 +94,13 @@ def program() -> str:
     return _program.get("name") or _program.setdefault("name", os.urandom(16).hex())
 
 
-def _forget() -> None:
+def forget_program() -> None:
     """The child of an os.fork() is another program, which goes its own way."""
     _program.clear()
     shared_identities.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=forget_program)
 
 
 # ---- the state of the parent that its child takes over

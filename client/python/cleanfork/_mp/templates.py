@@ -10,7 +10,7 @@ import select
 import sys
 import time
 import warnings
-from multiprocessing import spawn
+from multiprocessing import reduction, spawn
 from threading import RLock
 from typing import Any
 
@@ -93,6 +93,37 @@ def has_main(data: dict[str, Any]) -> bool:
     return _frozen.is_frozen() or "init_main_from_name" in data or "init_main_from_path" in data
 
 
+# What is of each process, or comes with the request.
+_OF_PROCESS = ("name", "authkey", "log_to_stderr", "log_level", "dir")
+# Of the preparation data, what is to be imported as the main module.
+_MAIN = ("init_main_from_name", "init_main_from_path")
+
+_last_common: tuple[dict[str, Any], bytes] = ({}, b"")
+
+
+def _pickled(common: dict[str, Any]) -> bytes:
+    """The same bytes as the last time, while nobody changes it."""
+    global _last_common
+    last, pickled = _last_common
+    if last != common:
+        kept = {k: list(v) if isinstance(v, list) else v for k, v in common.items()}
+        pickled = bytes(reduction.ForkingPickler.dumps(common))
+        _last_common = kept, pickled
+    return pickled
+
+
+class Preparation:
+    """The preparation data in two parts: what is of one process, and what a template, which was
+    made with it, has done already. The directory comes with the request.
+    """
+
+    def __init__(self, options: Options, data: dict[str, Any]) -> None:
+        of_process = _OF_PROCESS if options.main else (*_OF_PROCESS, *_MAIN)
+        self.own = {k: v for k, v in data.items() if k in of_process and k != "dir"}
+        self.common = _pickled({k: v for k, v in data.items() if k not in of_process})
+        self.has_main = has_main(data)
+
+
 by_value.main_is_importable = lambda: has_main(preparation_data("pickler"))
 
 
@@ -126,14 +157,9 @@ def _edited(files: _Files) -> bool:
     return any(_stamp(file) != stamp for file, stamp in files.items())
 
 
-# Of the preparation data, what is to be imported as the main module.
-_MAIN = ("init_main_from_name", "init_main_from_path")
-# What is of each process, or comes with the request.
-_OF_PROCESS = ("name", "authkey", "log_to_stderr", "log_level", "dir")
-
-
 def _config(options: Options, data: dict[str, Any]) -> dict[str, Any]:
     return {
+        "common": Preparation(options, data).common,
         "preparation": {k: v for k, v in data.items() if k not in (*_MAIN, *_OF_PROCESS)},
         "main": {k: data[k] for k in _MAIN if options.main and k in data},
         "preload": [name for name in (*options.preload, options.pickler,
