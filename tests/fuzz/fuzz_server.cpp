@@ -2,21 +2,17 @@
 // spawns, but only /bin/true and /bin/sleep: whatever program a request names is replaced by one
 // of them.
 #include <fcntl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <boost/asio/io_context.hpp>
 #include <chrono>
-#include <csignal>
-#include <fstream>
-#include <iterator>
-#include <set>
 
 #include "forkserver/daemon/server.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
+#include "tests/fuzz/processes.hpp"
 #include "tests/fuzz/seeds.hpp"
 
 using namespace cleanfork;
@@ -60,20 +56,6 @@ std::string tamed(std::string packet) {
         for (v1::SpawnRequest& r : *m.mutable_batch()->mutable_items()) tame(r);
     if (m.has_add_template()) tame(*m.mutable_add_template());
     return m.SerializeAsString();
-}
-
-std::set<pid_t> children() {
-    std::ifstream list("/proc/self/task/" + std::to_string(::getpid()) + "/children");
-    return {std::istream_iterator<pid_t>(list), std::istream_iterator<pid_t>()};
-}
-
-// But not those of before: the fuzzer has its symbolizer.
-void kill_all_but(const std::set<pid_t>& spared) {
-    for (const pid_t pid : children()) {
-        if (spared.contains(pid)) continue;
-        ::kill(pid, SIGKILL);
-        ::waitpid(pid, nullptr, 0);
-    }
 }
 
 class client_end {
@@ -235,7 +217,7 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     static daemon::logger log(daemon::log_level::error);
     const std::size_t before = ipc::open_descriptor_count();
-    const std::set<pid_t> spared = children();
+    const std::set<pid_t> spared = child_processes();
     {
         static const ipc::feature_set features = ipc::probe_features();
         daemon::server_config config;

@@ -107,10 +107,9 @@ class Environment:
         for name, value in self._changes.items():
             if self._is_usual:  # os.environ has it
                 os.unsetenv(name) if value is None else os.putenv(name, value)
+            elif os.environb.get(name) != self._begun.get(name):
                 continue
-            if os.environb.get(name) != self._begun.get(name):
-                continue
-            if value is None:
+            elif value is None:
                 os.environb.pop(name, None)
             else:
                 os.environb[name] = value

@@ -97,8 +97,8 @@ class Host:
         import multiprocessing.resource_tracker
         import multiprocessing.spawn  # noqa: F401
 
-        import cleanfork._mp.child
         import cleanfork.multiprocessing
+        from cleanfork._mp import child
 
         seeds = Seeds()
         cleanfork.multiprocessing.register()
@@ -115,9 +115,9 @@ class Host:
         self._seeds = seeds
         self._signals.imported()
         self._environment.imported()
-        cleanfork._mp.child.forget_exits()
+        child.forget_exits()
         if self._is_as_prepared():
-            cleanfork._mp.child.prepared = self._config["common"]
+            child.prepared = self._config["common"]
         _compat.prepare_stdin()
         imported.tell_of_files(self._control)
         imported.tell_of_threads()
@@ -130,11 +130,11 @@ class Host:
         import multiprocessing.process
 
         process: Any = multiprocessing.process
-        data = self._config["preparation"]
+        data = pickle.loads(self._config["common"])  # that of prepare() is sys.path itself now
         now = {"sys_path": sys.path, "sys_argv": sys.argv,
                "orig_dir": process.ORIGINAL_DIR,
                "start_method": multiprocessing.get_start_method(allow_none=True)}
-        return all(now.get(name) == value for name, value in data.items())
+        return all(now.get(name) == value for name, value in data.items() if name in now)
 
     def rehearsal(self) -> Callable[[], None]:
         """Everything a child does for an empty target: see hot_pages.hpp."""

@@ -98,9 +98,9 @@ def rehearsal() -> Callable[[], None]:
     made = CleanforkProcess(target=_nothing)
     preparation = templates.Preparation(registered, templates.preparation_data(made.name))
     preparation.common = prepared or preparation.common
-    payload = pickling.Payload()
-    popen._dump(made, preparation, protocol.state_for_child(registered, False), payload)
-    content = bytes(payload.content)
+    with pickling.Payload() as payload:
+        popen._dump(made, preparation, protocol.state_for_child(registered, False), payload)
+        content = payload.all()
     protocol.forget_program()
 
     def rehearse() -> None:

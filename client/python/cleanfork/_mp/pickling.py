@@ -56,6 +56,11 @@ class Payload:
         """For a call: the buffer, or the open memfd."""
         return self._bytes.getbuffer() if self._memfd is None else self._memfd
 
+    def all(self) -> bytes:
+        if self._memfd is None:
+            return self._bytes.getvalue()
+        return os.pread(self._memfd.fileno(), self._size, 0)
+
     def end_of_pickle(self) -> None:
         self._ends.append(self._size)
 
