@@ -17,7 +17,7 @@ public:
     explicit neighbour(const surroundings& s) : s_(s) {}
 
     // The first time it begins: with a template for all, and its own child.
-    void look(neighbours_answer& a) {
+    void look(std::uint64_t descriptors, neighbours_answer& a) {
         if (!client_.valid()) {
             client_ = connect({.path = s_.socket, .timeout = k_patience});
             template_options o = template_of(s_);
@@ -28,7 +28,7 @@ public:
         end_child(a);
         begin_child();
         serve_the_next(a);
-        settle(a);
+        settle(descriptors, a);
     }
 
 private:
@@ -53,24 +53,31 @@ private:
             complain(a, "the next client's child: " + r->status.to_string());
         call_options o{.args = {"6"}};
         o.attributes.identity = identity::of_forkserver;
-        if (const auto r = next.try_run_call("t", "exit", {}, o, k_patience); !r)
+        auto r = next.try_run_call("t", "exit", {}, o, k_patience);
+        // A template that was killed is started anew, a moment later.
+        const auto give_up = std::chrono::steady_clock::now() + k_patience;
+        while (!r && r.error().step == step::fork && std::chrono::steady_clock::now() < give_up)
+            r = next.try_run_call("t", "exit", {}, o, k_patience);
+        if (!r)
             complain(a, "the next client's call: " + r.error().message());
         else if (r->status != exit_status::exited(6))
             complain(a, "the next client's call: " + r->status.to_string());
     }
     // What the faulty client and the next one had is given back: there are the child and the template.
-    void settle(neighbours_answer& a) {
-        const auto give_up = std::chrono::steady_clock::now() + k_patience;
+    void settle(std::uint64_t descriptors, neighbours_answer& a) {
+        const auto give_up = std::chrono::steady_clock::now() + 2s;
         for (;;) {
             const server_stats s = client_.stats(k_patience);
-            if (s.sessions == 1 && s.children == 2 && s.queued == 0) {
-                a.descriptors = s.descriptors;
+            a.descriptors = s.descriptors;
+            if (s.sessions == 1 && s.children == 2 && s.queued == 0 &&
+                (descriptors == 0 || descriptors == s.descriptors))
                 return;
-            }
             if (std::chrono::steady_clock::now() > give_up)
                 return complain(a, "left: " + std::to_string(s.sessions) + " sessions, " +
                                        std::to_string(s.children) + " children, " +
-                                       std::to_string(s.queued) + " queued");
+                                       std::to_string(s.queued) + " queued, " +
+                                       std::to_string(s.descriptors) + " descriptors, not " +
+                                       std::to_string(descriptors));
         }
     }
     static void complain(neighbours_answer& a, const std::string& text) {
@@ -87,12 +94,12 @@ private:
 
 void be_neighbour(const surroundings& s, int socket) {
     neighbour n(s);
-    char byte = 0;
-    while (::read(socket, &byte, 1) == 1) {
+    std::uint64_t descriptors = 0;
+    while (::read(socket, &descriptors, sizeof descriptors) == sizeof descriptors) {
         neighbours_answer a{};
         a.is_well = true;
         try {
-            n.look(a);
+            n.look(descriptors, a);
         } catch (const std::exception& e) {
             a.is_well = false;
             copy_text(a.text, std::string("the neighbour: ") + e.what());

@@ -13,10 +13,10 @@ struct neighbours_answer {
     bool is_well;
     char text[300];  // what is not
     std::uint64_t descriptors;
-    long allocations;  // that the forkserver holds now
 };
 
-// In a process of its own: answers each byte that comes through the socket, until it is closed.
+// In a process of its own: answers each number of descriptors that comes through the socket, those
+// that the forkserver is to have or 0, until that is closed.
 [[noreturn]] void be_neighbour(const surroundings& s, int socket);
 
 }  // namespace cleanfork::faults

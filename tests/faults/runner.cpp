@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 
 #include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
+#include "tests/faults/calls.hpp"
 
 namespace cleanfork::faults {
 
@@ -35,6 +37,34 @@ fault nothing() { return {{role::program, -1, 0}, 0}; }
 
 }  // namespace
 
+// The allocations of the forkserver count as its calls do, in a library of its own.
+runner::runner() : world_(watch_) {
+    watch_.on_count = [this](bool begins) {
+        if (begins)
+            count_allocations();
+        else
+            note_allocations();
+    };
+    watch_.on_awaited = [this] { count_allocations(); };
+}
+
+void runner::count_allocations() {
+    test::fault& f = world_.allocations();
+    const bool fails = fault_ && fault_->at.call == k_allocation;
+    f.calls = 0;
+    f.size = 0;
+    f.error_number = ENOMEM;
+    f.skipped = fails ? fault_->at.k - 1 : 0;
+    f.left = fails ? 1 : 0;
+}
+
+void runner::note_allocations() {
+    test::fault& f = world_.allocations();
+    allocations_ = f.calls;
+    allocation_failed_ = fault_ && fault_->at.call == k_allocation && f.left == 0;
+    f.left = 0;
+}
+
 std::string runner::prepare() {
     if (is_usable_) return {};
     watch_.arm(std::nullopt, false);
@@ -48,23 +78,34 @@ std::vector<watch::seen> runner::record(const path& p) {
     if (!r.finding.empty())
         std::printf("%s: wrong without a fault: %s\n%s", std::string(p.name).c_str(),
                     r.finding.c_str(), world_.log().c_str());
+    for (int k = 1; k <= allocations_; ++k)
+        record_.push_back({{role::daemon, k_allocation, k}, 0, 0, ""});
     return record_;
 }
 
 run_report runner::run(const path& p, const std::optional<fault>& f) {
-    return p.starts_daemon ? run_start(f) : run_client(p, f);
+    fault_.reset();
+    if (std::string wrong = prepare(); !wrong.empty()) return {false, {}, wrong};
+    fault_ = f;
+    run_report r = p.starts_daemon ? run_start(f) : run_client(p, f);
+    fault_.reset();
+    r.injected |= allocation_failed_;
+    return r;
 }
 
 // ---- the start of a forkserver
 
 run_report runner::run_start(const std::optional<fault>& f) {
     run_report r;
-    if (std::string wrong = prepare(); !wrong.empty()) return {false, {}, wrong};
     if (r.finding = world_.end_daemon(); !r.finding.empty()) return r;
     world_.kill_all();
+    // What is allocated before main() is the C++ library's and protobuf's.
+    watch_.awaited_call = SYS_openat;
     watch_.arm(f, true);
+    world_.allocations().left = 0;
     const auto ended = world_.start_daemon();
     watch_.disarm();
+    watch_.awaited_call = -1;
     record_ = watch_.record();
     r.injected = watch_.injected();
     r.outcome = ended ? ipc::ended_how(*ended) + ": " + world_.log() : "it serves";
@@ -82,6 +123,7 @@ run_report runner::run_start(const std::optional<fault>& f) {
             for (const std::string& file : world_.files())
                 if (file != "socket.lock") r.finding = "left on disk: " + file;
     }
+    // Killed, it leaves its socket, which the next one finds.
     is_usable_ = false;
     if (!r.finding.empty()) return r;
     // In the same directory, whatever was left there.
@@ -91,6 +133,7 @@ run_report runner::run_start(const std::optional<fault>& f) {
         r.finding = "the next start: " + ipc::ended_how(*again) + ": " + world_.log();
     else
         r.finding = world_.await_baseline(true);
+    if (r.finding.empty()) r.finding = strange_files();
     is_usable_ = r.finding.empty();
     return r;
 }
@@ -132,7 +175,6 @@ pid_t runner::begin_command(const path& p, int out, int err) {
 }
 
 run_report runner::run_client(const path& p, const std::optional<fault>& f) {
-    if (std::string wrong = prepare(); !wrong.empty()) return {false, {}, wrong};
     run_report r;
     story& s = shared_story();
     s = {};
@@ -144,7 +186,11 @@ run_report runner::run_client(const path& p, const std::optional<fault>& f) {
     int status = 0;
     {
         const unique_fd pidfd = ipc::pidfd_open(pid);
-        if (!watch_.serve(pidfd.get(), watch::clock::now() + k_patience)) {
+        const bool ended = watch_.serve(-1, watch::clock::now() + k_patience, [&] {
+            world_.reap(pid);
+            return ipc::pidfd_wait(pidfd.get(), ipc::pidfd_event::ended, 0);
+        });
+        if (!ended) {
             r.finding = "it hangs: " + watch_.where_all_are();
             ::kill(pid, SIGKILL);
             watch_.serve(pidfd.get(), watch::clock::now() + k_patience);
@@ -176,6 +222,10 @@ std::string runner::look_after(const path& p, const std::optional<fault>& f) {
     if (!world_.daemon_lives()) return look_after_death(p, f);
     const std::string wrong = world_.await_baseline(false);
     if (!wrong.empty()) return wrong;
+    return strange_files();
+}
+
+std::string runner::strange_files() const {
     for (const std::string& file : world_.files())
         if (file != "socket" && file != "socket.lock") return "left on disk: " + file;
     return {};
@@ -194,7 +244,8 @@ std::string runner::look_after_death(const path& p, const std::optional<fault>& 
     world_.kill_all();
     if (const auto again = world_.start_daemon())
         return "the next start: " + ipc::ended_how(*again) + ": " + world_.log();
-    const std::string wrong = world_.await_baseline(true);
+    std::string wrong = world_.await_baseline(true);
+    if (wrong.empty()) wrong = strange_files();
     is_usable_ = wrong.empty();
     return wrong;
 }

@@ -19,7 +19,7 @@ struct run_report {
 
 class runner {
 public:
-    runner() : world_(watch_) {}
+    runner();
 
     // The calls of the path, when nothing fails.
     std::vector<watch::seen> record(const path& p);
@@ -27,7 +27,10 @@ public:
     std::string log() const { return world_.log(); }
 
 private:
+    void count_allocations();
+    void note_allocations();
     std::string prepare();
+    [[nodiscard]] std::string strange_files() const;
     run_report run_start(const std::optional<fault>& f);
     run_report run_client(const path& p, const std::optional<fault>& f);
     std::string look_after(const path& p, const std::optional<fault>& f);
@@ -37,6 +40,9 @@ private:
 
     watch watch_;
     world world_;
+    std::optional<fault> fault_;
+    long allocations_ = 0;  // of the forkserver while it was counted
+    bool allocation_failed_ = false;
     std::vector<watch::seen> record_;
     bool is_usable_ = false;  // the world, for another path
 };

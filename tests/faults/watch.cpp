@@ -75,11 +75,17 @@ void watch::close_all() {
 }
 
 void watch::arm(std::optional<fault> to_inject, bool from_now) {
+    count(false);
     fault_ = to_inject;
-    counting_ = from_now;
     injected_ = false;
     counts_.clear();
     record_.clear();
+    count(from_now);
+}
+
+void watch::count(bool begins) {
+    if (counting_ != begins && on_count) on_count(begins);
+    counting_ = begins;
 }
 
 bool watch::serve(int fd, clock::time_point until, const std::function<bool()>& done) {
@@ -192,10 +198,7 @@ void watch::take(int listener) {
     w.last_call = n->call;
     w.last_fd = n->args[0];
     if (n->call == SYS_prctl && n->args[0] == k_tell) {
-        if (static_cast<told>(n->args[1]) == told::count_from_here)
-            counting_ = true;
-        else
-            counting_ = false;
+        count(static_cast<told>(n->args[1]) == told::count_from_here);
         return answer(listener, *n, 0);
     }
     if (act(listener, *n, w)) return;
@@ -210,13 +213,14 @@ bool watch::act(int listener, const notice& n, const watched& w) {
     if (!counting_ || !w.in_main || w.who == role::program) return false;
     const int k = ++counts_[{w.who, n.call}];
     const point here{w.who, n.call, k};
+    if (n.call == awaited_call && k == 1 && w.who == role::daemon && on_awaited) on_awaited();
     if (!fault_) {
-        record_.push_back({here, about(n, w.who)});
+        record_.push_back({here, n.args[0], n.args[2], about(n, w.who)});
         return false;
     }
     if (injected_ || here != fault_->at) return false;
     injected_ = true;
-    record_.push_back({here, about(n, w.who)});
+    record_.push_back({here, n.args[0], n.args[2], about(n, w.who)});
     if (fault_->error_number != 0) {
         answer(listener, n, fault_->error_number);
         return true;

@@ -65,11 +65,17 @@ public:
 
     // Counts from now on, or from when a process tells; `to_inject` may be nothing.
     void arm(std::optional<fault> to_inject, bool from_now);
-    void disarm() { counting_ = false; }
+    void disarm() { count(false); }
     [[nodiscard]] bool injected() const { return injected_; }
+    // Each time that counting begins or ends.
+    std::function<void(bool begins)> on_count;
+    // When a forkserver makes its first call of this kind while its calls count.
+    int awaited_call = -1;
+    std::function<void()> on_awaited;
     // The calls since arm(), each with the name of what it was about, as far as known.
     struct seen {
         point at;
+        std::uint64_t first, third;  // arguments
         std::string about;
     };
     [[nodiscard]] const std::vector<seen>& record() const { return record_; }
@@ -91,6 +97,7 @@ private:
         std::uint64_t last_fd = 0;
     };
 
+    void count(bool begins);
     watched& process(pid_t pid);
     void begin_program(pid_t pid, watched& w);
     void take(int listener);

@@ -100,22 +100,29 @@ world::world(watch& w) : watch_(w) {
     ::fcntl(fds[0], F_SETFL, O_NONBLOCK);
     places_.ran = fds[1];
     log_.reset(::memfd_create("log", MFD_CLOEXEC));
+    const std::string table = places_.directory + "-allocations";
+    table_ = test::map_faults(table.c_str());
+    if (table_ == nullptr) std::perror(table.c_str()), std::exit(3);
 }
 
 world::~world() {
     kill_all();
     std::error_code ignored;
     std::filesystem::remove_all(places_.directory, ignored);
+    std::filesystem::remove(places_.directory + "-allocations", ignored);
 }
 
 std::optional<int> world::start_daemon() {
     daemon_status_.reset();
+    table_->held = 0;
     (void)::ftruncate(log_.get(), 0);
     ::lseek(log_.get(), 0, SEEK_SET);
     const std::string path = places_.bin + "/cleanforkd";
     daemon_ = fork_watched(role::daemon, [&] {
         ::fcntl(log_.get(), F_SETFL, O_APPEND);
         ::dup2(log_.get(), 2);
+        ::setenv("LD_PRELOAD", (places_.helpers + "/library_faults.so").c_str(), 1);
+        ::setenv(test::k_faults_variable, (places_.directory + "-allocations").c_str(), 1);
         ::execl(path.c_str(), path.c_str(), "--socket", places_.socket.c_str(), nullptr);
         ::_exit(98);
     });
@@ -150,14 +157,13 @@ std::string world::await_baseline(bool is_first) {
             be_neighbour(places_, theirs.get());
         }
     }
-    const char byte = 0;
-    (void)::send(neighbour_socket_.get(), &byte, 1, MSG_NOSIGNAL);
+    const std::uint64_t descriptors = is_first ? 0 : first_->descriptors;
+    (void)::send(neighbour_socket_.get(), &descriptors, sizeof descriptors, MSG_NOSIGNAL);
     if (!watch_.serve(neighbour_socket_.get(), watch::clock::now() + 3 * k_patience))
         return "the neighbour hangs: " + watch_.where_all_are();
     neighbours_answer a{};
     if (::recv(neighbour_socket_.get(), &a, sizeof a, 0) != sizeof a)
         return "the neighbour has ended";
-    last_ = a;
     if (!a.is_well) return a.text;
     if (is_first) {
         first_ = a;
@@ -166,11 +172,7 @@ std::string world::await_baseline(bool is_first) {
         baseline_ = look();
         return {};
     }
-    if (std::string wrong = await_family(); !wrong.empty()) return wrong;
-    if (a.descriptors != first_->descriptors)
-        return "descriptors: " + std::to_string(a.descriptors) + ", not " +
-               std::to_string(first_->descriptors);
-    return {};
+    return await_family();
 }
 
 family world::look() const {
@@ -234,10 +236,10 @@ std::optional<int> world::daemon_status() {
     return daemon_status_;
 }
 
-void world::reap() {
+void world::reap(pid_t client) {
     (void)daemon_status();
     for (const pid_t pid : children_of(::getpid()))
-        if (pid != daemon_ && pid != neighbour_) ::waitpid(pid, nullptr, WNOHANG);
+        if (pid != daemon_ && pid != neighbour_ && pid != client) ::waitpid(pid, nullptr, WNOHANG);
 }
 
 std::string world::log() const {

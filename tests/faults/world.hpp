@@ -11,6 +11,7 @@
 
 #include "tests/faults/neighbour.hpp"
 #include "tests/faults/watch.hpp"
+#include "tests/helpers/faults.hpp"
 
 namespace cleanfork::faults {
 
@@ -39,8 +40,8 @@ public:
     std::string end_daemon();
     void kill_all();
 
-    // What has come to this process as a subreaper, and clients that have ended.
-    void reap();
+    // What has come to this process as a subreaper; not `client`.
+    void reap(pid_t client = 0);
     [[nodiscard]] bool daemon_lives();
     [[nodiscard]] std::optional<int> daemon_status();
     [[nodiscard]] surroundings& places() { return places_; }
@@ -49,7 +50,11 @@ public:
     [[nodiscard]] std::vector<std::string> files() const;
     // Of the pipe that all that runs tells in.
     [[nodiscard]] std::string take_ran();
-    [[nodiscard]] long allocations() const { return last_.allocations; }
+    // What the forkserver's library counts and makes fail.
+    [[nodiscard]] test::fault& allocations() const {
+        return table_->of[static_cast<int>(test::faulty::allocation)];
+    }
+    [[nodiscard]] long held() const { return table_->held; }
 
     // A process of its own from `f`, watched.
     template <class F>
@@ -65,7 +70,7 @@ private:
     std::optional<int> daemon_status_;
     family baseline_;
     std::optional<neighbours_answer> first_;
-    neighbours_answer last_{};
+    test::fault_table* table_ = nullptr;
 };
 
 // Ends the process if it cannot.
