@@ -29,12 +29,16 @@ v1::ServerMessage reply_to(request_id request) {
 }
 
 // Asked for at each greeting: an administrator may have changed it from outside.
-void add_identity(const spawn::parent_facts& self, v1::HelloReply& out) {
+failure add_identity(const spawn::parent_facts& self, v1::HelloReply& out) {
     ipc::identity now = ipc::own_identity();
+    if (now.error_number != 0)
+        return ipc::fail(step::hello, now.error_number, now.unseen,
+                         "the forkserver could not look at its own");
     now.conduct.limits[RLIMIT_NOFILE] = self.descriptor_limit;  // what children get
     ipc::to_wire(now.rights, *out.mutable_rights());
     ipc::to_wire(now.place, *out.mutable_place());
     ipc::to_wire(now.conduct, *out.mutable_conduct());
+    return {};
 }
 
 void add_restarts(const child& c, v1::ChildInfo& out) {
@@ -114,17 +118,18 @@ void dispatch::hello(session& s, request_id request, message& m) {
                                    std::to_string(ipc::k_protocol_version) +
                                    ": use client and forkserver of one version"));
     if (const failure f = set_base(s, *h.mutable_base(), m); f.step != step::none) return s.end(f);
-    s.greeted = true;
-    s.lends_rights = h.lends_rights();
     v1::ServerMessage reply = reply_to(request);
     v1::HelloReply& r = *reply.mutable_hello();
+    if (const failure f = add_identity(core_.launcher.self(), r); f.step != step::none)
+        return s.end(f);
+    s.greeted = true;
+    s.lends_rights = h.lends_rights();
     r.set_protocol(ipc::k_protocol_version);
     r.set_version(core_.config.version);
     add_features(core_.config.features, r);
     r.set_instance(core_.instance);
     r.set_pid(::getpid());
     r.set_session(s.id().value());
-    add_identity(core_.launcher.self(), r);
     s.send(reply);
 }
 

@@ -105,8 +105,11 @@ result<listening_socket> listen_at(const std::string& path) {
 
     unique_fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!socket) return ipc::fail(step::launch, errno, path);
+    // One for each lock, so that one whose process was killed is removed by the next.
+    struct stat locked {};
+    if (::fstat(lock->get(), &locked) != 0) return ipc::fail(step::launch, errno, path + ".lock");
     const std::string private_name =
-        "." + parts->name.substr(0, 32) + "." + std::to_string(::getpid());
+        "." + parts->name.substr(0, 32) + "." + std::to_string(locked.st_ino);
     // Through the descriptor, so that the directory checked is the one used. Without /proc by its
     // name: a socket that is bound in another is not found below.
     const std::string through = "/proc/self/fd/" + std::to_string(directory->get());

@@ -138,11 +138,14 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
 }
 
 // To who has launched it, and learns of a failed start in no other way.
-int failed(const endpoints& ends, logger& log, const failure& f) {
+void tell(int private_socket, const failure& f) {
     v1::ServerMessage m;
     ipc::to_wire(f, *m.mutable_failure());
-    if (const auto e = ipc::encode(m); e && ends.private_socket)
-        ipc::send(ends.private_socket.get(), *e, {});
+    if (const auto e = ipc::encode(m)) ipc::send(private_socket, *e, {});
+}
+
+int failed(const endpoints& ends, logger& log, const failure& f) {
+    if (ends.private_socket) tell(ends.private_socket.get(), f);
     log.error("failed", {{"why", f.message()}});
     return 1;
 }
@@ -162,6 +165,7 @@ int run(int argc, char** argv) {
     auto ends = open_endpoints(o);
     if (!ends) {
         std::cerr << "cleanforkd: " << ends.error().message() << '\n';
+        if (o.private_fd >= 0) tell(o.private_fd, ends.error());
         return 1;
     }
     // With an early template this process is its parent already, and nobody's child.

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <exception>
 #include <string_view>
 
@@ -14,14 +15,23 @@ namespace cleanfork::templates {
 
 namespace {
 
+// The kernel tells nobody when there are buffers, or room for descriptors in flight, again.
+constexpr int k_pause_ms = 10;
+constexpr int k_most_pauses = 200;
+
+bool passes(int e) noexcept { return e == ENOBUFS || e == ENOMEM || e == ETOOMANYREFS; }
+
 template <class Send>
 bool send_whole(int control, Send send) {
-    for (;;) {
+    for (int pauses = 0;;) {
         switch (send()) {
             case ipc::send_status::sent: return true;
             case ipc::send_status::would_block: break;
-            case ipc::send_status::closed:
-            case ipc::send_status::failed: return false;
+            case ipc::send_status::closed: return false;
+            case ipc::send_status::failed:
+                if (!passes(errno) || ++pauses > k_most_pauses) return false;
+                ::poll(nullptr, 0, k_pause_ms);
+                continue;
         }
         pollfd p{control, POLLOUT, 0};
         ipc::retry([&] { return ::poll(&p, 1, -1); });

@@ -120,6 +120,8 @@ void loop::run() {
 bool loop::take_order() {
     ipc::received packet = receiver_.receive(control_);
     if (packet.status == ipc::receive_status::would_block) return true;
+    // The order waits in the socket.
+    if (packet.status == ipc::receive_status::failed && packet.error_number == ENOMEM) return true;
     if (packet.status != ipc::receive_status::packet || packet.body.size() != sizeof(order))
         return false;
     order o{};

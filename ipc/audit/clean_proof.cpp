@@ -7,6 +7,7 @@
 #include <array>
 
 #include "ipc/audit/parts.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork::ipc {
 
@@ -62,7 +63,8 @@ result<process_counts> clean_proof::counts() const {
 // shows no descriptor.
 int clean_proof::add_status(audit_report& report) const {
     std::array<char, 4096> buffer;
-    const ssize_t size = ::pread(status_.get(), buffer.data(), buffer.size(), 0);
+    const ssize_t size =
+        retry([&] { return ::pread(status_.get(), buffer.data(), buffer.size(), 0); });
     if (size < 0) return errno;
     std::string_view text(buffer.data(), static_cast<std::size_t>(size));
     std::string longer;  // thousands of groups

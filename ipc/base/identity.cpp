@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "ipc/base/proc.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork::ipc {
 
@@ -61,6 +62,15 @@ constexpr std::array<std::string_view, 41> k_names{"chown",
                                                    "bpf",
                                                    "checkpoint_restore"};
 
+// After a call that failed. Of the other errnos some say that /proc does not tell (it is not
+// mounted, or hidden), which is how it is here.
+void note_unseen(identity& i, const char* what) noexcept {
+    const int e = errno;
+    if (e != ENOMEM && e != EMFILE && e != ENFILE && e != EIO && e != EINTR) return;
+    i.error_number = e;
+    i.unseen = what;
+}
+
 bool has(std::uint64_t set, unsigned capability) noexcept { return (set >> capability & 1) != 0; }
 
 // What is in none of the other sets need not be asked for; each costs a system call.
@@ -103,9 +113,10 @@ void read_groups(std::vector<gid_t>& groups) {
 }
 
 // "user:[4026531837]"; 0 when it is not told.
-std::uint64_t namespace_of(const char* path) noexcept {
+std::uint64_t namespace_of(const char* path, identity& i) noexcept {
     char link[64];
     const ssize_t n = ::readlink(path, link, sizeof link);
+    if (n < 0) note_unseen(i, "namespaces");
     if (n <= 0) return 0;
     const std::string_view text(link, static_cast<std::size_t>(n));
     const std::size_t at = text.find('[');
@@ -113,15 +124,17 @@ std::uint64_t namespace_of(const char* path) noexcept {
 }
 
 // By paths and not through their directory, so that no descriptor is needed.
-void read_namespaces(place& p) {
+void read_namespaces(identity& of) {
+    place& p = of.place;
     const std::size_t first = p.root_mount != 0 ? 2 : 1;  // the mount tells its namespace
     std::string path = "/proc/thread-self/ns/";
     const std::size_t name = path.size();
     for (std::size_t i = first; i < k_namespaces.size(); ++i)
-        p.namespaces[i] = namespace_of(path.replace(name, path.npos, k_namespaces[i]).c_str());
+        p.namespaces[i] = namespace_of(path.replace(name, path.npos, k_namespaces[i]).c_str(), of);
 }
 
-void read_root(place& p) noexcept {
+void read_root(identity& of) noexcept {
+    place& p = of.place;
     struct statx root {};
     constexpr unsigned k_mount_id = 0x1000;  // STATX_MNT_ID, since Linux 5.8
     if (::statx(AT_FDCWD, "/", AT_STATX_DONT_SYNC, STATX_INO | k_mount_id, &root) == 0) {
@@ -131,16 +144,18 @@ void read_root(place& p) noexcept {
         return;
     }
     struct stat plain {};  // where a filter of seccomp does not know statx
-    if (::stat("/", &plain) != 0) return;
+    if (!is_missing(errno) || ::stat("/", &plain) != 0) return note_unseen(of, "root directory");
     p.root_device = plain.st_dev;
     p.root_inode = plain.st_ino;
     p.root_mount = 0;
 }
 
-// `known`: without a descriptor for it, as many as there were.
-int filters_now(int known) {
+// Without a descriptor for it, as many as there were.
+int filters_now(identity& of, bool is_known) {
     const auto status = read_file(AT_FDCWD, "/proc/thread-self/status");
-    return status ? to_number(field(*status, "Seccomp_filters:\t")) : known;
+    if (status) return to_number(field(*status, "Seccomp_filters:\t"));
+    if (!is_known) note_unseen(of, "filters of seccomp");
+    return of.place.seccomp_filters;
 }
 
 // sched_getattr(2), which libc does not have.
@@ -184,7 +199,8 @@ void read_limit(std::size_t resource, rlimit& limit) noexcept {
 #endif
 }
 
-void read_conduct(conduct& c) {
+void read_conduct(identity& of) {
+    conduct& c = of.conduct;
     read_scheduling(c);
     char mask[k_most_cpus / 8];
     const long n = ::syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
@@ -192,9 +208,10 @@ void read_conduct(conduct& c) {
     for (std::size_t i = 0; i < c.limits.size(); ++i) read_limit(i, c.limits[i]);
     c.oom_score_adj.reset();
     const int fd = ::open("/proc/self/oom_score_adj", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
+    if (fd < 0) return note_unseen(of, "oom_score_adj");
     char text[16];
-    const ssize_t size = ::read(fd, text, sizeof text);
+    const ssize_t size = retry([&] { return ::read(fd, text, sizeof text); });
+    if (size < 0) note_unseen(of, "oom_score_adj");
     ::close(fd);
     if (size > 0)
         c.oom_score_adj = to_number(std::string_view(text, static_cast<std::size_t>(size)));
@@ -209,6 +226,7 @@ struct known_identity {
 void refresh(known_identity& known) {
     rights& r = known.is.rights;
     place& p = known.is.place;
+    known.is.error_number = 0;
     const std::uint64_t before = r.capabilities.permitted;
     const std::uint64_t user_before = p.namespaces[0];
     const bool nnp_before = r.no_new_privs;
@@ -219,20 +237,20 @@ void refresh(known_identity& known) {
     r.no_new_privs = ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
     r.securebits =
         static_cast<std::uint32_t>(::prctl(PR_GET_SECUREBITS)) & ~(1U << SECURE_KEEP_CAPS);
-    p.namespaces[0] = namespace_of("/proc/thread-self/ns/user");
-    read_root(p);
+    p.namespaces[0] = namespace_of("/proc/thread-self/ns/user", known.is);
+    read_root(known.is);
     p.seccomp_mode = ::prctl(PR_GET_SECCOMP);
 
     const bool same = known.complete && p.namespaces[0] == user_before && user_before != 0;
     if (!same || has(before, CAP_SETPCAP)) r.capabilities.bounding = bounding_now();
-    if (!same || has(before, CAP_SYS_ADMIN)) read_namespaces(p);
+    if (!same || has(before, CAP_SYS_ADMIN)) read_namespaces(known.is);
     if (p.seccomp_mode == 0)
         p.seccomp_filters = 0;
     else if (!same || nnp_before || r.no_new_privs || has(before, CAP_SYS_ADMIN) ||
              p.seccomp_filters == 0)
-        p.seccomp_filters = filters_now(p.seccomp_filters);
-    read_conduct(known.is.conduct);
-    known.complete = true;
+        p.seccomp_filters = filters_now(known.is, known.complete);
+    read_conduct(known.is);
+    known.complete = known.is.error_number == 0;
 }
 
 }  // namespace

@@ -87,6 +87,10 @@ struct identity {
     ipc::rights rights;
     ipc::place place;
     ipc::conduct conduct;
+    // What could not be looked at, for want of memory or a descriptor: then nobody can say that
+    // two are the same, or that they differ. 0: all that there is was seen.
+    int error_number = 0;
+    const char* unseen = "";
 };
 
 // Of the calling thread, as a child that it makes would have it.

@@ -27,6 +27,7 @@ struct fault {
 
 struct fault_table {
     fault of[static_cast<int>(faulty::count_of)];
+    std::atomic<long> held;  // allocations that were not given back
 };
 
 // One side's view of the file.

@@ -78,15 +78,41 @@ int memfd_create(const char* name, unsigned flags) noexcept {
 
 }  // extern "C"
 
+namespace {
+
+// True when this allocation is to fail.
+bool allocation_fails(std::size_t size) {
+    fault_table* const all = table();
+    if (all == nullptr) return false;
+    fault& f = all->of[static_cast<int>(faulty::allocation)];
+    f.calls.fetch_add(1);
+    const bool meant = f.left.load() > 0 && size >= f.size.load();
+    return meant && f.skipped.fetch_sub(1) <= 0 && fails(f);
+}
+
+void count_held(long more) {
+    if (fault_table* const all = table()) all->held.fetch_add(more);
+}
+
+}  // namespace
+
 // As if the C library had no memory, and no new handler could find any.
 void* operator new(std::size_t size) {
-    if (fault_table* const all = table()) {
-        fault& f = all->of[static_cast<int>(faulty::allocation)];
-        const bool meant = f.left.load() > 0 && size >= f.size.load();
-        if (meant && f.skipped.fetch_sub(1) <= 0 && fails(f)) throw std::bad_alloc();
+    if (allocation_fails(size)) throw std::bad_alloc();
+    if (void* const at = std::malloc(size == 0 ? 1 : size)) {
+        count_held(1);
+        return at;
     }
-    if (void* const at = std::malloc(size == 0 ? 1 : size)) return at;
     throw std::bad_alloc();
 }
-void operator delete(void* at) noexcept { std::free(at); }
-void operator delete(void* at, std::size_t) noexcept { std::free(at); }
+void operator delete(void* at) noexcept {
+    if (at != nullptr) count_held(-1);
+    std::free(at);
+}
+void operator delete(void* at, std::size_t) noexcept { operator delete(at); }
+
+// Asio allocates with this.
+extern "C" void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
+    static const auto call = real<void* (*)(std::size_t, std::size_t)>("aligned_alloc");
+    return allocation_fails(size) ? nullptr : call(alignment, size);
+}

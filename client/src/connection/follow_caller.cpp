@@ -19,8 +19,9 @@ result<void> check_place(const ipc::place& here, const ipc::place& there) {
         return differs("another mount namespace");
     for (std::size_t i = 0; i < here.namespaces.size(); ++i) {
         if (here.namespaces[i] == there.namespaces[i]) continue;
-        // The user namespace is everywhere. One of processes is not told before it has one.
-        if (here.namespaces[0] == 0 || there.namespaces[0] == 0)
+        // One of processes is not told before it has one.
+        const bool is_everywhere = ipc::k_namespaces[i] != "pid_for_children";
+        if (is_everywhere && (here.namespaces[i] == 0 || there.namespaces[i] == 0))
             return differs("namespaces that /proc does not tell");
         return differs("another namespace (" + std::string(ipc::k_namespaces[i]) + ")");
     }
@@ -88,6 +89,9 @@ void set_caller(v1::ClientMessage& m, const v1::Caller& caller) {
 result<void> follow_caller(const ipc::identity& server, v1::ClientMessage& m) {
     if (!starts_something(m)) return {};
     const ipc::identity& self = ipc::own_identity();
+    if (self.error_number != 0)
+        return ipc::fail(step::identity, self.error_number, self.unseen,
+                         "it could not be compared with the forkserver's");
     if (auto r = check_place(self.place, server.place); !r) return r;
     if (auto r = check_rights(self.rights, server.rights); !r) return r;
     v1::Caller caller;

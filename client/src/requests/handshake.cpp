@@ -108,6 +108,7 @@ result<client> greet(unique_fd socket, any_io_executor executor, const deadline&
     auto c = std::make_shared<connection>(std::move(socket), std::move(executor));
     outgoing m;
     auto hello = hello_request::fill(m, d, r);
+    if (!hello) return hello.error();
     if (auto answer = await_reply(*c, m, std::move(*hello), d); !answer) {
         c->close();
         return answer.error();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cerrno>
 #include <csignal>
 
 #include "ipc/base/fd.hpp"
@@ -23,6 +24,12 @@ v1::TemplateState to_wire(generation_state s) noexcept {
         case generation_state::draining: return v1::TEMPLATE_STATE_DRAINING;
     }
     return v1::TEMPLATE_STATE_UNSPECIFIED;
+}
+
+// Of one look at a template: the next may succeed, and the template is as it was.
+bool passes(const failure& why) noexcept {
+    const int e = why.error_number;
+    return why.step != step::clean && (e == ENOMEM || e == EMFILE || e == ENFILE || e == EIO);
 }
 
 }  // namespace
@@ -66,7 +73,8 @@ void generation::call(queued_spawn q) {
     const auto clean = proof_.check();
     if (!clean) {
         children_.on_call_failed(std::move(q), clean.error());
-        return fail_unproved(clean.error());
+        if (!passes(clean.error())) fail_unproved(clean.error());
+        return;
     }
     if (auto ordered = order_for_call(q, *request, *clean); !ordered)
         children_.on_call_failed(std::move(q), ordered.error());
@@ -118,7 +126,7 @@ bool generation::refill() {
         return false;
     const auto clean = proof_.check();
     if (!clean) {
-        fail_unproved(clean.error());
+        if (!passes(clean.error())) fail_unproved(clean.error());
         return false;
     }
     return bool(order_warm(*clean));
