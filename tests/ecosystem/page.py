@@ -41,6 +41,8 @@ def _cell(told, write):
 def row_of(row, version, told):
     start = _cell(told, lambda f: _seconds(f["start"]))
     memory = _cell(told, lambda f: f"{f['memory'] / 2**20:.0f} MiB")
+    if not all(figures["memory"] for figures in told.values()):
+        memory = "not measured"
     different = row.different.format(**told)
     return (f"| <!-- {row.name} --> {row.title} | {version} | {row.line} | {row.what}{start} | "
             f"{memory} | {different} |\n")

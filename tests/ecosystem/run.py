@@ -69,6 +69,8 @@ def environment(path, packages):
     page.write_if_other(f"{site}/cleanfork-0.dist-info/METADATA",
                         "Metadata-Version: 2.1\nName: cleanfork\nVersion: 0\n")
     page.write_if_other(f"{site}/cleanfork-0.dist-info/entry_points.txt", page.entry_points())
+    page.write_if_other(f"{site}/cleanfork-0.dist-info/RECORD", "".join(
+        f"cleanfork/{name},,\n" for name in sorted(os.listdir(f"{given.package}/cleanfork"))))
     if packages:
         done = subprocess.run(
             [python, "-m", "pip", "install", "--quiet", "--prefer-binary", "--retries", "1",
