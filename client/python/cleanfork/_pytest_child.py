@@ -37,8 +37,8 @@ class _Teller:
 
 def run(channel: Any, name: str, place: str | None) -> None:
     """The target of each child. Its end does not wait for what the test may have left."""
-    from cleanfork._pytest_template import config, how, items
-
+    template = sys.modules["cleanfork._pytest_template"]  # there is none elsewhere
+    config, how, items = template.config, template.how, template.items
     if sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)
     if name not in items:
