@@ -1,9 +1,12 @@
 """Runs a program, and looks at the memory of all that it started, and at what it leaves."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
+import tempfile
+import threading
 import time
 import uuid
 
@@ -45,61 +48,58 @@ def _command(pid):
         return ""
 
 
+def _end_all(mark):
+    for pid in _of(mark):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def _left(mark):
     """What has not ended in time, by name; it is ended."""
     give_up = time.monotonic() + PATIENCE
     while True:
-        left = {pid: _command(pid) for pid in _of(mark)}
-        left = {pid: command for pid, command in left.items() if command}  # no zombies
+        left = [command for command in map(_command, _of(mark)) if command]  # no zombies
         if not left:
             return []
         if time.monotonic() > give_up:
-            break
+            _end_all(mark)
+            return left
         time.sleep(LOOK_AGAIN)
-    for pid in left:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    return list(left.values())
+
+
+def _listen(program, mark):
+    """What it told at its end, if it did, and the memory that it had when all was up."""
+    told, memory, processes = None, 0, 0
+    for line in program.stdout:
+        if line == "up\n":
+            sizes = [pss(pid) for pid in _of(mark)]
+            memory, processes = sum(sizes), len(sizes)
+            program.stdin.write("go\n")
+            program.stdin.flush()
+        elif line.startswith("{"):
+            told = json.loads(line)
+    return told, memory, processes
 
 
 def run(command, timeout, env):
     """What it told, with "memory", "processes" and "seconds"; raises Failed."""
     mark = uuid.uuid4().hex
     begun = time.monotonic()
-    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, **env, "ECOSYSTEM_RUN": mark},
-                               stderr=subprocess.PIPE, start_new_session=True)
-    memory, processes, told = 0, 0, None
-    errors = []
-    import threading  # only here: so that a full pipe of errors stops nothing
-
-    reader = threading.Thread(target=lambda: errors.extend(program.stderr))
-    ender = threading.Timer(timeout, program.kill)
-    reader.start()
-    ender.start()
-    try:
-        for line in program.stdout:
-            if line == "up\n":
-                sizes = [pss(pid) for pid in _of(mark)]
-                memory, processes = max(memory, sum(sizes)), len(sizes)
-                program.stdin.write("go\n")
-                program.stdin.flush()
-            elif line.startswith("{"):
-                told = json.loads(line)
+    with contextlib.ExitStack() as ending:
+        errors = ending.enter_context(tempfile.TemporaryFile("w+"))
+        program = ending.enter_context(subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+            env={**os.environ, **env, "ECOSYSTEM_RUN": mark}, start_new_session=True))
+        ending.callback(_end_all, mark)
+        ender = threading.Timer(timeout, _end_all, (mark,))
+        ending.callback(ender.cancel)
+        ender.start()
+        told, memory, processes = _listen(program, mark)
         status = program.wait()
-    finally:
-        in_time = ender.is_alive()
-        ender.cancel()
-    seconds = time.monotonic() - begun
-    left = _left(mark)
-    reader.join()
-    program.stdin.close()
-    program.stdout.close()
-    program.stderr.close()
-    if status != 0 or told is None or left:
-        why = [] if in_time else [f"did not end within {timeout} s"]
-        why += [f"left behind: {each}" for each in left]
-        raise Failed("\n".join([f"status {status}", *why, "".join(errors)[-6000:].strip()]))
+        seconds = time.monotonic() - begun
+        why = [] if ender.is_alive() else [f"did not end within {timeout} s"]
+        why += [f"left behind: {each}" for each in _left(mark)]
+        if status != 0 or told is None or why:
+            errors.seek(0)
+            raise Failed("\n".join([f"status {status}", *why, errors.read()[-6000:].strip()]))
     return {**told, "memory": memory, "processes": processes, "seconds": seconds}

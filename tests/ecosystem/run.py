@@ -10,6 +10,7 @@ docs/ecosystem.md, but for --short, which runs each once with little to do.
 import argparse
 import ast
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -151,6 +152,7 @@ given = parser.parse_args()
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what runs is ended
     for name in set(given.names) - set(NAMES):
         parser.error(f"{name} is none of {', '.join(NAMES)}")
     given.package, given.venvs = os.path.abspath(given.package), os.path.abspath(given.venvs)
