@@ -43,6 +43,31 @@ class Libraries(Programs):
             print(*told(executor.map(work, range(10))))
         """, "285 True True")
 
+    @needs("joblib")
+    def test_what_loky_adds_to_the_environment_is_added(self):
+        self.prints(BEGIN + """
+    if __name__ == "__main__":
+        from joblib.externals.loky import ProcessPoolExecutor
+        with ProcessPoolExecutor(2, context=ctx, env={"ADDED": "1"}) as executor:
+            print(*executor.map(os.getenv, ["ADDED", "GIVEN"]))
+        """, "1 2", env={"GIVEN": "2"})
+
+    @needs("joblib")
+    def test_joblib_takes_the_backend_by_its_name(self):
+        self.prints(BEGIN + """
+    import cleanfork.joblib
+    import joblib
+    if __name__ == "__main__":
+        def closure(x):
+            return work(x + offset)
+        offset = 0
+        with joblib.parallel_config("cleanfork", n_jobs=2) if hasattr(
+                joblib, "parallel_config") else joblib.parallel_backend("cleanfork", n_jobs=2):
+            print(*told(joblib.Parallel()(joblib.delayed(closure)(i) for i in range(10))))
+            print(*joblib.Parallel()(joblib.delayed(os.getenv)("OMP_NUM_THREADS")
+                                     for _ in range(2)))
+        """, "285 True True 1 1", env={"OMP_NUM_THREADS": "1"})
+
     @needs("dask")
     def test_dask(self):
         self.prints(BEGIN + """

@@ -182,7 +182,7 @@ class Workers(unittest.TestCase):
                 self.assertLess(first, then)
 
     def test_those_that_do_not_do_what_they_should_are_killed(self):
-        with mock.patch("cleanfork.prefork._AFTER_GRACE", 0.1):
+        with mock.patch("cleanfork._supervisor._AFTER_GRACE", 0.1):
             with Running(never_ready, 1, start_timeout=0.2) as r:
                 r.wait("worker 1, .*: killed, since it is starting for too long")
                 r.wait("worker 1, .*: killed by SIGKILL")

@@ -118,7 +118,7 @@ class Replaced(unittest.TestCase):
             self.assertEqual(r.said(".*no sign of life.*"), [])
 
     def test_one_that_cannot_tell_its_stacks_is_killed(self):
-        with mock.patch("cleanfork.prefork._AFTER_GRACE", 0.1):
+        with mock.patch("cleanfork._supervisor._AFTER_GRACE", 0.1):
             with Running(stop_oneself, 1, limits=Limits(hang=0.2)) as r:
                 r.wait("worker 1, .*: no sign of life for 0.2 s, so it is ended by SIGABRT")
                 r.wait("worker 1, .*: killed by SIGKILL")

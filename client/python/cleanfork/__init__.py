@@ -9,6 +9,8 @@
 Processes come from a small forkserver that is no copy of this program: threads, gRPC
 and a large heap here are no concern of theirs. Importing this module starts nothing and
 loads nothing; each name is loaded at its first use.
+
+PYTEST_DONT_REWRITE (its plugin has no assertions, and pytest would warn of an early import.)
 """
 
 from __future__ import annotations

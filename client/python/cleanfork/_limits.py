@@ -7,7 +7,7 @@ import os
 import random
 from typing import NamedTuple
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "memory_of"]
 
 
 class Limits(NamedTuple):
@@ -50,13 +50,13 @@ class Limits(NamedTuple):
     def memory_is_over(self, pid: int) -> str:
         """What is more than it may be; empty: nothing, also when the process has ended."""
         for name, limit, key in (("rss", self.rss, "Rss:"), ("pss", self.pss, "Pss:")):
-            now = 0 if limit is None else _memory(pid, key)
+            now = 0 if limit is None else memory_of(pid, key)
             if limit is not None and now > limit:
                 return f"{name} of {now} bytes, more than {limit}"
         return ""
 
 
-def _memory(pid: int, key: str) -> int:
+def memory_of(pid: int, key: str) -> int:
     try:
         with open(f"/proc/{pid}/{'statm' if key == 'Rss:' else 'smaps_rollup'}") as file:
             if key == "Rss:":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import multiprocessing.connection as connection
 import os
@@ -32,10 +33,17 @@ class Worker:
         self._lock = threading.RLock()  # reentrant for signal handlers
         if self._hang is not None and sys.stderr is not None:
             faulthandler.enable()  # SIGABRT tells the stacks of all threads
-        # Written to by the interpreter's own handler, so that a wait ends.
-        self._woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, lambda *_: None)
+        # Written to by the interpreter's own handler, so that a wait ends; by ours too, since
+        # an event loop may have that of its own.
+        self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, lambda *_: self._told())
+
+    def _told(self) -> None:
+        try:
+            os.write(self._wake, b"x")
+        except BlockingIOError:
+            pass  # it is full, so that is known
 
     def _send(self, what: str) -> None:
         try:
@@ -77,6 +85,24 @@ class Worker:
                 return True
             if give_up is not None and time.monotonic() >= give_up:
                 return False
+
+    async def wait_async(self) -> None:
+        """wait() for a worker with an event loop of asyncio, of any make."""
+        import asyncio
+
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        watched = (self._woken, self._channel.fileno())
+        for each in watched:
+            loop.add_reader(each, told.set)
+        try:
+            while not told.is_set():
+                self.alive()
+                part = None if self._hang is None else self._hang / _SIGNS
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(told.wait(), part)
+        finally:
+            for each in watched:
+                loop.remove_reader(each)
 
 
 def work(worker: Worker, target: Callable[..., object], args: tuple[object, ...]) -> None:

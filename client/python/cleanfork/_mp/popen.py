@@ -98,6 +98,10 @@ class Popen(popen_fork.Popen):
         own = {**self._options.attributes, **getattr(process_obj, "_cleanfork_attributes", {})}
         data = templates.preparation_data(process_obj.name)
         state = protocol.state_for_child(self._options, "stdin" in own)
+        if _is_worker_of_executor(process_obj) and "env" in process_obj._cleanfork_attributes:
+            # Only loky's executor gives one, and names what it adds to its own.
+            state["added"] = process_obj._cleanfork_attributes["env"] or {}
+            own["env"] = self._options.attributes.get("env")
         self._dump(process_obj, templates.Preparation(self._options, data), state, payload)
         pickled = time.monotonic()
         attributes: dict[str, Any] = {"stdout": INHERIT, "stderr": INHERIT, **own}

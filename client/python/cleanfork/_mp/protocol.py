@@ -116,6 +116,7 @@ def state_for_child(options: Options, own_stdin: bool) -> dict[str, Any]:
                     for method, o in options_of_method.items()},
         "program": (program(), shared_identities.copy()),
         "stdin": own_stdin,
+        "added": {},  # to its environment
         "pickler": by_value.used(),
         "logging": _logs().state_for_child() if options.logging else None,
         "faulthandler": handler is not None and handler.is_enabled(),
@@ -138,6 +139,7 @@ def take_over(state: dict[str, Any]) -> None:
         options = options_of_method[method]
         (options.preload, options.on_error, options.main, options.warm, options.unclean,
          options.shared, options.pickler, options.logging, options.die_with_parent) = told
+    os.environ.update(state["added"])
     _program["name"], identities = state["program"]
     shared_identities.update(identities)
     if state["stdin"]:  # which multiprocessing would replace by /dev/null
