@@ -29,6 +29,7 @@ SUITES = {"debian-12": "bookworm", "debian-13": "trixie", "debian-sid": "sid",
 EXPERIMENTAL = ("libprotobuf-dev", "protobuf-compiler", "libgrpc++-dev", "protobuf-compiler-grpc")
 ROOTS = os.environ.get("CLEANFORK_ROOTS", "/var/tmp/cleanfork-roots")
 MIRROR = "http://deb.debian.org/debian"
+PASSED_ON = ("CLEANFORK_TEST_SLOWNESS",)  # of a machine that others use, too
 # What differs from the release's own compiler: the packages, and the environment of ./dev. The
 # sources of a folder are compiled as one, which is several times quicker.
 UNITY = "-DCMAKE_UNITY_BUILD=ON"
@@ -110,6 +111,7 @@ class Root:
         os.makedirs(cache, exist_ok=True)
         inside = {"HOME": "/root", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                   **self.environment}
+        inside.update((name, os.environ[name]) for name in PASSED_ON if name in os.environ)
         # chroot(8) is not exec'ed: the first process of a namespace is nobody's test.
         script = ('set -e; root=$1 cache=$2; shift 2;'
                   'mount --rbind /dev "$root/dev"; mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm";'
