@@ -81,6 +81,7 @@ def make_wheel(name, python):
     quietly("unshare", "--net", builder, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation",
             f"--config-settings=build-dir={WORK}/build-{name}",
             f"--config-settings=cmake.define.CLEANFORK_PROTOBUF_SOURCE={PROTOBUF}",
+            "--config-settings=cmake.define.CMAKE_UNITY_BUILD=ON",  # several times quicker
             "--wheel-dir", made, SOURCE, env=environment)
     (wheel,) = glob.glob(f"{made}/*.whl")
     quietly(f"{TOOLS}/bin/auditwheel", "repair", "--plat", POLICY, "--wheel-dir", f"{made}/fit",
