@@ -19,12 +19,13 @@ from profiles import FEATURES, PROFILES, environment_under, under
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, f"{ROOT}/tests/helpers")
+import platforms_page
+
 BUILD = f"{ROOT}/build/dev"
 HOME = f"{ROOT}/build/kernels"
-PAGE = f"{ROOT}/docs/platforms.md"
-BEGIN, END = "<!-- ./dev kernels: begin -->", "<!-- ./dev kernels: end -->"
-HEAD = ("| kernel or profile | features that are missing there | test cases | a tree is found by "
-        "| forkserver lost | when |\n|---|---|---|---|---|---|\n")
+COLUMNS = ["kernel or profile", "features that are missing there", "test cases",
+           "a tree is found by", "forkserver lost", "when"]
 
 
 class Judge:
@@ -68,7 +69,7 @@ class Judge:
         here = "" if self.of != self.name else f", here on {os.uname().release.partition('-')[0]}"
         cells = [self.name if here else f"Linux {self.of}", missing, cases, self.said("tree"),
                  self.said("lost"), time.strftime("%Y-%m-%d") + here]
-        return f"| {' | '.join(cells)} |"
+        return cells
 
     def good(self):
         return bool(self.results) and not any(r.failed for r in self.results)
@@ -106,20 +107,8 @@ def filtered(names, wanted):
         yield judge
 
 
-def write(rows):
-    """Into the page; what this run has not looked at stays."""
-    with open(PAGE) as file:
-        before, _, rest = file.read().partition(BEGIN)
-    table, _, after = rest.partition(END)
-    lines = [line for line in table.splitlines() if line.startswith("| ")]
-    kept = {line.split("|")[1].strip(): line for line in lines}
-    kept.pop(HEAD.split("|")[1].strip(), None)
-    kept.update({row.split("|")[1].strip(): row for row in rows})
-    order = sorted(kept, key=lambda of: (not of.startswith("Linux"),
-                                         [int(part) for part in re.findall(r"\d+", of)], of))
-    with open(PAGE, "w") as file:
-        file.write(before + f"{BEGIN}\n{HEAD}" + "".join(f"{kept[of]}\n" for of in order)
-                   + END + after)
+def order(first):
+    return not first.startswith("Linux"), platforms_page.by_version(first)
 
 
 def main():
@@ -137,8 +126,8 @@ def main():
     os.makedirs(HOME, exist_ok=True)
     judged = list((filtered if given.profiles else boot)(given.names or known, given.only))
     rows = [judge.row() for judge in judged]
-    print("\n".join(rows))
-    write(rows)
+    print("\n".join(" | ".join(row) for row in rows))
+    platforms_page.update("kernels", COLUMNS, rows, order)
     return 0 if all(judge.good() for judge in judged) else 1
 
 

@@ -119,6 +119,7 @@ def main(names):
     for name in names:
         target = f"{WHERE}/{name}"
         shutil.rmtree(target, ignore_errors=True)
+        os.makedirs(target)
         make = build_free_threaded if name.endswith("t") else unpack_from_sid
         make(name, target, environment)
         print(f"{name}: {run(f'{target}/bin/python', '-VV').strip()}", flush=True)

@@ -18,17 +18,18 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TREE = os.path.dirname(os.path.dirname(HERE))
-PAGE = f"{TREE}/docs/platforms.md"
-BEGIN, END = "<!-- ./dev root: begin -->", "<!-- ./dev root: end -->"
-HEAD = ("| where | compiler | Boost | protobuf | gRPC | Python | `./dev demo` | `./dev test` "
-        "| tests skipped, and why | when, kernel |\n"
-        "|---|---|---|---|---|---|---|---|---|---|\n")
+sys.path.insert(0, f"{TREE}/tests/helpers")
+import platforms_page
+
+COLUMNS = ["where", "compiler", "Boost", "protobuf", "gRPC", "Python", "`./dev demo`", "`./dev test`",
+           "tests skipped, and why", "when, kernel"]
 SUITES = {"debian-12": "bookworm", "debian-13": "trixie", "debian-sid": "sid",
           "debian-experimental": "sid"}
 # What is not in sid yet: protobuf with abseil, and the gRPC that goes with it.
 EXPERIMENTAL = ("libprotobuf-dev", "protobuf-compiler", "libgrpc++-dev", "protobuf-compiler-grpc")
 ROOTS = os.environ.get("CLEANFORK_ROOTS", "/var/tmp/cleanfork-roots")
 MIRROR = "http://deb.debian.org/debian"
+PASSED_ON = ("CLEANFORK_TEST_SLOWNESS",)  # of a machine that others use, too
 # What differs from the release's own compiler: the packages, and the environment of ./dev. The
 # sources of a folder are compiled as one, which is several times quicker.
 UNITY = "-DCMAKE_UNITY_BUILD=ON"
@@ -110,6 +111,7 @@ class Root:
         os.makedirs(cache, exist_ok=True)
         inside = {"HOME": "/root", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                   **self.environment}
+        inside.update((name, os.environ[name]) for name in PASSED_ON if name in os.environ)
         # chroot(8) is not exec'ed: the first process of a namespace is nobody's test.
         script = ('set -e; root=$1 cache=$2; shift 2;'
                   'mount --rbind /dev "$root/dev"; mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm";'
@@ -181,24 +183,12 @@ def judge(root, name, variant):
              skips(root) if number else "",
              f"{time.strftime('%Y-%m-%d')}, {os.uname().release.partition('-')[0]}"]
     print(f"  {' | '.join(cells)}", flush=True)
-    return f"| {' | '.join(cells)} |", demo and tests
+    return cells, demo and tests
 
 
 def compiler(line):
     name = "clang" if "clang" in line else "g++"
     return f"{name} {re.search(r'[0-9]+[.][0-9]+[.][0-9]+', line)[0]}"
-
-
-def write(row):
-    """Into the page; what this run has not looked at stays."""
-    with open(PAGE) as file:
-        before, _, rest = file.read().partition(BEGIN)
-    table, _, after = rest.partition(END)
-    kept = {line.split("|")[1].strip(): line for line in table.splitlines()[3:] if "|" in line}
-    kept[row.split("|")[1].strip()] = row
-    with open(PAGE, "w") as file:
-        file.write(before + f"{BEGIN}\n{HEAD}" + "".join(f"{kept[of]}\n" for of in sorted(kept))
-                   + END + after)
 
 
 def main():
@@ -216,7 +206,7 @@ def main():
     if given.command:
         return root.run("env", "-C", root.tree, *given.command).returncode
     row, good = judge(root, given.name, given.variant)
-    write(row)
+    platforms_page.update("root", COLUMNS, [row])
     return 0 if good else 1
 
 

@@ -20,14 +20,13 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, f"{ROOT}/tests/helpers")
+import platforms_page
 from quietly import give_up, quietly
 
 PROGRAMS = f"{ROOT}/build/dev/bin"
-PAGE = f"{ROOT}/docs/platforms.md"
-BEGIN, END = "<!-- ./dev matrix: begin -->", "<!-- ./dev matrix: end -->"
-HEAD = ("| Python | own tests | skipped, and why | CPython's tests of multiprocessing "
-        "| of ProcessPoolExecutor | of subprocess | when, kernel |\n|---|---|---|---|---|---|---|\n")
-LEFT_OUT_HEAD = "\nLeft out of CPython's tests, and why:\n\n"
+COLUMNS = ["Python", "own tests", "skipped, and why", "CPython's tests of multiprocessing",
+           "of ProcessPoolExecutor", "of subprocess", "when, kernel"]
+LEFT_OUT_HEADING = "Left out of CPython's tests, and why:"
 # A file of tests/python/conformance, and what it needs.
 SUITES = {"run": "test._test_multiprocessing", "futures": "test.test_concurrent_futures",
           "subprocesses": "test.test_subprocess"}
@@ -47,18 +46,29 @@ def about(python):
     return [int(word) for word in words[:3]], " ".join(words[3:])
 
 
+def version_of(name, python):
+    numbers, threading = about(python)
+    return " ".join([".".join(map(str, numbers)), threading,
+                     "of Debian" if name == "debian" else ""]).strip().replace("  ", " ")
+
+
 def below(directory):
     return {path.split("/")[-3]: path for path in glob.glob(f"{directory}/*/bin/python")}
 
 
-def interpreters(given):
-    """{name: path} of those that are new enough, the oldest first; of `given` if it is a path."""
+def all_here(given):
+    """{name: path}, and {name: what about() says}, also of those that are too old."""
     pyenv = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
     found = {"debian": "/usr/bin/python3", **below(f"{pyenv}/versions"), **below(MADE)}
     for each in (os.path.abspath(each) for each in given if "/" in each):
         if each not in found.values():
             found.update(below(each) if os.path.isdir(each) else {each: each})
-    known = {name: about(path) for name, path in found.items()}
+    return found, {name: about(path) for name, path in found.items()}
+
+
+def interpreters(given):
+    """{name: path} of those that are new enough, the oldest first; of `given` if it is a path."""
+    found, known = all_here(given)
     return {name: found[name] for name in sorted(known, key=lambda name: (known[name], name))
             if tuple(known[name][0]) >= OLDEST}
 
@@ -150,9 +160,8 @@ def run_conformance(where, python, suite):
 
 def judge(name, python, full):
     """The row of the table, what of CPython's tests is left out, and whether all is well."""
-    numbers, threading = about(python)
-    version = " ".join((".".join(map(str, numbers)), threading)).strip()
-    print(f"{name}: Python {version}", flush=True)
+    of = version_of(name, python)
+    print(f"{name}: Python {of}", flush=True)
     where = build(re.sub(r"[^\w.]+", "-", name), python)
     modules = sorted({os.path.basename(path)[:-3] for path in
                       glob.glob(f"{ROOT}/tests/python/test_*.py")} - LEFT_OUT)
@@ -166,27 +175,10 @@ def judge(name, python, full):
     tests = f"{ran} ran, {failed or 'none'} failed"
     print(f"  {tests}; {skips or 'none skipped'} {'; '.join(text for text, *_ in suites)}",
           flush=True)
-    of = f"{version} of Debian" if name == "debian" else version
     cells = [of, tests, skips or "none", *(text for text, *_ in suites),
              f"{time.strftime('%Y-%m-%d')}, {os.uname().release.partition('-')[0]}"]
-    return (f"| {' | '.join(cells)} |", [each for *_, left_out in suites for each in left_out],
+    return (cells, [each for *_, left_out in suites for each in left_out],
             failed == 0 and ran > 0 and all(well for _, well, _ in suites))
-
-
-def write(rows, left_out):
-    """Into the page; what this run has not looked at stays."""
-    with open(PAGE) as file:
-        before, _, rest = file.read().partition(BEGIN)
-    table, _, after = rest.partition(END)
-    kept = {line.split("|")[1].strip(): line for line in table.splitlines()[3:]
-            if line.startswith("|")}
-    told = sorted({*re.findall(r"^- (.*)$", table, re.M), *left_out})
-    kept.update({row.split("|")[1].strip(): row for row in rows})
-    lines = sorted(kept, key=lambda of: ([int(part) for part in re.findall(r"\d+", of)], of))
-    with open(PAGE, "w") as file:
-        file.write(before + f"{BEGIN}\n{HEAD}" + "".join(f"{kept[of]}\n" for of in lines)
-                   + (LEFT_OUT_HEAD if told else "") + "".join(f"- {each}\n" for each in told)
-                   + END + after)
 
 
 def main():
@@ -196,7 +188,8 @@ def main():
     given = parser.parse_args()
     chosen = chosen_of(interpreters(given.names), given.names)
     judged = [judge(name, path, given.full) for name, path in chosen.items()]
-    write([row for row, *_ in judged], [each for _, left_out, _ in judged for each in left_out])
+    platforms_page.update("matrix", COLUMNS, [row for row, *_ in judged], heading=LEFT_OUT_HEADING,
+                          points=[each for _, left_out, _ in judged for each in left_out])
     return 0 if all(good for *_, good in judged) else 1
 
 

@@ -16,7 +16,7 @@ function(vcpkg_cmake_configure)
   cmake_parse_arguments(PARSE_ARGV 0 arg "" SOURCE_PATH OPTIONS)
   run(${CMAKE_COMMAND} -G Ninja -S ${arg_SOURCE_PATH} -B ${HOME}/build
       -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=${CURRENT_PACKAGES_DIR}
-      -DCMAKE_INSTALL_LIBDIR=lib ${arg_OPTIONS})
+      -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_UNITY_BUILD=ON ${arg_OPTIONS})
 endfunction()
 
 function(vcpkg_cmake_install)

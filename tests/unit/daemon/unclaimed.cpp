@@ -13,7 +13,7 @@ namespace {
 // Children that templates forked: their ends are told, and nothing is watched.
 struct family final : private child_table_owner {
     boost::asio::io_context io;
-    child_table children{io, std::move(*child_table::create_watch()), *this};
+    child_table children{io, *child_table::create_watch(), *this};
     logger log{log_level::error};
     int exits = 0;
 

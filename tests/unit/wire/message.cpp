@@ -78,7 +78,7 @@ TEST_CASE("under a limit of the file size a large message goes into a pipe, and 
 }
 
 TEST_CASE("a pipe as the body holds what was stated, and is never waited for") {
-    encoded e = std::move(*encode(spawn_of(100'000)));
+    encoded e = *encode(spawn_of(100'000));
     const auto with = [&](unique_fd body) {
         e.body_fd = std::move(body);
         return decode_client_message(packet_of(e));
@@ -87,9 +87,9 @@ TEST_CASE("a pipe as the body holds what was stated, and is never waited for") {
     REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);  // blocking, and its writer stays
     const unique_fd writer(ends[1]);
     CHECK(with(unique_fd(ends[0])).has_error());
-    CHECK(with(std::move(*filled_pipe("short"))).has_error());
+    CHECK(with(*filled_pipe("short")).has_error());
     const std::string nonsense(static_cast<std::size_t>(spawn_of(100'000).ByteSizeLong()), '\xff');
-    CHECK(with(std::move(*filled_pipe(nonsense))).has_error());
+    CHECK(with(*filled_pipe(nonsense)).has_error());
 }
 
 TEST_CASE("64 KiB are the most that travel inline; more goes into a sealed memfd") {
