@@ -7,6 +7,25 @@
 
 namespace cleanfork::daemon {
 
+namespace {
+
+// `request` is part of the message until the end of this, and is not the message's to delete,
+// whatever throws meanwhile.
+class lent_request {
+public:
+    lent_request(v1::ChildRequest& to, v1::SpawnRequest& request) : to_(to) {
+        to_.set_allocated_request(&request);
+    }
+    lent_request(const lent_request&) = delete;
+    lent_request& operator=(const lent_request&) = delete;
+    ~lent_request() { (void)to_.release_request(); }
+
+private:
+    v1::ChildRequest& to_;
+};
+
+}  // namespace
+
 result<void> send_request(int channel, queued_spawn& q) {
     v1::ChildMessage m;
     v1::ChildRequest& run = *m.mutable_run();
@@ -22,9 +41,8 @@ result<void> send_request(int channel, queued_spawn& q) {
         m.add_descriptors(v1::DESCRIPTOR_PURPOSE_CWD);
         run.set_base_cwd_descriptor(static_cast<std::uint32_t>(fds.size()));
     }
-    run.set_allocated_request(q.request.get());
+    const lent_request lent(run, *q.request);
     const auto encoded = ipc::encode(m);
-    (void)run.release_request();
     if (!encoded) return encoded.error();
     switch (ipc::send(channel, *encoded, fds)) {
         case ipc::send_status::sent: return {};
