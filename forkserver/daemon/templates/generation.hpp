@@ -110,7 +110,7 @@ public:
 
 private:
     // template_link_owner
-    void on_report(ipc::decoded<v1::TemplateMessage> m) override;
+    void on_report(ipc::decoded<v1::TemplateMessage>& m) override;
     void on_link_closed() override;
 
     using report = ipc::decoded<v1::TemplateMessage>;
@@ -128,7 +128,10 @@ private:
     bool call_warm(queued_spawn& q);
     result<void> order_for_call(queued_spawn& q, template_link::threads t);
     result<void> order_warm(template_link::threads t);
-    result<void> order_fork(int channel, template_link::request r, template_link::threads t);
+    result<void> order_fork(sequence_number s, int channel, template_link::request r,
+                            template_link::threads t);
+    // An order that could not be sent; its call, if it is for one.
+    std::optional<queued_spawn> take_back_order(sequence_number s);
     void kill_child(const child_slots::withdrawn& w);
     [[nodiscard]] bool leads_group() const noexcept;
     void kill_process();

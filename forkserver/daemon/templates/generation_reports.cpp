@@ -7,7 +7,7 @@
 
 namespace cleanfork::daemon {
 
-void generation::on_report(report m) {
+void generation::on_report(report& m) {
     switch (m.message.body_case()) {
         case v1::TemplateMessage::kParked: return on_parked(m);
         case v1::TemplateMessage::kStarted: return on_child_started(m);
@@ -92,6 +92,7 @@ void generation::on_parked(report& m) {
 
 void generation::on_child_started(report& m) {
     const sequence_number s(m.message.started().sequence());
+    if (slots_.child_of(s)) return;  // it has told that before
     auto process = process_of(s, m);
     if (!process) return refuse_child(s, m, process.error());
     child_slots::start begun = slots_.started(s, std::move(*process));

@@ -66,6 +66,26 @@ void template_link::drain_all() {
     if (is_open()) (void)take_reports(k_most_held);
 }
 
+// One that is lost would be an end that nobody is told: what throws for want of memory is tried
+// once more.
+void template_link::take_report(ipc::received packet) {
+    std::optional<ipc::decoded<v1::TemplateMessage>> m;
+    insist(io_, "report of a template", [&] {
+        if (packet.status == ipc::receive_status::packet) {
+            auto whole = ipc::decode_template_message(std::move(packet));
+            if (whole) m.emplace(std::move(*whole));
+            return;
+        }
+        // Out of descriptors, most likely: the rest of the report says whose it was.
+        ipc::decoded<v1::TemplateMessage> cut;
+        cut.sender = packet.sender;
+        if (!packet.body.empty() &&
+            cut.message.ParseFromArray(packet.body.data(), static_cast<int>(packet.body.size())))
+            m.emplace(std::move(cut));
+    });
+    if (m) insist(io_, "report of a template", [&] { owner_.on_report(*m); });
+}
+
 // A socket that cannot be read now (ENOMEM) is not closed: what was told waits in it.
 template_link::turn template_link::take_reports(int most) {
     for (int n = 0; n < most; ++n) {
@@ -74,19 +94,7 @@ template_link::turn template_link::take_reports(int most) {
             case ipc::receive_status::would_block: return turn::over;
             case ipc::receive_status::failed: return turn::must_wait;
             case ipc::receive_status::packet:
-                if (auto m = ipc::decode_template_message(std::move(packet)))
-                    owner_.on_report(std::move(*m));
-                continue;
-            // Out of descriptors, most likely: the rest of the report says whose it was.
-            case ipc::receive_status::malformed: {
-                ipc::decoded<v1::TemplateMessage> cut;
-                cut.sender = packet.sender;
-                if (!packet.body.empty() &&
-                    cut.message.ParseFromArray(packet.body.data(),
-                                               static_cast<int>(packet.body.size())))
-                    owner_.on_report(std::move(cut));
-                continue;
-            }
+            case ipc::receive_status::malformed: take_report(std::move(packet)); continue;
             case ipc::receive_status::closed: break;
         }
         if (!closed_) closed_ = clock::now();

@@ -20,7 +20,7 @@ struct owner final : template_link_owner {
     std::vector<std::uint64_t> ended;  // sequences
     int closed = 0;
 
-    void on_report(ipc::decoded<v1::TemplateMessage> m) override {
+    void on_report(ipc::decoded<v1::TemplateMessage>& m) override {
         ended.push_back(m.message.ended().sequence());
     }
     void on_link_closed() override { ++closed; }
