@@ -332,7 +332,32 @@ child_id spawns::on_call_started(queued_spawn q, generation_id generation,
         process.signal(SIGKILL);
         return {};
     }
-    child_origin origin = origin_of(q);
+    const queued_spawn who = stub_of(q);
+    child_id id;
+    try {
+        id = add_called(q, generation, std::move(process));
+        finish(std::move(q), children_.find(id));
+    } catch (...) {
+        failure why = caught(core_.io, "call");
+        if (child* c = children_.find(id)) abandon(*c);
+        bounded(core_.io, "call", [&] {
+            why.detail += "; its child was killed, and its entry may have begun";
+            answer(who, why);
+        });
+    }
+    return id;
+}
+
+// What throws leaves no process.
+child_id spawns::add_called(const queued_spawn& q, generation_id generation,
+                            ipc::process_ref process) {
+    child_origin origin;
+    try {
+        origin = origin_of(q);
+    } catch (...) {
+        process.signal(SIGKILL);
+        throw;
+    }
     origin.cgroup = core_.launcher.own_descriptor(cgroup_of(q));
     if (const std::uint64_t mark = q.request->tree_marker(); mark != 0)
         origin.tree = {.by = v1::TREE_MEANS_WALK, .cgroup = {}, .mark = mark};
@@ -342,21 +367,18 @@ child_id spawns::on_call_started(queued_spawn q, generation_id generation,
                                      core_.launcher.own_process(std::move(process)), q.began_ns);
     core_.total.count_spawn(ipc::monotonic_ns() - q.began_ns);
     assert(added);  // the child of a template is always taken in
-    const child_id id = (*added)->id;
-    const queued_spawn who = stub_of(q);
-    try {
-        finish(std::move(q), added);
-    } catch (...) {
-        const failure why = caught(core_.io, "call");
-        if (child* c = children_.find(id)) abandon(*c);
-        bounded(core_.io, "call", [&] { answer(who, why); });
-    }
-    return id;
+    return (*added)->id;
 }
 
 void spawns::on_call_failed(queued_spawn q, const failure& why) {
     q.place.give_back();
-    finish(std::move(q), why);
+    const queued_spawn who = stub_of(q);
+    try {
+        finish(std::move(q), why);
+    } catch (...) {
+        (void)caught(core_.io, "call");
+        answer(who, why);
+    }
 }
 
 void spawns::on_template_settled(session_id id, v1::ServerMessage reply) {

@@ -49,6 +49,7 @@ private:
     static void abandon(child& c);
     void begin_call(queued_spawn q);
     result<child*> begin_exec(queued_spawn& q);
+    child_id add_called(const queued_spawn& q, generation_id generation, ipc::process_ref process);
     result<void> begin_log_writers(queued_spawn& q);
     [[nodiscard]] charge place_of_child(session_id session) const;
     void finish(queued_spawn q, const result<child*>& r);

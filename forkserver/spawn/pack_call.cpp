@@ -133,6 +133,19 @@ private:
     block_writer out_{sizeof(call_block)};
 };
 
+// The request is where it was in the end, whatever throws meanwhile.
+class given_back {
+public:
+    given_back(std::unique_ptr<v1::SpawnRequest>& to, prepared& from) : to_(to), from_(from) {}
+    given_back(const given_back&) = delete;
+    given_back& operator=(const given_back&) = delete;
+    ~given_back() { to_ = from_.take_request(); }
+
+private:
+    std::unique_ptr<v1::SpawnRequest>& to_;
+    prepared& from_;
+};
+
 packed_call pack(const prepared& p, const std::vector<unique_fd>& descriptors,
                  const session_base& base, std::uint64_t becomes) {
     packed_call packed;
@@ -158,12 +171,11 @@ result<packed_call> pack_call(std::unique_ptr<v1::SpawnRequest>& request,
     parent_facts any;
     any.privileged = true;
     prepared p;
+    const given_back back(request, p);
     const auto planned =
         planner::prepare_into(p, std::move(request), purposes, descriptors, base, any);
-    result<packed_call> packed =
-        planned ? pack(p, *descriptors, *base, becomes) : result<packed_call>(planned.error());
-    request = p.take_request();
-    return packed;
+    if (!planned) return planned.error();
+    return pack(p, *descriptors, *base, becomes);
 }
 
 }  // namespace cleanfork::spawn

@@ -69,10 +69,12 @@ bool report_child_failed(int control, std::uint64_t sequence, const failure& why
 
 namespace {
 
+// Where there is none for a filter of seccomp, the forkserver opens one by the sender's number: too
+// late for a child that has ended by then.
 bool report_with_pidfd(int control, const child_event& e) {
     const unique_fd self = ipc::pidfd_open(e.pid);
+    if (!self && !ipc::is_missing(errno)) return false;
     const int fd = self.get();
-    // Without one the forkserver opens one by the sender's number.
     return report_event(control, bytes_of(e), {&fd, self ? 1U : 0U});
 }
 

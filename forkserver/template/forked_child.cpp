@@ -240,7 +240,7 @@ void run_child(const child_start& given, host& h, notes& n) {
     if (auto applied = apply(start, h, r); !applied) fail_and_end(start, applied.error());
     // Not one instruction of the entry runs unless the forkserver knows of it.
     if (!report_started(start.control, start.sequence, parks ? was_parked::yes : was_parked::no))
-        ::_exit(k_exit_not_started);
+        fail_and_end(start, ipc::fail(step::child_start, errno, "report"));
     ::close(start.control);
     fresh_libc(r);
     h.in_child();

@@ -193,9 +193,10 @@ void loop::reap() {
     for (;;) {
         siginfo_t info{};
         rusage usage{};
-        if (::syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT, &usage) != 0 ||
-            info.si_pid == 0)
-            return;
+        const long found = ipc::retry([&] {
+            return ::syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT, &usage);
+        });
+        if (found != 0 || info.si_pid == 0) return;
         if (const auto at = children_.find(info.si_pid); at != children_.end()) {
             const child_end end{{.kind = report_kind::ended,
                                  .sequence = at->second,

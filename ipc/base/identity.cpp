@@ -144,7 +144,11 @@ void read_root(identity& of) noexcept {
         return;
     }
     struct stat plain {};  // where a filter of seccomp does not know statx
-    if (!is_missing(errno) || ::stat("/", &plain) != 0) return note_unseen(of, "root directory");
+    if (!is_missing(errno) || ::stat("/", &plain) != 0) {
+        of.error_number = errno;
+        of.unseen = "root directory";
+        return;
+    }
     p.root_device = plain.st_dev;
     p.root_inode = plain.st_ino;
     p.root_mount = 0;

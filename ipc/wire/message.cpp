@@ -61,10 +61,11 @@ result<void> parse_body(int fd, std::uint64_t stated, Message& out) {
 template <class Message>
 result<decoded<Message>> decode(received&& packet) {
     decoded<Message> d;
-    d.descriptors = std::move(packet.descriptors);
-    d.sender = packet.sender;
+    // What throws before the descriptors are taken can be tried again.
     if (!d.message.ParseFromArray(packet.body.data(), static_cast<int>(packet.body.size())))
         return malformed("not a message");
+    d.descriptors = std::move(packet.descriptors);
+    d.sender = packet.sender;
     if (d.message.has_large()) {
         if (d.message.descriptors_size() < 1 || d.descriptors.empty() ||
             d.message.descriptors(0) != v1::DESCRIPTOR_PURPOSE_BODY)

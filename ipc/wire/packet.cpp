@@ -1,8 +1,13 @@
 #include "ipc/wire/packet.hpp"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <array>
+#include <cstddef>
 #include <cstring>
+#include <iterator>
+#include <new>
 
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
@@ -26,19 +31,24 @@ std::optional<packet_sender> sender_of(msghdr& message) {
     return std::nullopt;
 }
 
+// Owned before there is memory for all of them.
 std::vector<unique_fd> take_descriptors(msghdr& message) {
-    std::vector<unique_fd> fds;
+    std::array<unique_fd, k_max_descriptors + 1> taken;
+    std::size_t count = 0;
     for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
         const std::size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        fds.reserve(fds.size() + n);
         for (std::size_t i = 0; i < n; ++i) {
             int fd;
             std::memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
-            fds.emplace_back(fd);
+            if (count < taken.size())
+                taken[count++].reset(fd);
+            else
+                ::close(fd);
         }
     }
-    return fds;
+    return {std::make_move_iterator(taken.begin()),
+            std::make_move_iterator(taken.begin() + static_cast<std::ptrdiff_t>(count))};
 }
 
 }  // namespace
@@ -69,7 +79,13 @@ received receiver::receive(int socket) {
                                              : receive_status::failed;
         return r;
     }
-    std::vector<unique_fd> fds = take_descriptors(message);
+    std::vector<unique_fd> fds;
+    bool is_short = false;
+    try {
+        fds = take_descriptors(message);
+    } catch (const std::bad_alloc&) {  // the packet is here only once
+        is_short = true;
+    }
     // An empty packet and the end look the same on a SEQPACKET socket; no valid
     // message is empty, so both end the session.
     if (n == 0) {
@@ -78,9 +94,11 @@ received receiver::receive(int socket) {
     }
     const auto size = static_cast<std::size_t>(n);
     if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || size > k_max_inline_body ||
-        fds.size() > k_max_descriptors) {
+        fds.size() > k_max_descriptors || is_short) {
         r.status = receive_status::malformed;
-        r.error_number = (message.msg_flags & MSG_CTRUNC) != 0 ? EMFILE : EMSGSIZE;
+        r.error_number = is_short                                 ? ENOMEM
+                         : (message.msg_flags & MSG_CTRUNC) != 0 ? EMFILE
+                                                                  : EMSGSIZE;
         const bool only_cut_by_our_limit = (message.msg_flags & MSG_TRUNC) == 0 &&
                                            size <= k_max_inline_body &&
                                            fds.size() <= k_max_descriptors;

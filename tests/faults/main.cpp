@@ -116,6 +116,7 @@ private:
         if (r.finding.empty()) return;
         ++t.findings;
         std::printf("FINDING %s (%s): %s\n", name.c_str(), about.c_str(), r.finding.c_str());
+        if (options_.verbose) std::printf("%s", runner_.log().c_str());
         std::fflush(stdout);
     }
 

@@ -100,7 +100,7 @@ run_report runner::run_start(const std::optional<fault>& f) {
     if (r.finding = world_.end_daemon(); !r.finding.empty()) return r;
     world_.kill_all();
     // What is allocated before main() is the C++ library's and protobuf's.
-    watch_.awaited_call = SYS_openat;
+    watch_.awaited_call = SYS_rt_sigaction;
     watch_.arm(f, true);
     world_.allocations().left = 0;
     const auto ended = world_.start_daemon();
@@ -210,7 +210,7 @@ run_report runner::run_client(const path& p, const std::optional<fault>& f) {
     if (r.finding.empty() && !is_command && status != 0 && !killed)
         r.finding = "the client " + ipc::ended_how(status);
     const std::string after = look_after(p, f);
-    if (r.finding.empty()) r.finding = after;
+    if (!after.empty()) r.finding += (r.finding.empty() ? "" : "; ") + after;
     if (!r.finding.empty()) is_usable_ = false;
     return r;
 }

@@ -243,8 +243,10 @@ void world::reap(pid_t client) {
 }
 
 std::string world::log() const {
-    std::string text(20'000, '\0');
-    const ssize_t n = ::pread(log_.get(), text.data(), text.size(), 0);
+    constexpr off_t k_last = 2000;
+    std::string text(k_last, '\0');
+    const off_t size = ::lseek(log_.get(), 0, SEEK_END);
+    const ssize_t n = ::pread(log_.get(), text.data(), text.size(), std::max<off_t>(0, size - k_last));
     text.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
     return text;
 }

@@ -67,7 +67,7 @@ void session::take_packets() {
         if (packet.status == ipc::receive_status::would_block) return;
         if (packet.status == ipc::receive_status::closed)
             return end(ipc::fail(step::none, 0, {}, "the client has closed"));
-        if (packet.status == ipc::receive_status::malformed && refuse(packet.body)) continue;
+        if (packet.status == ipc::receive_status::malformed && refuse(packet)) continue;
         if (packet.status == ipc::receive_status::failed && passes(packet.error_number)) {
             reading_ = true;  // later: the packet waits in the socket
             return read_again_.set_in(k_retry_after);
@@ -122,9 +122,15 @@ bool session::read_request_id(std::string_view body, request_id& out) {
 
 // The kernel has cut a request's descriptors because this process may have no more. It is
 // not the client's fault, who may have nobody else to ask.
-bool session::refuse(std::string_view body) {
+bool session::refuse(const ipc::received& packet) {
     request_id request;
-    if (!read_request_id(body, request)) return false;
+    if (!read_request_id(packet.body, request)) return false;
+    if (packet.error_number == ENOMEM) {
+        send_failure(request, ipc::fail(step::prepare, ENOMEM, "memory",
+                                        "RESOURCE_EXHAUSTED: the forkserver has none for the "
+                                        "request's descriptors"));
+        return true;
+    }
     send_failure(request,
                  ipc::fail(step::quota, EMFILE, "descriptors",
                            "RESOURCE_EXHAUSTED: the forkserver may have no more, and the request's "
@@ -184,7 +190,18 @@ bool session::transmit(const ipc::encoded& e, std::span<const int> descriptors) 
 
 void session::flush_exits() {
     if (ended_ || exits_.empty()) return;
-    if (!flush_queue() || !send_exits()) await_room();
+    if (!send_all()) await_room();
+}
+
+// What throws is tried again: an exit that is not told is waited for, for ever.
+bool session::send_all() {
+    try {
+        return flush_queue() && send_exits();
+    } catch (...) {
+        (void)caught(io_, "session");
+        room_is_announced_ = false;
+        return false;
+    }
 }
 
 bool session::flush_queue() {
@@ -222,7 +239,7 @@ void session::write_turn() {
     const auto self = shared_from_this();
     awaiting_room_ = false;
     if (ended_) return;
-    if (!flush_queue() || !send_exits()) await_room();
+    if (!send_all()) await_room();
     read();
 }
 

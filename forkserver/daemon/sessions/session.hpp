@@ -97,11 +97,12 @@ private:
     void fail_request(request_id request, const failure& why);
     void refuse_or_end(std::string_view body, failure why);
     static bool read_request_id(std::string_view body, request_id& out);
-    bool refuse(std::string_view body);
+    bool refuse(const ipc::received& packet);
     void await_room();
     void write_turn();
     bool flush_queue();
     bool send_exits();
+    bool send_all();
     // True when the packet is out of our hands: sent, or the session is about to end over it.
     bool transmit(const ipc::encoded& e, std::span<const int> descriptors);
     [[nodiscard]] bool congested() const noexcept;

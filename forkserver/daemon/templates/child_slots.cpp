@@ -21,9 +21,16 @@ constexpr std::chrono::milliseconds k_pause{100};
 void child_slots::add(slot s, clock::time_point now) {
     s.at = stage::ordered;
     s.deadline = now + to_start_;
-    if (s.channel) pool_.push_back(next_);
+    const bool is_warm = bool(s.channel);
+    const auto at = slots_.emplace_hint(slots_.end(), next_, std::move(s));
+    try {
+        if (is_warm) pool_.push_back(next_);
+    } catch (...) {
+        slots_.erase(at);
+        throw;
+    }
     ++count(stage::ordered);
-    const auto at = slots_.emplace_hint(slots_.end(), next_.take_next(), std::move(s));
+    (void)next_.take_next();
     check(at->second);
 }
 

@@ -93,29 +93,40 @@ bool generation::call_warm(queued_spawn& q, const child_request& request) {
     return false;
 }
 
-// The request waits in the channel before the child exists, so that it finds it there.
+// The request waits in the channel before the child exists, so that it finds it there. Nothing is
+// ordered that is not known here, whatever throws.
 result<void> generation::order_for_call(queued_spawn& q, const child_request& request,
                                         const fork_facts& facts) {
     auto pair = ipc::seqpacket_pair();
     if (!pair) return pair.error();
     if (auto sent = request.send(pair->first.get()); !sent) return sent;
-    auto ordered = order_fork(pair->second.get(), template_link::request::waits_in_channel, facts);
-    if (ordered) slots_.order_for_call(std::move(q), clock::now(), std::move(pair->first));
+    const sequence_number s = slots_.next();
+    slots_.order_for_call(std::move(q), clock::now(), std::move(pair->first));
+    auto ordered =
+        order_fork(s, pair->second.get(), template_link::request::waits_in_channel, facts);
+    if (!ordered) q = std::move(*take_back_order(s));
     return ordered;
 }
 
 result<void> generation::order_warm(const fork_facts& facts) {
     auto pair = ipc::seqpacket_pair();
     if (!pair) return pair.error();
-    auto ordered = order_fork(pair->second.get(), template_link::request::comes_later, facts);
-    if (ordered) slots_.order_warm(launcher_.own_descriptor(std::move(pair->first)), clock::now());
+    const sequence_number s = slots_.next();
+    slots_.order_warm(launcher_.own_descriptor(std::move(pair->first)), clock::now());
+    auto ordered = order_fork(s, pair->second.get(), template_link::request::comes_later, facts);
+    if (!ordered) (void)take_back_order(s);
     return ordered;
 }
 
-result<void> generation::order_fork(int channel, template_link::request r,
+std::optional<queued_spawn> generation::take_back_order(sequence_number s) {
+    auto concerned = slots_.failed(s, child_slots::failed_at::fork, clock::now());
+    return concerned ? std::move(concerned->call) : std::nullopt;
+}
+
+result<void> generation::order_fork(sequence_number s, int channel, template_link::request r,
                                     const fork_facts& facts) {
     proof_.add_passing(channel);
-    const int e = link_.order_fork(slots_.next(), channel, r, facts);
+    const int e = link_.order_fork(s, channel, r, facts);
     if (e == 0) return {};
     return ipc::fail(step::fork, e, spec_->name, "the template takes no orders");
 }

@@ -8,6 +8,7 @@
 #include <cleanfork/failure.hpp>
 #include <cleanfork/unique_fd.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -111,7 +112,7 @@ public:
 
 private:
     // template_link_owner
-    void on_report(template_report m) override;
+    void on_report(template_report& m) override;
     void on_link_closed() override;
 
     using report = template_report;
@@ -131,7 +132,10 @@ private:
     result<void> order_for_call(queued_spawn& q, const child_request& request,
                                 const fork_facts& facts);
     result<void> order_warm(const fork_facts& facts);
-    result<void> order_fork(int channel, template_link::request r, const fork_facts& facts);
+    result<void> order_fork(sequence_number s, int channel, template_link::request r,
+                            const fork_facts& facts);
+    // An order that could not be sent; its call, if it is for one.
+    std::optional<queued_spawn> take_back_order(sequence_number s);
     void kill_child(const child_slots::withdrawn& w);
     [[nodiscard]] bool leads_group() const noexcept;
     void kill_process();

@@ -9,7 +9,7 @@
 
 namespace cleanfork::daemon {
 
-void generation::on_report(report m) {
+void generation::on_report(report& m) {
     if (m.event) return on_event(m);
     if (m.message.has_child_failed()) return on_child_failed(m);
     // Of a derived one the process may not be known yet.
@@ -105,6 +105,7 @@ void generation::on_parked(report& m) {
 
 void generation::on_child_started(report& m) {
     const sequence_number s(m.event->sequence);
+    if (slots_.child_of(s)) return;  // it has told that before
     auto process = process_of(s, m);
     if (!process) return refuse_child(s, m, process.error());
     child_slots::start begun = slots_.started(s, std::move(*process));

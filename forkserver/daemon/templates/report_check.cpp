@@ -11,6 +11,13 @@ namespace cleanfork::daemon {
 
 namespace {
 
+// Of a report that is true: its child may be past it.
+failure not_taken(int error_number, pid_t child) {
+    return ipc::fail(step::child_start, error_number, "pidfd " + std::to_string(child),
+                     "the forkserver could not take its child, which was killed; its entry may "
+                     "have begun");
+}
+
 failure not_believed(const char* why) { return ipc::fail(step::child_start, EPERM, "report", why); }
 
 }  // namespace
@@ -20,12 +27,13 @@ result<ipc::process_ref> process_of_sender(const ipc::packet_sender& sender,
                                            bool parent_has_ended) {
     if (sender.pid <= 0) return not_believed("its sender is in another PID namespace");
     if (descriptors.size() > 1) return not_believed("it has more than one descriptor");
-    const bool was_cut = descriptors.empty();
+    const bool was_cut = descriptors.empty() || !descriptors.front();
     unique_fd pidfd = was_cut ? ipc::pidfd_open(sender.pid) : std::move(descriptors.front());
-    if (!pidfd)
-        return ipc::fail(step::child_start, errno, "pidfd " + std::to_string(sender.pid),
-                         "the forkserver could not take its child, which was killed");
+    if (!pidfd) return not_taken(errno, sender.pid);
+    errno = 0;
     const auto facts = ipc::look_at_pidfd(pidfd.get());
+    if (!facts && (errno == ENOMEM || errno == EMFILE || errno == ENFILE || errno == EIO))
+        return not_taken(errno, sender.pid);
     if (!facts) return not_believed("its descriptor is no pidfd");
     // One that was reaped since can be signalled no more, whoever it was.
     if (facts->pid == 0 && !was_cut) return ipc::process_ref(sender.pid, std::move(pidfd));

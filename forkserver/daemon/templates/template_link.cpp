@@ -98,6 +98,18 @@ void template_link::drain_all() {
     if (is_open()) (void)take_reports(k_most_held);
 }
 
+// One that is lost would be an end that nobody is told: what throws for want of memory is tried
+// once more.
+void template_link::take_report(ipc::received packet) {
+    std::optional<template_report> r;
+    insist(io_, "report of a template", [&] {
+        // Of one that was cut, out of descriptors most likely, the rest says whose it was.
+        r = packet.status == ipc::receive_status::packet ? understand(std::move(packet))
+                                                         : understand_event(packet);
+    });
+    if (r) insist(io_, "report of a template", [&] { owner_.on_report(*r); });
+}
+
 // A socket that cannot be read now (ENOMEM) is not closed: what was told waits in it.
 template_link::turn template_link::take_reports(int most) {
     for (int n = 0; n < most; ++n) {
@@ -106,12 +118,7 @@ template_link::turn template_link::take_reports(int most) {
             case ipc::receive_status::would_block: return turn::over;
             case ipc::receive_status::failed: return turn::must_wait;
             case ipc::receive_status::packet:
-                if (auto r = understand(std::move(packet))) owner_.on_report(std::move(*r));
-                continue;
-            // Out of descriptors, most likely: the rest of the report says whose it was.
-            case ipc::receive_status::malformed:
-                if (auto r = understand_event(packet)) owner_.on_report(std::move(*r));
-                continue;
+            case ipc::receive_status::malformed: take_report(std::move(packet)); continue;
             case ipc::receive_status::closed: break;
         }
         if (!closed_) closed_ = clock::now();

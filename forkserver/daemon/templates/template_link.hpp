@@ -31,8 +31,8 @@ class template_link_owner {
 public:
     // Of the template or of a child that it forked: a peer's word, but for the sender, whom the
     // kernel tells. A report whose descriptor was cut, since there are no more to be had, comes
-    // without it.
-    virtual void on_report(template_report r) = 0;
+    // without it. When this throws it is told once more; what was taken from `r` is then not there.
+    virtual void on_report(template_report& r) = 0;
     // Nobody is left at the other end. May be told again after drain() has met the end.
     virtual void on_link_closed() = 0;
 
@@ -66,6 +66,7 @@ public:
 private:
     enum class turn { over, must_wait, closed };
     turn take_reports(int most);
+    void take_report(ipc::received packet);
     void await();
 
     boost::asio::io_context& io_;

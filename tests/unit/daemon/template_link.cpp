@@ -20,7 +20,7 @@ struct owner final : template_link_owner {
     std::vector<std::uint64_t> ended;  // sequences
     int closed = 0;
 
-    void on_report(template_report r) override { ended.push_back(r.event->sequence); }
+    void on_report(template_report& r) override { ended.push_back(r.event->sequence); }
     void on_link_closed() override { ++closed; }
 };
 
