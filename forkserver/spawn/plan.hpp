@@ -36,7 +36,7 @@ struct environment_block {
 // What the children of a session start from; shared by its queued spawns.
 struct session_base {
     environment_block environment;
-    unique_fd cwd;     // kept at a low number: see launcher.hpp
+    unique_fd cwd;
     std::string wire;  // the environment as a v1::SessionBase, for children of templates
 };
 
@@ -134,6 +134,15 @@ struct plan : conduct_plan, credential_plan {
     std::uint64_t ignored_signals = 0;  // bit n - 1: signal n
 };
 static_assert(std::is_trivially_destructible_v<plan>);
+
+// Each descriptor that the plan refers to from `first` on, always in the same order.
+template <class F>
+void each_source(plan& p, int first, F f) {
+    for (std::size_t i = 0; i < p.move_count; ++i)
+        if (p.moves[i].source >= first) f(p.moves[i].source);
+    for (int* fd : {&p.cwd_fd, &p.program_fd, p.join_cgroup ? &p.cgroup_fd : nullptr})
+        if (fd != nullptr && *fd >= first) f(*fd);
+}
 
 // What the parent of the new process is and has, for planning: the forkserver or a template.
 struct parent_facts {

@@ -11,10 +11,11 @@ namespace cleanfork::ipc {
 
 namespace {
 
-// One more than allowed, so that a packet with too many is seen as such and
-// not as cut by our own buffer.
+// As many as the kernel sends at once (SCM_MAX_FD): what there is no room for it closes itself,
+// in the call that receives, and such a close may wait.
+constexpr std::size_t k_most_of_packet = 253;
 constexpr std::size_t k_control_space =
-    CMSG_SPACE((k_max_descriptors + 1) * sizeof(int)) + CMSG_SPACE(sizeof(ucred));
+    CMSG_SPACE(k_most_of_packet * sizeof(int)) + CMSG_SPACE(sizeof(ucred));
 
 std::optional<packet_sender> sender_of(msghdr& message) {
     for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
@@ -69,7 +70,7 @@ received receiver::receive(int socket) {
                                              : receive_status::failed;
         return r;
     }
-    std::vector<unique_fd> fds = take_descriptors(message);
+    r.descriptors = take_descriptors(message);
     // An empty packet and the end look the same on a SEQPACKET socket; no valid
     // message is empty, so both end the session.
     if (n == 0) {
@@ -78,12 +79,12 @@ received receiver::receive(int socket) {
     }
     const auto size = static_cast<std::size_t>(n);
     if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || size > k_max_inline_body ||
-        fds.size() > k_max_descriptors) {
+        r.descriptors.size() > k_max_descriptors) {
         r.status = receive_status::malformed;
         r.error_number = (message.msg_flags & MSG_CTRUNC) != 0 ? EMFILE : EMSGSIZE;
         const bool only_cut_by_our_limit = (message.msg_flags & MSG_TRUNC) == 0 &&
                                            size <= k_max_inline_body &&
-                                           fds.size() <= k_max_descriptors;
+                                           r.descriptors.size() <= k_max_descriptors;
         if (only_cut_by_our_limit) {
             r.body = {buffer_.get(), size};
             r.sender = sender_of(message);
@@ -92,7 +93,6 @@ received receiver::receive(int socket) {
     }
     r.status = receive_status::packet;
     r.body = {buffer_.get(), size};
-    r.descriptors = std::move(fds);
     r.sender = sender_of(message);
     return r;
 }
@@ -100,6 +100,14 @@ received receiver::receive(int socket) {
 int tell_senders(int socket) noexcept {
     const int on = 1;
     return ::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0 ? 0 : errno;
+}
+
+// Each packet names its sender, for which this has no room; the end does not.
+bool end_connection(int socket) noexcept {
+    ::shutdown(socket, SHUT_RDWR);
+    msghdr nothing{};
+    return ::recvmsg(socket, &nothing, MSG_PEEK | MSG_DONTWAIT) == 0 &&
+           (nothing.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) == 0;
 }
 
 send_status send_packet(int socket, std::string_view body,

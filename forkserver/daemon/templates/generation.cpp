@@ -1,5 +1,7 @@
 #include "forkserver/daemon/templates/generation.hpp"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <cassert>
 #include <csignal>
@@ -11,6 +13,13 @@
 namespace cleanfork::daemon {
 
 namespace {
+
+// A child has nothing to say there, and nothing can come into what is closed here.
+result<ipc::socket_pair> channel_pair() {
+    auto pair = ipc::seqpacket_pair();
+    if (pair) ::shutdown(pair->first.get(), SHUT_RD);
+    return pair;
+}
 
 // For a template whose control socket is closed: it ends, or it is ended.
 constexpr std::chrono::seconds k_to_end{1};
@@ -90,7 +99,7 @@ bool generation::call_warm(queued_spawn& q) {
 
 // The request waits in the channel before the child exists, so that it finds it there.
 result<void> generation::order_for_call(queued_spawn& q, template_link::threads t) {
-    auto pair = ipc::seqpacket_pair();
+    auto pair = channel_pair();
     if (!pair) return pair.error();
     if (auto sent = send_request(pair->first.get(), q); !sent) return sent;
     auto ordered = order_fork(pair->second.get(), template_link::request::waits_in_channel, t);
@@ -99,7 +108,7 @@ result<void> generation::order_for_call(queued_spawn& q, template_link::threads 
 }
 
 result<void> generation::order_warm(template_link::threads t) {
-    auto pair = ipc::seqpacket_pair();
+    auto pair = channel_pair();
     if (!pair) return pair.error();
     auto ordered = order_fork(pair->second.get(), template_link::request::comes_later, t);
     if (ordered) slots_.order_warm(launcher_.own_descriptor(std::move(pair->first)), clock::now());

@@ -110,7 +110,8 @@ public:
 
 private:
     // template_link_owner
-    void on_report(ipc::decoded<v1::TemplateMessage> m) override;
+    void on_report(ipc::decoded<v1::TemplateMessage>& m) override;
+    void dispose(std::vector<unique_fd> fds) noexcept override;
     void on_link_closed() override;
 
     using report = ipc::decoded<v1::TemplateMessage>;

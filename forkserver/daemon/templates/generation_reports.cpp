@@ -7,7 +7,11 @@
 
 namespace cleanfork::daemon {
 
-void generation::on_report(report m) {
+void generation::dispose(std::vector<unique_fd> fds) noexcept {
+    if (!fds.empty()) launcher_.dispose(std::move(fds));
+}
+
+void generation::on_report(report& m) {
     switch (m.message.body_case()) {
         case v1::TemplateMessage::kParked: return on_parked(m);
         case v1::TemplateMessage::kStarted: return on_child_started(m);

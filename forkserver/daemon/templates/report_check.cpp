@@ -21,10 +21,12 @@ result<ipc::process_ref> process_of_sender(const ipc::packet_sender& sender,
     if (sender.pid <= 0) return not_believed("its sender is in another PID namespace");
     if (descriptors.size() > 1) return not_believed("it has more than one descriptor");
     const bool was_cut = descriptors.empty();
-    unique_fd pidfd = was_cut ? ipc::pidfd_open(sender.pid) : std::move(descriptors.front());
-    if (!pidfd)
+    unique_fd opened = was_cut ? ipc::pidfd_open(sender.pid) : unique_fd();
+    if (was_cut && !opened)
         return ipc::fail(step::child_start, errno, "pidfd " + std::to_string(sender.pid),
                          "the forkserver could not take its child, which was killed");
+    // What is not believed stays where it was.
+    unique_fd& pidfd = was_cut ? opened : descriptors.front();
     const auto facts = ipc::look_at_pidfd(pidfd.get());
     if (!facts) return not_believed("its descriptor is no pidfd");
     // One that was reaped since can be signalled no more, whoever it was.

@@ -28,6 +28,15 @@ template_link::template_link(boost::asio::io_context& io, unique_fd socket,
     await();
 }
 
+// What somebody may have put into its queue is not closed here.
+template_link::~template_link() {
+    unique_fd socket = socket_.release();
+    if (ipc::end_connection(socket.get())) return;
+    std::vector<unique_fd> full;
+    full.push_back(std::move(socket));
+    owner_.dispose(std::move(full));
+}
+
 int template_link::order_fork(sequence_number sequence, int channel, request r, threads t) {
     const templates::order o{t == threads::judged_in_fork ? templates::order_kind::judged_fork
                                                           : templates::order_kind::fork,
@@ -66,6 +75,24 @@ void template_link::drain_all() {
     if (is_open()) (void)take_reports(k_most_held);
 }
 
+void template_link::take_report(ipc::received& packet) {
+    ipc::decoded<v1::TemplateMessage> report;
+    bool is_report = false;
+    if (packet.status == ipc::receive_status::packet) {
+        auto m = ipc::decode_template_message(std::move(packet));
+        is_report = bool(m);
+        if (is_report) report = std::move(*m);
+    } else if (!packet.body.empty()) {
+        // Out of descriptors, most likely: the rest of the report says whose it was.
+        report.sender = packet.sender;
+        is_report =
+            report.message.ParseFromArray(packet.body.data(), static_cast<int>(packet.body.size()));
+    }
+    if (is_report) bounded(io_, "report of a template", [&] { owner_.on_report(report); });
+    owner_.dispose(std::move(report.descriptors));
+    owner_.dispose(std::move(packet.descriptors));
+}
+
 // A socket that cannot be read now (ENOMEM) is not closed: what was told waits in it.
 template_link::turn template_link::take_reports(int most) {
     for (int n = 0; n < most; ++n) {
@@ -74,20 +101,8 @@ template_link::turn template_link::take_reports(int most) {
             case ipc::receive_status::would_block: return turn::over;
             case ipc::receive_status::failed: return turn::must_wait;
             case ipc::receive_status::packet:
-                if (auto m = ipc::decode_template_message(std::move(packet)))
-                    owner_.on_report(std::move(*m));
-                continue;
-            // Out of descriptors, most likely: the rest of the report says whose it was.
-            case ipc::receive_status::malformed: {
-                ipc::decoded<v1::TemplateMessage> cut;
-                cut.sender = packet.sender;
-                if (!packet.body.empty() &&
-                    cut.message.ParseFromArray(packet.body.data(),
-                                               static_cast<int>(packet.body.size())))
-                    owner_.on_report(std::move(cut));
-                continue;
-            }
-            case ipc::receive_status::closed: break;
+            case ipc::receive_status::malformed: take_report(packet); continue;
+            case ipc::receive_status::closed: owner_.dispose(std::move(packet.descriptors)); break;
         }
         if (!closed_) closed_ = clock::now();
         return turn::closed;

@@ -20,9 +20,10 @@ struct owner final : template_link_owner {
     std::vector<std::uint64_t> ended;  // sequences
     int closed = 0;
 
-    void on_report(ipc::decoded<v1::TemplateMessage> m) override {
+    void on_report(ipc::decoded<v1::TemplateMessage>& m) override {
         ended.push_back(m.message.ended().sequence());
     }
+    void dispose(std::vector<unique_fd>) noexcept override {}
     void on_link_closed() override { ++closed; }
 };
 
