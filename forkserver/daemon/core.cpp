@@ -74,8 +74,11 @@ core::core(boost::asio::io_context& io_context, server_config c, spawn::launcher
       config(std::move(c)),
       log(logger),
       launcher(std::move(l)),
+      closing(std::make_shared<closers>(io, launcher.self().null_fd, logger)),
       instance(new_instance()),
-      started_ns(ipc::monotonic_ns()) {}
+      started_ns(ipc::monotonic_ns()) {
+    launcher.dispose_by(closing);
+}
 
 failure core::over_quota(const char* what, std::size_t most, const char* option) {
     ++total.quota_refusals;

@@ -4,6 +4,7 @@
 #include <boost/asio/io_context.hpp>
 #include <string>
 
+#include "forkserver/daemon/closers.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/sessions/session_table.hpp"
 #include "forkserver/spawn/launcher.hpp"
@@ -53,6 +54,7 @@ struct counters {
     std::uint64_t quota_refusals = 0;
     std::uint64_t spawn_ns = 0;
     std::uint64_t spawn_ns_max = 0;
+    std::uint64_t turn_ns_max = 0;  // of the loop
 
     void count_spawn(std::uint64_t ns) noexcept;
 };
@@ -64,6 +66,7 @@ struct core {
     const server_config config;
     logger& log;
     spawn::launcher launcher;
+    const std::shared_ptr<closers> closing;  // of what came from clients
     session_table sessions;
     counters total;
     // A forkserver has one user; and who was handed a session spends as that one.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <csignal>
 
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "forkserver/daemon/sessions/sender.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/proc.hpp"
@@ -16,6 +17,8 @@
 namespace cleanfork::daemon {
 
 namespace {
+
+constexpr std::size_t k_listed_a_turn = 512;
 
 void add_features(const ipc::feature_set& set, v1::HelloReply& out) {
     for (const ipc::feature f : ipc::k_all_features)
@@ -51,11 +54,33 @@ void add_restarts(const child& c, v1::ChildInfo& out) {
     out.set_restart_in_ms(static_cast<std::uint64_t>(std::max<std::int64_t>(left.count(), 1)));
 }
 
+void to_wire(const child& c, std::uint64_t now, v1::ChildInfo& i) {
+    i.set_child(c.id.value());
+    i.set_pid(c.process.pid());
+    i.set_session(c.origin.session.value());
+    i.set_command(c.origin.command);
+    i.set_age_ns(now - c.started_ns);
+    i.set_keep(c.origin.lifetime.keep);
+    i.set_template_name(c.origin.template_name);
+    i.set_tree(c.origin.tree.by);
+    if (c.exit) to_wire(c, *i.mutable_exit());
+    if (c.restart) add_restarts(c, i);
+}
+
+void to_wire(const births::one& o, std::uint64_t now, v1::BirthInfo& i) {
+    i.set_session(o.cause.session.value());
+    i.set_pid(o.birth->process().pid());
+    i.set_command(o.cause.command);
+    i.set_age_ns(now - o.birth->started_ns());
+    i.set_step(static_cast<std::uint32_t>(o.birth->at()));
+    i.set_given_up(o.whose == nullptr);
+}
+
 failure bad_packet(const char* why) { return ipc::fail(step::protocol, EBADMSG, "packet", why); }
 
 }  // namespace
 
-void dispatch::on_message(session& s, message m) {
+void dispatch::on_message(session& s, message& m) {
     const request_id request(m.message.request_id());
     if (!request) return s.end(bad_packet("a request without an id"));
     if (!s.greeted && !m.message.has_hello()) return s.end(bad_packet("hello comes first"));
@@ -134,7 +159,7 @@ void dispatch::hello(session& s, request_id request, message& m) {
 }
 
 failure dispatch::set_base(session& s, v1::SessionBase& base, message& m) {
-    auto fresh = std::make_shared<spawn::session_base>();
+    auto fresh = spawn::base_for_clients(core_.closing);
     const std::size_t size = base.ByteSizeLong();
     if (static_cast<std::size_t>(base.environment_size()) > ipc::k_max_environment)
         return ipc::fail(step::request, E2BIG, "environment", "too many variables");
@@ -238,25 +263,51 @@ void dispatch::signal(session& s, request_id request, const v1::SignalRequest& r
     s.send(reply);
 }
 
+// All that asked before it began get the same list. Of many children some in each turn.
 void dispatch::list(session& s, request_id request) {
-    v1::ServerMessage reply = reply_to(request);
-    v1::ListReply& l = *reply.mutable_list();
+    to_list_.emplace_back(s.id(), request);
+    if (listing_for_.empty()) begin_list();
+}
+
+void dispatch::begin_list() {
+    listing_for_ = std::exchange(to_list_, {});
+    listing_.Clear();
+    list_from_ = {};
+    if (!listing_for_.empty()) list_some();
+}
+
+void dispatch::list_some() {
+    try {
+        if (!add_to_list()) return post_bounded(core_.io, "list", [this] { list_some(); });
+        for (; !listing_for_.empty(); listing_for_.pop_back()) {
+            listing_.set_request_id(listing_for_.back().second.value());
+            if (session* s = core_.sessions.find(listing_for_.back().first)) s->send(listing_);
+        }
+    } catch (...) {
+        const failure why = caught(core_.io, "list");
+        for (; !listing_for_.empty(); listing_for_.pop_back())
+            bounded(core_.io, "list", [&] {
+                session* s = core_.sessions.find(listing_for_.back().first);
+                if (s != nullptr) s->send_failure(listing_for_.back().second, why);
+            });
+    }
+    begin_list();
+}
+
+// True when all are in it.
+bool dispatch::add_to_list() {
+    std::vector<child_id> ids;
+    list_from_ = parts_.children.after(list_from_, k_listed_a_turn, ids);
     const std::uint64_t now = ipc::monotonic_ns();
-    parts_.children.each([&](child& c) {
-        if (c.origin.process_of || c.origin.is_service) return;  // see list_templates
-        v1::ChildInfo& i = *l.add_children();
-        i.set_child(c.id.value());
-        i.set_pid(c.process.pid());
-        i.set_session(c.origin.session.value());
-        i.set_command(c.origin.command);
-        i.set_age_ns(now - c.started_ns);
-        i.set_keep(c.origin.lifetime.keep);
-        i.set_template_name(c.origin.template_name);
-        i.set_tree(c.origin.tree.by);
-        if (c.exit) to_wire(c, *i.mutable_exit());
-        if (c.restart) add_restarts(c, i);
-    });
-    s.send(reply);
+    for (const child_id id : ids) {
+        const child& c = *parts_.children.find(id);
+        if (c.origin.process_of || c.origin.is_service) continue;  // see list_templates
+        to_wire(c, now, *listing_.mutable_list()->add_children());
+    }
+    if (list_from_) return false;
+    v1::ListReply& l = *listing_.mutable_list();
+    for (const births::one& o : parts_.begin.all()) to_wire(o, now, *l.add_births());
+    return true;
 }
 
 void dispatch::stats(session& s, request_id request) {
@@ -279,6 +330,7 @@ void dispatch::stats(session& s, request_id request) {
     r.set_rss_kib(ipc::resident_kib());
     r.set_spawn_ns_total(total.spawn_ns);
     r.set_spawn_ns_max(total.spawn_ns_max);
+    r.set_turn_ns_max(total.turn_ns_max);
     r.set_version(core_.config.version);
     r.set_instance(core_.instance);
     s.send(reply);
@@ -306,7 +358,8 @@ void dispatch::add_template(session& s, request_id request, message& m) {
         if (auto ready = parts_.strays.adopt_from_now_on(); !ready) return ready;
         std::vector<int> purposes(m.message.descriptors().begin(), m.message.descriptors().end());
         return parts_.templates.add(*m.message.mutable_add_template(), std::move(purposes),
-                                    std::move(m.descriptors), s.base, s.id(), request);
+                                    spawn::share(std::move(m.descriptors), core_.closing), s.base,
+                                    s.id(), request);
     };
     if (auto added = add(); !added) s.send_failure(request, added.error());
 }

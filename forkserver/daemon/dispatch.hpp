@@ -30,6 +30,7 @@ public:
         lifetimes& ends;
         orphans& strays;
         restarts& again;
+        births& begin;
         template_table& templates;
         spawns& spawning;
         exits& ended;
@@ -37,7 +38,7 @@ public:
     dispatch(const parts& p, dispatch_owner& owner) : parts_(p), core_(p.shared), owner_(owner) {}
 
     // May end the session.
-    void on_message(session& s, ipc::decoded<v1::ClientMessage> m);
+    void on_message(session& s, ipc::decoded<v1::ClientMessage>& m);
 
 private:
     using message = ipc::decoded<v1::ClientMessage>;
@@ -50,6 +51,9 @@ private:
     failure set_base(session& s, v1::SessionBase& base, message& m);
     void signal(session& s, request_id request, const v1::SignalRequest& r);
     void list(session& s, request_id request);
+    void begin_list();
+    void list_some();
+    bool add_to_list();
     void stats(session& s, request_id request);
     void cancel(session& s, request_id request, const v1::CancelRequest& r);
     void shutdown(session& s, request_id request);
@@ -61,6 +65,10 @@ private:
     parts parts_;
     core& core_;
     dispatch_owner& owner_;
+    // A list in the making, who it is for, and who has asked since.
+    v1::ServerMessage listing_;
+    child_id list_from_;
+    std::vector<std::pair<session_id, request_id>> listing_for_, to_list_;
 };
 
 }  // namespace cleanfork::daemon

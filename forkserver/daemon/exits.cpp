@@ -5,6 +5,14 @@
 
 namespace cleanfork::daemon {
 
+namespace {
+
+// After this many the others get their turn.
+constexpr std::size_t k_ends_a_turn = 64;
+constexpr std::size_t k_visits_a_turn = 1024;
+
+}  // namespace
+
 exits::exits(core& c, child_table& children, lifetimes& ends, template_table& templates,
              spawns& spawning, restarts& again)
     : core_(c),
@@ -13,7 +21,9 @@ exits::exits(core& c, child_table& children, lifetimes& ends, template_table& te
       templates_(templates),
       spawns_(spawning),
       restarts_(again),
-      unclaimed_(children, c.log, c.config.quotas.unclaimed_statuses) {}
+      unclaimed_(children, c.log, c.config.quotas.unclaimed_statuses) {
+    visited_.reserve(k_visits_a_turn);
+}
 
 void exits::on_exit(child& c) {
     bounded(core_.io, "log", [&] {
@@ -22,7 +32,7 @@ void exits::on_exit(child& c) {
     });
     if (c.origin.forked_by) templates_.child_ended(c.origin.forked_by, c.id);
     if (c.origin.process_of) {
-        templates_.process_ended(c.origin.process_of, c.exit->wait_status);
+        templates_.process_ended(c.origin.process_of, c.process.pid(), c.exit->wait_status);
         return children_.forget(c.id);
     }
     if (!restarts_.takes(c)) over(c);
@@ -126,25 +136,50 @@ void exits::forget_if_done(child& c) {
 }
 
 void exits::end_session(const session& s) {
-    // A child may outlive any number of those who waited for it.
-    if (s.account->waits != 0)
-        children_.each([&s](child& c) {
-            std::erase_if(c.waiters, [&s](const exit_waiter& w) { return w.session == s.id(); });
-        });
-    for (const child_id which : children_.of_session(s.id())) {
-        child& c = *children_.find(which);
-        c.origin.session = {};
-        c.origin.place.give_back();
-        c.held_request = {};
-        if (!c.origin.lifetime.keep && !core_.shutting_down) lifetimes_.end(c);
-        // end() may have forgotten it.
-        child* left = children_.find(which);
-        if (left == nullptr || !left->exit || left->ending) continue;
-        if (left->origin.lifetime.keep && !left->acknowledged)
-            unclaimed_.add(*left);
-        else
-            children_.forget(which);
+    ended_.push_back({s.id(), s.account->waits != 0, {}});
+    if (!ending_) end_some();
+}
+
+void exits::end_some() {
+    ending_ = false;
+    ended_session& e = ended_.front();
+    visited_.clear();
+    child_id next = children_.after(e.next, k_visits_a_turn, visited_);
+    std::size_t left = k_ends_a_turn;
+    for (const child_id which : visited_) {
+        if (left == 0) {
+            next = which;
+            break;
+        }
+        child* c = children_.find(which);
+        if (c == nullptr) continue;
+        // A child may outlive any number of those who waited for it.
+        if (e.waits)
+            std::erase_if(c->waiters, [&](const exit_waiter& w) { return w.session == e.id; });
+        if (c->origin.session != e.id) continue;
+        --left;
+        bounded(core_.io, "end of a session", [&] { end_of_session(*c); });
     }
+    e.next = next;
+    if (!next) ended_.pop_front();
+    if (ended_.empty()) return;
+    post_bounded(core_.io, "end of a session", [this] { end_some(); });
+    ending_ = true;
+}
+
+void exits::end_of_session(child& c) {
+    const child_id which = c.id;
+    c.origin.session = {};
+    c.origin.place.give_back();
+    c.held_request = {};
+    if (!c.origin.lifetime.keep && !core_.shutting_down) lifetimes_.end(c);
+    // end() may have forgotten it.
+    child* left = children_.find(which);
+    if (left == nullptr || !left->exit || left->ending) return;
+    if (left->origin.lifetime.keep && !left->acknowledged)
+        unclaimed_.add(*left);
+    else
+        children_.forget(which);
 }
 
 }  // namespace cleanfork::daemon

@@ -1,6 +1,7 @@
 // What is done with an exit: who is told, and when the child is forgotten.
 #pragma once
 
+#include <deque>
 #include <vector>
 
 #include "forkserver/daemon/children/lifetimes.hpp"
@@ -24,7 +25,7 @@ public:
     // Sends what the exits since have to tell, many in a packet.
     void flush();
     // The session is over, for whatever reason: its children meet their lifetimes, and it
-    // waits for nobody's exit any more.
+    // waits for nobody's exit any more. Of many children, some in each turn of the loop.
     void end_session(const session& s);
 
     void wait(session& s, request_id request, child_id id);
@@ -37,6 +38,14 @@ public:
     void forget_if_done(child& c);
 
 private:
+    struct ended_session {
+        session_id id;
+        bool waits = false;
+        child_id next;  // the first of all children that was not looked at
+    };
+
+    void end_some();
+    void end_of_session(child& c);
     void tell(child& c);
     // False when no session that asked is there any more.
     bool tell_waiters(child& c);
@@ -49,6 +58,9 @@ private:
     restarts& restarts_;
     unclaimed unclaimed_;
     std::vector<session_id> to_flush_;
+    std::deque<ended_session> ended_;
+    bool ending_ = false;            // goes on in a turn to come
+    std::vector<child_id> visited_;  // in one turn; has room for all of them
 };
 
 }  // namespace cleanfork::daemon

@@ -249,13 +249,13 @@ bool listener::accept_all() {
 void listener::refuse_one() {
     reserve_.reset();
     {
-        const unique_fd fd(
-            ::accept4(acceptor_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        unique_fd fd(::accept4(acceptor_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         v1::ServerMessage m;
         ipc::to_wire(ipc::fail(step::quota, EMFILE, "descriptors",
                                "RESOURCE_EXHAUSTED: the forkserver is out of descriptors"),
                      *m.mutable_failure());
         if (const auto e = ipc::encode(m); fd && e) ipc::send(fd.get(), *e, {});
+        if (fd) owner_.on_refused(std::move(fd));
     }
     reserve_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
 }

@@ -51,6 +51,8 @@ void notify(const char* state);
 class listener_owner {
 public:
     virtual void on_connection(unique_fd socket) = 0;
+    // It was told why it is not served; what its client has sent may be in it.
+    virtual void on_refused(unique_fd socket) = 0;
 
 protected:
     ~listener_owner() = default;

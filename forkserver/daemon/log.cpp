@@ -1,8 +1,5 @@
 #include "forkserver/daemon/log.hpp"
 
-#include <poll.h>
-#include <unistd.h>
-
 #include <array>
 #include <cstdio>
 #include <ctime>
@@ -75,9 +72,7 @@ void logger::write(log_level level, std::string_view event,
     }
     if (dropped_ != 0) line += " dropped_before=" + std::to_string(dropped_);
     line += '\n';
-    pollfd out{STDERR_FILENO, POLLOUT, 0};
-    const bool room = ::poll(&out, 1, 0) == 1 && (out.revents & POLLOUT) != 0;
-    if (room && ::write(STDERR_FILENO, line.data(), line.size()) >= 0)
+    if (output_.write(line))
         dropped_ = 0;
     else
         ++dropped_;

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <variant>
 
+#include "forkserver/daemon/log_output.hpp"
+
 namespace cleanfork::daemon {
 
 enum class log_level { debug, info, warning, error };
@@ -37,11 +39,15 @@ public:
         write(log_level::error, event, f);
     }
 
+    // See log_output.hpp.
+    [[nodiscard]] log_output& output() noexcept { return output_; }
+
 private:
     void write(log_level level, std::string_view event, std::initializer_list<log_field> fields);
 
     log_level least_;
     std::uint64_t dropped_ = 0;
+    log_output output_;
 };
 
 }  // namespace cleanfork::daemon

@@ -62,7 +62,8 @@ v1::SpawnRequest writer_request(const v1::SpawnRequest& child, const v1::Rotated
     return r;
 }
 
-result<queued_spawn> writer_of(const queued_spawn& q, const v1::RotatedLog& log, unique_fd pipe) {
+result<queued_spawn> writer_of(const queued_spawn& q, const v1::RotatedLog& log, unique_fd pipe,
+                               const spawn::shared_disposal& disposal) {
     std::vector<unique_fd> descriptors;
     descriptors.push_back(std::move(pipe));
     descriptors.push_back(ipc::dup_fd(q.descriptors->at(log.directory_descriptor() - 1).get()));
@@ -76,7 +77,7 @@ result<queued_spawn> writer_of(const queued_spawn& q, const v1::RotatedLog& log,
         m.set_target(target);
         w.purposes.push_back(v1::DESCRIPTOR_PURPOSE_CHILD);
     }
-    w.descriptors = std::make_shared<const std::vector<unique_fd>>(std::move(descriptors));
+    w.descriptors = spawn::share(std::move(descriptors), disposal);
     w.base = q.base;
     return w;
 }
@@ -93,7 +94,8 @@ result<std::vector<unique_fd>> copies_of(const std::vector<unique_fd>& all) {
 
 }  // namespace
 
-result<std::vector<queued_spawn>> take_log_writers(queued_spawn& q) {
+result<std::vector<queued_spawn>> take_log_writers(queued_spawn& q,
+                                                   const spawn::shared_disposal& disposal) {
     std::vector<queued_spawn> writers;
     if (q.request->logs().empty()) return writers;
     if (q.request->logs_size() > k_most_logs) return invalid("there are too many");
@@ -104,7 +106,7 @@ result<std::vector<queued_spawn>> take_log_writers(queued_spawn& q) {
         int ends[2];
         if (::pipe2(ends, O_CLOEXEC) != 0) return ipc::fail(step::prepare, errno, "logs");
         unique_fd read_end(ends[0]), write_end(ends[1]);
-        auto writer = writer_of(q, log, std::move(read_end));
+        auto writer = writer_of(q, log, std::move(read_end), disposal);
         if (!writer) return writer.error();
         writers.push_back(std::move(*writer));
         descriptors->push_back(std::move(write_end));
@@ -115,7 +117,7 @@ result<std::vector<queued_spawn>> take_log_writers(queued_spawn& q) {
             m.set_target(target);
         }
     }
-    q.descriptors = std::make_shared<const std::vector<unique_fd>>(std::move(*descriptors));
+    q.descriptors = spawn::share(std::move(*descriptors), disposal);
     q.request->clear_logs();
     return writers;
 }

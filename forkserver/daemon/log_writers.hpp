@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "forkserver/daemon/sessions/spawn_queue.hpp"
+#include "forkserver/spawn/disposal.hpp"
 
 namespace cleanfork::daemon {
 
@@ -11,6 +12,7 @@ namespace cleanfork::daemon {
 // spawns of the processes that read them, to be started first. These are started anew when they are
 // killed, from the same pipe, of which the forkserver keeps the reading end for that: so the child
 // gets no SIGPIPE, and nothing that was in the pipe is lost.
-result<std::vector<queued_spawn>> take_log_writers(queued_spawn& q);
+result<std::vector<queued_spawn>> take_log_writers(queued_spawn& q,
+                                                   const spawn::shared_disposal& disposal);
 
 }  // namespace cleanfork::daemon

@@ -18,6 +18,7 @@
 #include "forkserver/daemon/options.hpp"
 #include "forkserver/daemon/server.hpp"
 #include "forkserver/daemon/startup.hpp"
+#include "forkserver/daemon/turn_clock.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/message.hpp"
 
@@ -74,7 +75,7 @@ public:
             listen(std::move(*ends.listening));
         else if (auto r = serve_owner(o, ends); !r)
             return r;
-        run_bounded(io_);
+        run_bounded(io_, [this] { server_.on_turn(turn_clock::end_ns()); });
         return {};
     }
 
@@ -94,6 +95,7 @@ private:
     }
 
     void on_connection(unique_fd socket) override { server_.add_session(std::move(socket)); }
+    void on_refused(unique_fd socket) override { server_.refuse(std::move(socket)); }
     void on_shutdown() override {
         if (!accepting_) return;
         accepting_->close();
@@ -114,6 +116,7 @@ private:
 
 result<void> serve(const options& o, endpoints& ends, logger& log) {
     const std::uint64_t soft_limit = ipc::raise_descriptor_limit();
+    log.output().attach();
     auto signals = block_signals();
     if (!signals) return signals.error();
     std::vector<std::string> unknown;
@@ -130,6 +133,7 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
     const auto own = [&](unique_fd& fd) { fd = launcher->own_descriptor(std::move(fd)); };
     own(*watch);
     own(*signals);
+    if (log.output().own()) own(log.output().own());
     if (ends.listening) own(ends.listening->socket);
     service s(config, std::move(*launcher), std::move(*watch), std::move(*signals), log);
     if (auto r = s.run(o, ends); !r) return r;

@@ -2,6 +2,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
@@ -13,6 +16,9 @@ namespace {
 // Of a private forkserver: the session of the program that started it. Others were
 // opened for its descendants.
 constexpr session_id k_owner{1};
+// After this many the others get their turn.
+constexpr std::size_t k_shutdowns_a_turn = 64;
+constexpr std::uint64_t k_long_turn_ns = 50'000'000;
 
 }  // namespace
 
@@ -22,13 +28,23 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
       core_(io, std::move(config), std::move(launcher), log),
       children_(io, std::move(watch), *this),
       lifetimes_(io, children_, core_.config.features, log, *this),
-      orphans_(io, core_.launcher, children_),
-      restarts_(io, core_.launcher, children_, log, *this),
-      spawns_(core_, children_, templates_, restarts_),
-      templates_(io, core_.launcher, children_, log, spawns_),
+      orphans_(io, core_.launcher, children_, births_),
+      births_(io, *this),
+      restarts_(io, core_.launcher, children_, births_, core_.closing, log, *this),
+      spawns_(core_, children_, templates_, restarts_, births_),
+      templates_(io, core_.launcher, children_, births_, log, spawns_),
       exits_(core_, children_, lifetimes_, templates_, spawns_, restarts_),
-      dispatch_({core_, children_, lifetimes_, orphans_, restarts_, templates_, spawns_, exits_},
-                *this) {}
+      dispatch_(
+          {core_, children_, lifetimes_, orphans_, restarts_, births_, templates_, spawns_, exits_},
+          *this) {
+    visited_.reserve(k_shutdowns_a_turn);
+}
+
+// Each by its own close, which is one also for a process that shares the table and does not end.
+server::~server() {
+    core_.closing->stop();
+    core_.sessions.hang_up_all();
+}
 
 result<void> server::begin() {
     // While there are descriptors: without one it is not known later what a pidfd is.
@@ -48,7 +64,8 @@ void server::add_session(unique_fd socket) {
         const failure why = ipc::fail(step::hello, e, "socket",
                                       "RESOURCE_EXHAUSTED: the forkserver cannot watch it");
         core_.log.warning("session_refused", {{"why", why.message()}});
-        return session::tell_last(why, socket.get());
+        bounded(core_.io, "session", [&] { session::tell_last(why, socket.get()); });
+        return refuse(std::move(socket));
     }
     core_.sessions.add(s);
     if (!peer) return s->end(peer.error());
@@ -71,8 +88,8 @@ void server::add_session(unique_fd socket) {
     s->start();
 }
 
-void server::on_message(session& s, ipc::decoded<v1::ClientMessage> m) {
-    dispatch_.on_message(s, std::move(m));
+void server::on_message(session& s, ipc::decoded<v1::ClientMessage>& m) {
+    dispatch_.on_message(s, m);
 }
 
 void server::on_end(session& s, const failure& why) {
@@ -110,6 +127,11 @@ result<void> server::add_early_template(const std::string& name, int pid, unique
     return templates_.add_early(name, pid, std::move(control));
 }
 
+void server::on_turn(std::uint64_t ns) {
+    core_.total.turn_ns_max = std::max(core_.total.turn_ns_max, ns);
+    if (ns > k_long_turn_ns) core_.log.warning("long_turn", {{"ms", ns / 1'000'000}});
+}
+
 // ---- its end ---------------------------------------------------------------
 
 void server::shut_down(std::string_view reason) {
@@ -122,20 +144,29 @@ void server::shut_down(std::string_view reason) {
     spawns_.fail_queued(core::ending());
     templates_.shut_down(core::ending());
     restarts_.stop_all();
-    std::vector<child_id> ids;
-    children_.each([&](child& c) {
-        if (!c.origin.lifetime.keep && !c.origin.process_of) ids.push_back(c.id);
-    });
-    ending_children_ = true;
-    for (const child_id id : ids)
-        if (child* c = children_.find(id))
-            lifetimes_.end(*c, again ? lifetimes::pace::at_once : lifetimes::pace::lifetime);
-    ending_children_ = false;
+    pace_ = again ? lifetimes::pace::at_once : lifetimes::pace::lifetime;
+    end_from_ = {};
+    if (ending_) return;
+    ending_ = true;
+    end_some();
+}
+
+// Of all children, some in each turn of the loop.
+void server::end_some() {
+    visited_.clear();
+    end_from_ = children_.after(end_from_, k_shutdowns_a_turn, visited_);
+    for (const child_id id : visited_) {
+        child* c = children_.find(id);
+        if (c == nullptr || c->origin.lifetime.keep || c->origin.process_of) continue;
+        bounded(core_.io, "end of a child", [&] { lifetimes_.end(*c, pace_); });
+    }
+    ending_ = bool(end_from_);
+    if (ending_) return post_bounded(core_.io, "end", [this] { end_some(); });
     finish_if_done();
 }
 
 void server::finish_if_done() {
-    if (!core_.shutting_down || finished_ || ending_children_ || !lifetimes_.idle()) return;
+    if (!core_.shutting_down || ending_ || finished_ || !lifetimes_.idle()) return;
     finished_ = true;
     templates_.kill_all();
     owner_.on_finished();

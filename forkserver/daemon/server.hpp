@@ -30,8 +30,13 @@ class server final : private session_owner,
                      private child_table_owner,
                      private lifetimes_owner,
                      private restarts_owner,
+                     private births_owner,
                      private dispatch_owner {
 public:
+    // Of what it has of clients the end of the process takes care.
+    ~server();
+    server(const server&) = delete;
+    server& operator=(const server&) = delete;
     server(boost::asio::io_context& io, server_config config, spawn::launcher launcher,
            unique_fd watch, logger& log, server_owner& owner);
 
@@ -41,6 +46,12 @@ public:
     // Takes a connected socket. Over the quota, or of another user, it is told why and closed.
     void add_session(unique_fd socket) override;
 
+    // Closes a socket that is to be no session.
+    void refuse(unique_fd socket) { core_.closing->dispose(std::move(socket)); }
+
+    // A turn of the loop took so long.
+    void on_turn(std::uint64_t ns);
+
     // Takes no more spawns and ends every child by its lifetime; the second
     // call kills at once. Called by signals and by a client.
     void shut_down(std::string_view reason) override;
@@ -49,9 +60,12 @@ public:
 
 private:
     // session_owner
-    void on_message(session& s, ipc::decoded<v1::ClientMessage> m) override;
+    void on_message(session& s, ipc::decoded<v1::ClientMessage>& m) override;
     void on_turn_end() override { spawns_.pump(); }
     void on_end(session& s, const failure& why) override;
+    void dispose(std::vector<unique_fd> fds) noexcept override {
+        core_.closing->dispose(std::move(fds));
+    }
 
     // child_table_owner
     void on_exit(child& c) override { exits_.on_exit(c); }
@@ -60,10 +74,14 @@ private:
     // lifetimes_owner
     void on_lifetime_over(child& c) override;
 
+    // births_owner
+    void on_births_looked_at() override { spawns_.pump(); }
+
     // restarts_owner
     void on_over(child& c) override { exits_.over(c); }
     void on_restarts_drained() override { on_exits_drained(); }
 
+    void end_some();
     void finish_if_done();
 
     server_owner& owner_;
@@ -71,13 +89,18 @@ private:
     child_table children_;
     lifetimes lifetimes_;
     orphans orphans_;
+    births births_;
     restarts restarts_;
     spawns spawns_;
     template_table templates_;
     exits exits_;
     dispatch dispatch_;
+    // Of a shutdown that goes through the children: the next of them, and how they are ended.
+    bool ending_ = false;
+    child_id end_from_;
+    lifetimes::pace pace_ = lifetimes::pace::lifetime;
+    std::vector<child_id> visited_;  // in one turn; has room for all of them
     bool finished_ = false;
-    bool ending_children_ = false;  // one after the other: not all have begun to end
 };
 
 }  // namespace cleanfork::daemon

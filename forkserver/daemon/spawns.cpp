@@ -1,55 +1,21 @@
 #include "forkserver/daemon/spawns.hpp"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <cassert>
 #include <csignal>
 
 #include "forkserver/daemon/children/tree.hpp"
-#include "forkserver/daemon/log_writers.hpp"
 #include "forkserver/daemon/loop/boundary.hpp"
-#include "ipc/base/cgroups.hpp"
-#include "ipc/base/fd.hpp"
+#include "forkserver/daemon/origins.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
 
 namespace {
 
-// Standard, event loop, signals, listener, and the few a spawn needs for a moment.
-constexpr std::size_t k_own_descriptors = 24;
+// Standard, event loop, signals, listener, closers, and the few a spawn needs for a moment.
+constexpr std::size_t k_own_descriptors = 96;
 constexpr std::size_t k_share_left = 8;
-
-child_lifetime lifetime_of(const v1::SpawnRequest& r) {
-    const v1::Lifetime& l = r.lifetime();
-    child_lifetime out;
-    out.keep = l.keep();
-    if (l.signal() != 0) out.signal = l.signal();
-    if (l.has_grace_ms()) out.grace = std::chrono::milliseconds(l.grace_ms());
-    out.target = target_of(l.target());
-    return out;
-}
-
-// The child a request asks for, before its process exists.
-child_origin origin_of(const queued_spawn& q) {
-    child_origin o;
-    o.session = q.session;
-    o.lifetime = lifetime_of(*q.request);
-    o.leads_group = q.request->process_group() != v1::PROCESS_GROUP_JOIN;
-    o.command = spawn::command_of(*q.request);
-    o.template_name = q.request->call().template_name();
-    return o;
-}
-
-// Of a call, for the child's lifetime; the child has been in it since before its entry.
-unique_fd cgroup_of(const queued_spawn& q) {
-    const v1::SpawnRequest& r = *q.request;
-    if (r.has_cgroup_path()) return ipc::open_cgroup(r.cgroup_path());
-    if (r.has_cgroup_descriptor())
-        return ipc::dup_fd(q.descriptors->at(r.cgroup_descriptor() - 1).get());
-    return {};
-}
 
 queued_spawn from_packet(const session& s, const ipc::decoded<v1::ClientMessage>& m,
                          spawn::shared_descriptors descriptors) {
@@ -81,17 +47,15 @@ std::size_t memory_of(const v1::SpawnRequest& r, std::size_t bytes) {
     return sizeof(queued_spawn) + bytes + static_cast<std::size_t>(words) * k_memory_of_a_word;
 }
 
-spawn::shared_descriptors shared(std::vector<unique_fd>& received) {
-    return std::make_shared<const std::vector<unique_fd>>(std::move(received));
-}
-
 }  // namespace
 
-spawns::spawns(core& c, child_table& children, template_table& templates, restarts& again)
+spawns::spawns(core& c, child_table& children, template_table& templates, restarts& again,
+               births& begin)
     : core_(c),
       children_(children),
       templates_(templates),
       restarts_(again),
+      births_(begin),
       trees_(c.launcher.self().clone_into_cgroup),
       held_(c.io, *this) {}
 
@@ -121,7 +85,7 @@ void spawns::enqueue(session& s, ipc::decoded<v1::ClientMessage>& m) {
     if (const failure f = over_quota(s, what); f.step != step::none)
         return s.send_failure(request_id(m.message.request_id()), f);
     s.uncharged_base_bytes = 0;
-    queued_spawn q = from_packet(s, m, shared(m.descriptors));
+    queued_spawn q = from_packet(s, m, spawn::share(std::move(m.descriptors), core_.closing));
     q.place = charge(s.account, what);
     q.hold = std::min(std::chrono::microseconds(m.message.spawn().reply_hold_us()),
                       ipc::k_max_reply_hold);
@@ -150,7 +114,7 @@ void spawns::enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m) {
     group->left = count;
     group->reply.set_request_id(request.value());
     for (std::size_t i = 0; i < count; ++i) group->reply.mutable_batch()->add_items();
-    const spawn::shared_descriptors of_all = shared(m.descriptors);
+    const spawn::shared_descriptors of_all = spawn::share(std::move(m.descriptors), core_.closing);
     for (std::size_t i = 0; i < count; ++i) {
         queued_spawn q = from_packet(s, m, of_all);
         q.place = charge(s.account, {.spawns = 1,
@@ -168,15 +132,18 @@ bool spawns::cancel(session_id session, request_id request, const failure& why) 
     auto taken = queue_.remove(session, request);
     for (queued_spawn& q : templates_.take_back(session, request)) taken.push_back(std::move(q));
     for (const queued_spawn& q : taken) answer(q, why);
-    return !taken.empty();
+    const bool begun = births_.give_up(session, request, why);
+    return begun || !taken.empty();
 }
 
 void spawns::fail_queued(const failure& why) {
     while (auto q = queue_.pop()) answer(*q, why);
+    births_.give_up_all(why);
 }
 
 void spawns::drop(session_id session) {
     queue_.remove_session(session);
+    births_.drop(session);
     templates_.session_is_over(session);
 }
 
@@ -185,6 +152,8 @@ void spawns::drop(session_id session) {
 // In between two spawns replies, exits and cancellations pass.
 void spawns::pump() {
     if (pumping_) return;
+    // Until there is room for one more, or it is known that there will be none.
+    if (births_.is_full() && births_.refusal({}).step == step::none) return;
     auto q = queue_.pop();
     if (!q) return;
     begin(std::move(*q));
@@ -196,18 +165,36 @@ void spawns::pump() {
     });
 }
 
-// What it throws is its answer, and of what it had begun nothing goes on.
 void spawns::begin(queued_spawn q) {
     const queued_spawn who = stub_of(q);
     begun_ = {};
     try {
         try_to_begin(std::move(q));
     } catch (...) {
-        const failure why = caught(core_.io, "spawn");
+        thrown(who);
+    }
+}
+
+void spawns::begun_late(queued_spawn q, expected e, result<spawn::spawned> process) {
+    const queued_spawn who = stub_of(q);
+    begun_ = {};
+    try {
+        if (!process) return finish(std::move(q), process.error());
+        auto c = take_in(q.session, std::move(e), std::move(*process));
+        finish(std::move(q), c);
+    } catch (...) {
+        thrown(who);
+    }
+}
+
+// In a catch: what was thrown is the answer, and of what had begun nothing goes on.
+void spawns::thrown(const queued_spawn& who) noexcept {
+    const failure why = caught(core_.io, "spawn");
+    bounded(core_.io, "spawn", [&] {
         if (child* c = children_.find(begun_)) abandon(*c);
         if (!who.batch) (void)templates_.take_back(who.session, who.request_id);
-        bounded(core_.io, "spawn", [&] { answer(who, why); });
-    }
+    });
+    bounded(core_.io, "spawn", [&] { answer(who, why); });
 }
 
 // The client does not know of it: it is ended, and nobody told.
@@ -224,20 +211,8 @@ void spawns::try_to_begin(queued_spawn q) {
     if (failure why = refusal(q); why.step != step::none) return finish(std::move(q), why);
     if (auto logs = begin_log_writers(q); !logs) return finish(std::move(q), logs.error());
     if (q.request->has_call()) return begin_call(std::move(q));
-    auto r = begin_exec(q);
-    finish(std::move(q), r);
-}
-
-// When the child cannot be started after all, they find the ends of their pipes.
-result<void> spawns::begin_log_writers(queued_spawn& q) {
-    auto writers = take_log_writers(q);
-    if (!writers) return writers.error();
-    for (queued_spawn& w : *writers) {
-        auto begun = begin_exec(w);
-        if (!begun) return begun.error();
-        (*begun)->origin.is_service = true;
-    }
-    return {};
+    auto r = begin_exec(q, false);
+    if (!r || *r != nullptr) finish(std::move(q), r);
 }
 
 // The more children a session has, the more descriptors it must leave for others:
@@ -255,6 +230,10 @@ bool spawns::leaves_descriptors(const session& s) const {
 failure spawns::refusal(const queued_spawn& q) {
     if (core_.shutting_down) return core::ending();
     if (is_late(q)) return late_failure();
+    if (!q.descriptors->empty())
+        if (failure f = core_.closing->refusal(); f.step != step::none) return f;
+    if (failure f = births_.refusal(q.session); f.step != step::none && q.request->has_exec())
+        return f;
     const session* s = core_.sessions.find(q.session);
     if (s == nullptr) return {};
     const std::size_t most = core_.config.quotas.children_per_session;
@@ -273,41 +252,6 @@ failure spawns::refusal(const queued_spawn& q) {
 charge spawns::place_of_child(session_id session) const {
     const daemon::session* s = core_.sessions.find(session);
     return s == nullptr ? charge() : charge(s->account, {.children = 1});
-}
-
-result<child*> spawns::begin_exec(queued_spawn& q) {
-    child_origin origin = origin_of(q);
-    // It is looked at here for a tree alone; else prepare() does it once.
-    auto tree =
-        prepare_tree(*q.request, trees_,
-                     origin.lifetime.target == signal_target::tree ? cgroup_of(q) : unique_fd());
-    if (!tree) return tree.error();
-    origin.tree = std::move(*tree);
-    auto again = restarts_.prepare(*q.request, q.purposes, q.descriptors, q.base);
-    if (!again) return again.error();
-    auto p = spawn::prepare(std::move(q.request), q.purposes, q.descriptors, q.base,
-                            core_.launcher.self());
-    if (!p) return p.error();
-    if ((*p)->plan.cgroup_fd >= 0) {
-        origin.cgroup = core_.launcher.own_descriptor((*p)->dup_cgroup());
-        if (!origin.cgroup) return ipc::fail(step::prepare, errno, "cgroup");
-    }
-    auto made = core_.launcher.launch(**p);
-    const std::uint64_t now = ipc::monotonic_ns();
-    if (!made) return made.error();
-    origin.place = place_of_child(q.session);
-    auto added = children_.add(std::move(origin), std::move(made->process), made->started_ns);
-    if (!added) return added;
-    begun_ = (*added)->id;
-    if (*again) {
-        (*added)->restart = std::move(*again);
-        (*added)->restart->schedule.started(steady::now());
-    }
-    core_.total.count_spawn(now - made->started_ns);
-    core_.log.debug("spawned", {{"session", q.session.value()},
-                                {"child", (*added)->id.value()},
-                                {"pid", std::int64_t{(*added)->process.pid()}}});
-    return added;
 }
 
 void spawns::begin_call(queued_spawn q) {

@@ -1,6 +1,7 @@
 // The way of a spawn: from a request to the queue, to a process, and to its reply.
 #pragma once
 
+#include "forkserver/daemon/children/births.hpp"
 #include "forkserver/daemon/children/restarts.hpp"
 #include "forkserver/daemon/core.hpp"
 #include "forkserver/daemon/sessions/held_replies.hpp"
@@ -11,7 +12,8 @@ namespace cleanfork::daemon {
 
 class spawns final : public template_table_owner, private held_replies_owner {
 public:
-    spawns(core& c, child_table& children, template_table& templates, restarts& again);
+    spawns(core& c, child_table& children, template_table& templates, restarts& again,
+           births& begin);
 
     void enqueue(session& s, ipc::decoded<v1::ClientMessage>& m);
     void enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m);
@@ -46,9 +48,21 @@ private:
     [[nodiscard]] failure refusal(const queued_spawn& q);
     void begin(queued_spawn q);
     void try_to_begin(queued_spawn q);
+    void thrown(const queued_spawn& who) noexcept;
     static void abandon(child& c);
     void begin_call(queued_spawn q);
-    result<child*> begin_exec(queued_spawn& q);
+    // What a child is to be once its process has begun its program.
+    struct expected {
+        child_origin origin;
+        std::unique_ptr<child_restart> restart;
+    };
+    class late_spawn;
+    // Null when its process takes longer: then the spawn is no longer the caller's, and is
+    // finished when it has begun.
+    result<child*> begin_exec(queued_spawn& q, bool is_service);
+    result<expected> expect(queued_spawn& q);
+    result<child*> take_in(session_id session, expected e, spawn::spawned process);
+    void begun_late(queued_spawn q, expected e, result<spawn::spawned> process);
     child_id add_called(const queued_spawn& q, generation_id generation, ipc::process_ref process);
     result<void> begin_log_writers(queued_spawn& q);
     [[nodiscard]] charge place_of_child(session_id session) const;
@@ -60,6 +74,7 @@ private:
     child_table& children_;
     template_table& templates_;
     restarts& restarts_;
+    births& births_;
     spawn_queue queue_;
     tree_cgroups trees_;
     held_replies held_;

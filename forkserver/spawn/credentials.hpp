@@ -1,14 +1,9 @@
 // What a child may do: its user, its groups and its capabilities.
 #pragma once
 
-#include <cerrno>
-
 #include "forkserver/spawn/plan.hpp"
 
 namespace cleanfork::spawn {
-
-// errno of a call that gave `r`, 0 when it worked.
-inline int error_of(long r) noexcept { return r < 0 ? errno : 0; }
 
 struct failed_change {
     step at = step::none;

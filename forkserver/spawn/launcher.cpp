@@ -1,9 +1,9 @@
 #include "forkserver/spawn/launcher.hpp"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/sched.h>
 #include <sched.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,18 +11,17 @@
 #include <algorithm>
 #include <csignal>
 
-#include "forkserver/spawn/steps.hpp"
+#include "forkserver/spawn/birth_places.hpp"
 #include "ipc/base/fd.hpp"
+#include "ipc/base/raw_call.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::spawn {
 
 namespace {
 
-// The steps need a few hundred bytes; execve of the sanitizer builds needs more.
-constexpr std::size_t k_stack_size = 128 * 1024;
-constexpr std::size_t k_page = 4096;
-constexpr int k_own_descriptors_from = 1024;
+// As many as the kernel copies at least, where it copies more than it has to (before Linux 6.12).
+constexpr int k_reserved = 64;
 
 // Which of clone3's errors speak of the cgroup (clone(2), EBUSY and below; ENOENT
 // is one that was removed).
@@ -39,93 +38,184 @@ result<launcher> launcher::create(const ipc::feature_set& features,
     l.unshare_ = features.has(ipc::feature::close_range_unshare);
     rlimit now{};
     ::getrlimit(RLIMIT_NOFILE, &now);
-    l.own_from_ = std::min(k_own_descriptors_from, static_cast<int>(now.rlim_cur / 4));
+    l.own_from_ = static_cast<int>(std::min<rlim_t>(k_reserved, now.rlim_cur / 4));
     l.null_.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
     if (!l.null_) return ipc::fail(step::launch, errno, "/dev/null");
-    l.stack_ = ::mmap(nullptr, k_stack_size, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (l.stack_ == MAP_FAILED) {
-        l.stack_ = nullptr;
-        return ipc::fail(step::launch, ENOMEM, "the child's stack");
-    }
-    l.report_ = ::mmap(nullptr, k_page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (l.report_ == MAP_FAILED) {
-        l.report_ = nullptr;
-        return ipc::fail(step::launch, ENOMEM, "the report page");
-    }
-    l.self_.null_fd = l.null_.get();
+    l.places_ = std::make_shared<birth_places>();
+    if (l.unshare_) l.unshare_ = l.places_->reserve(l.null_.get(), l.own_from_);
+    l.self_.null_fd = l.unshare_ ? l.places_->null() : l.null_.get();
     l.self_.descriptor_limit = {soft_descriptor_limit, now.rlim_max};
     l.self_.restore_descriptor_limit = soft_descriptor_limit != now.rlim_cur;
     l.self_.privileged = ::geteuid() == 0;
     l.self_.clone_into_cgroup = features.has(ipc::feature::clone_into_cgroup);
     l.self_.execveat = features.has(ipc::feature::execveat);
     l.self_.pid = ::getpid();
+    auto first = l.places_->take();
+    if (!first) return first.error();
+    l.places_->give_back(std::move(*first));
     return l;
 }
 
-launcher::launcher(launcher&& other) noexcept
-    : self_(other.self_),
-      null_(std::move(other.null_)),
-      stack_(std::exchange(other.stack_, nullptr)),
-      report_(std::exchange(other.report_, nullptr)),
-      own_from_(other.own_from_),
-      unshare_(other.unshare_) {}
-
-launcher::~launcher() {
-    if (stack_ != nullptr) ::munmap(stack_, k_stack_size);
-    if (report_ != nullptr) ::munmap(report_, k_page);
-}
-
 unique_fd launcher::own_descriptor(unique_fd fd) const noexcept {
-    return ipc::move_up(std::move(fd), own_from_);
+    const int number = fd.get();
+    unique_fd moved = ipc::move_up(std::move(fd), own_from_);
+    if (moved.get() != number) places_->reserve_again(null_.get(), number);
+    return moved;
 }
 
-// The parent sleeps until the child has exec'ed or ended: nothing of the memory
-// they share changes under either.
-int launcher::clone_sharing_memory(child_context& context, int& pidfd) const {
-    int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
-    if (context.shares_table) flags |= CLONE_FILES;
-    return ::clone(&run_child, static_cast<char*>(stack_) + k_stack_size, flags, &context, &pidfd);
+void launcher::dispose_by(shared_disposal disposal) const {
+    places_->dispose_by(std::move(disposal));
 }
 
-// clone3 has no wrapper that gives the child a stack of its own, so this one
-// copies the memory map, like fork.
-int launcher::clone_into_cgroup(child_context& context, int& pidfd) {
-    clone_args args{};
-    args.flags = CLONE_VFORK | CLONE_PIDFD | CLONE_INTO_CGROUP;
-    if (context.shares_table) args.flags |= CLONE_FILES;
-    args.exit_signal = SIGCHLD;
-    args.pidfd = reinterpret_cast<std::uintptr_t>(&pidfd);
-    args.cgroup = static_cast<std::uint64_t>(context.p->cgroup_fd);
-    const long pid = ::syscall(SYS_clone3, &args, sizeof args);
+void launcher::dispose(std::vector<unique_fd> fds) const noexcept {
+    places_->dispose(std::move(fds));
+}
+
+// Not where the child may be killed for want of memory in another cgroup than the forkserver's:
+// the kernel ends with it whoever shares that memory. Nor where its scheduling is to be another:
+// who is hardly ever run would hold locks of that memory. Nor where oom_score_adj is to be another:
+// the kernel gives it to all who share that memory, but for vfork (__set_oom_adj() of
+// fs/proc/base.c), and on the way to it the flag may be lifted that keeps others from reading it.
+bool launcher::shares_memory(const plan& p) noexcept {
+    const auto hinders = [](const conduct_plan& c) {
+        return c.set_scheduler || c.set_oom_score_adj;
+    };
+    return p.cgroup_fd < 0 && !hinders(p) && !hinders(p.caller_conduct);
+}
+
+namespace {
+
+bool is_born_in_cgroup(const plan& p) noexcept { return p.cgroup_fd >= 0 && !p.join_cgroup; }
+
+int clone_sharing_memory(child_context& context, void* stack, int& pidfd) {
+    int flags = CLONE_VM | CLONE_PIDFD | SIGCHLD;
+    if (!ipc::k_has_raw_call) flags |= CLONE_VFORK;  // for the sake of errno
+    if (context.channel >= 0) flags |= CLONE_FILES;
+    return ::clone(&run_child, static_cast<char*>(stack) + k_stack_size, flags, &context, &pidfd);
+}
+
+// This copies the memory map, like fork.
+int clone_copying_memory(child_context& context, bool into_cgroup, int& pidfd) {
+    const int flags = CLONE_PIDFD | (context.channel >= 0 ? CLONE_FILES : 0);
+    long pid = 0;
+    if (into_cgroup) {
+        clone_args args{};
+        args.flags = static_cast<std::uint64_t>(flags) | CLONE_INTO_CGROUP;
+        args.exit_signal = SIGCHLD;
+        args.pidfd = reinterpret_cast<std::uintptr_t>(&pidfd);
+        args.cgroup = static_cast<std::uint64_t>(context.p->cgroup_fd);
+        pid = ::syscall(SYS_clone3, &args, sizeof args);
+    } else {
+        pid = ::syscall(SYS_clone, flags | SIGCHLD, nullptr, &pidfd, nullptr, nullptr);
+    }
     if (pid == 0) run_child(&context);
     return static_cast<int>(pid);
 }
 
-result<spawned> launcher::launch(prepared& p) {
-    auto& report = *static_cast<child_report*>(report_);
-    report = {};
-    const bool into_cgroup = p.plan.cgroup_fd >= 0 && !p.plan.join_cgroup;
-    child_context context{.p = &p.plan, .report = &report, .shares_table = unshare_};
-    spawned s;
+}  // namespace
+
+int launcher::clone(birth& b, const plan& p) const {
+    birth_place& place = *b.place_;
     int pidfd = -1;
-    s.started_ns = ipc::monotonic_ns();
-    const int pid =
-        into_cgroup ? clone_into_cgroup(context, pidfd) : clone_sharing_memory(context, pidfd);
-    if (pid < 0) {
-        const int e = errno;
-        if (into_cgroup && is_about_cgroup(e))
+    b.started_ns_ = ipc::monotonic_ns();
+    const int pid = shares_memory(p)
+                        ? clone_sharing_memory(place.context(), place.stack(), pidfd)
+                        : clone_copying_memory(place.context(), is_born_in_cgroup(p), pidfd);
+    if (pid < 0) return errno;
+    b.process_ = ipc::process_ref(pid, unique_fd(pidfd));
+    return 0;
+}
+
+result<std::unique_ptr<birth>> launcher::begin(prepared& p) {
+    std::unique_ptr<birth> b(new birth);
+    auto place = places_->take();
+    if (!place) return place.error();
+    b->places_ = places_;
+    b->place_ = std::move(*place);
+    b->borrowed_ = &p;
+    b->done_ = true;  // should there be none
+    b->place_->context() = {.p = &p.plan,
+                            .report = &b->place_->report(),
+                            .channel = b->place_->channel(),
+                            .lowest_channel = self_.null_fd + 1};
+    if (unshare_)
+        if (const int e = b->place_->send(p.plan))
+            return ipc::fail(step::prepare, e, "descriptors");
+    if (const int e = clone(*b, p.plan)) {
+        if (is_born_in_cgroup(p.plan) && is_about_cgroup(e))
             return ipc::fail(step::cgroup, e, p.object_of(step::cgroup, -1));
         return ipc::fail(step::clone, e, {});
     }
-    s.process = {pid, unique_fd(pidfd)};
-    if (report.failed_step == 0) {
-        s.process = own_process(std::move(s.process));
-        return s;
-    }
-    (void)s.process.reap(0);
-    const auto failed = static_cast<step>(report.failed_step);
-    return ipc::fail(failed, report.error_number, p.object_of(failed, report.index));
+    b->done_ = false;
+    return b;
 }
+
+result<std::unique_ptr<birth>> launcher::begin(std::unique_ptr<prepared> p) {
+    auto b = begin(*p);
+    if (b) (*b)->plan_ = std::move(p);
+    return b;
+}
+
+result<spawned> launcher::launch(prepared& p) {
+    auto b = begin(p);
+    if (!b) return b.error();
+    while (!(*b)->wait(std::chrono::seconds(1))) {
+    }
+    if (!(*b)->failed()) return spawned{std::move((*b)->process()), (*b)->started_ns()};
+    (void)(*b)->process().reap(0);
+    return (*b)->why();
+}
+
+// ---- births ------------------------------------------------------------------
+
+namespace {
+
+// False after `most`, or when something else has woken it.
+bool sleep_while(std::atomic<std::uint32_t>& word, std::uint32_t value,
+                 std::chrono::nanoseconds most) noexcept {
+    const auto s = std::chrono::duration_cast<std::chrono::seconds>(most);
+    const timespec limit{s.count(), (most - s).count()};
+    return ::syscall(SYS_futex, &word, FUTEX_WAIT, value, &limit, nullptr, 0) == 0;
+}
+
+}  // namespace
+
+birth::~birth() {
+    if (!place_) return;
+    if (done_) {
+        places_->give_back(std::move(place_));
+        return;
+    }
+    process_.signal(SIGKILL);
+    (void)place_.release();
+    (void)plan_.release();
+}
+
+bool birth::wait(std::chrono::nanoseconds most) noexcept {
+    auto& word = place_->report().begun;
+    const std::uint64_t began = ipc::monotonic_ns();
+    while (!done_) {
+        const std::uint32_t now = word.load(std::memory_order_acquire);
+        done_ = (now & FUTEX_OWNER_DIED) != 0;
+        if (done_) break;
+        const auto left = most - std::chrono::nanoseconds(ipc::monotonic_ns() - began);
+        if (left.count() > 0 && (sleep_while(word, now, left) || errno == EAGAIN)) continue;
+        if (left.count() > 0 && errno == EINTR) continue;
+        // One that was killed before its first step has announced nothing.
+        done_ = ipc::pidfd_wait(process_.pidfd(), ipc::pidfd_event::ended, 0);
+        break;
+    }
+    return done_;
+}
+
+bool birth::failed() const noexcept { return place_->report().failed_step != 0; }
+
+failure birth::why() const {
+    const child_report& r = place_->report();
+    const auto at = static_cast<step>(r.failed_step);
+    return ipc::fail(at, r.error_number, borrowed_->object_of(at, r.index));
+}
+
+step birth::at() const noexcept { return static_cast<step>(place_->report().at); }
 
 }  // namespace cleanfork::spawn

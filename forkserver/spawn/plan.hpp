@@ -37,7 +37,7 @@ struct environment_block {
 // What the children of a session start from; shared by its queued spawns.
 struct session_base {
     environment_block environment;
-    unique_fd cwd;  // kept at a low number: see launcher.hpp
+    unique_fd cwd;
 };
 
 // The descriptors of a packet: the items of a batch share them.
@@ -141,6 +141,15 @@ struct plan_names {
 };
 // What a failing step was about: a path, a descriptor, a limit.
 std::string object_of(const plan& p, step s, int index, const plan_names& names);
+
+// Each descriptor that the plan refers to from `first` on, always in the same order.
+template <class F>
+void each_source(plan& p, int first, F f) {
+    for (std::size_t i = 0; i < p.move_count; ++i)
+        if (p.moves[i].source >= first) f(p.moves[i].source);
+    for (int* fd : {&p.cwd_fd, &p.program_fd, p.join_cgroup ? &p.cgroup_fd : nullptr})
+        if (fd != nullptr && *fd >= first) f(*fd);
+}
 
 // What the parent of the new process is and has, for planning: the forkserver or a template.
 struct parent_facts {

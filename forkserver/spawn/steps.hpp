@@ -1,6 +1,9 @@
 // The child between clone and exec: async-signal-safe calls in one fixed order.
 #pragma once
 
+#include <linux/futex.h>
+
+#include <atomic>
 #include <cstdint>
 #include <span>
 
@@ -13,14 +16,23 @@ namespace cleanfork::spawn {
 struct child_report {
     std::uint32_t failed_step;  // cleanfork::step; 0: none failed
     std::int32_t error_number;
-    std::int32_t index;  // which limit, which descriptor; -1: the step as a whole
+    std::int32_t index;      // which limit, which descriptor; -1: the step as a whole
+    std::uint32_t at;        // the step it is in
+    std::uint32_t received;  // it has the descriptors that were sent to it
+    // FUTEX_OWNER_DIED is set in it when the process has exec'ed or ended: see launcher.hpp.
+    std::atomic<std::uint32_t> begun;
+    robust_list lock;
+    robust_list_head head;
 };
 
 struct child_context {
     plan* p;
     child_report* report;
-    bool shares_table = false;  // CLONE_FILES: unshare before anything else
-    bool execs = true;          // else what is not mapped must be closed by close_unmapped()
+    // With CLONE_FILES: the socket on which the descriptors of the plan come, all but those below
+    // it. What is above it is not the child's; see launcher.hpp. -1: the table is its own.
+    int channel = -1;
+    int lowest_channel = -1;  // of another child's, which it does not need
+    bool execs = true;        // else what is not mapped must be closed by close_unmapped()
 };
 
 // Applies the plan and executes the program; on failure fills the report and ends

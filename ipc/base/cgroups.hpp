@@ -11,7 +11,9 @@ namespace cleanfork::ipc {
 bool is_cgroup(int directory) noexcept;
 
 // The open directory, CLOEXEC. Empty with errno; EBADF, as clone3(2) says it, when it is no cgroup.
-unique_fd open_cgroup(const std::string& path) noexcept;
+// Asks no other file system: the path is one that the kernel has at hand, or begins with the path
+// of a mount of cgroup v2 and has no link out of it.
+unique_fd open_cgroup(const std::string& path);
 
 // The directory of this process's own cgroup, as far as it is mounted here; else empty.
 std::string own_cgroup();

@@ -1,5 +1,6 @@
 #include "ipc/base/socket_peer.hpp"
 
+#include <fcntl.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
@@ -17,8 +18,10 @@
 namespace cleanfork::ipc {
 
 ino_t socket_inode(int socket) noexcept {
-    struct stat about {};
-    return ::fstat(socket, &about) == 0 && S_ISSOCK(about.st_mode) ? about.st_ino : 0;
+    struct statx about {};
+    const bool is_told = ::statx(socket, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
+                                 STATX_TYPE | STATX_INO, &about) == 0;
+    return is_told && S_ISSOCK(about.stx_mode) ? about.stx_ino : 0;
 }
 
 // The kernel answers within the call that asks, so the answer is there, or there is none.

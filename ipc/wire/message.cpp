@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "ipc/base/fd.hpp"
+#include "ipc/base/proc.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 
@@ -51,39 +52,50 @@ result<void> parse_pipe(int fd, std::uint64_t stated, Message& out) {
     return {};
 }
 
+// Not by fstat(2): the file system of a file that somebody sent need not answer.
+bool is_pipe(int fd) {
+    return ::fcntl(fd, F_GETPIPE_SZ) > 0 &&
+           read_link(AT_FDCWD, "/proc/self/fd/" + std::to_string(fd)).starts_with("pipe:");
+}
+
 template <class Message>
 result<void> parse_body(int fd, std::uint64_t stated, Message& out) {
-    struct stat st {};
-    if (::fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode)) return parse_pipe(fd, stated, out);
+    if (is_pipe(fd)) return parse_pipe(fd, stated, out);
     return parse_sealed(fd, stated, out);
+}
+
+template <class Message>
+result<void> parse(received& packet, Message& out) {
+    std::vector<unique_fd>& descriptors = packet.descriptors;
+    if (!out.ParseFromArray(packet.body.data(), static_cast<int>(packet.body.size())))
+        return malformed("not a message");
+    if (out.has_large()) {
+        if (out.descriptors_size() < 1 || descriptors.empty() ||
+            out.descriptors(0) != v1::DESCRIPTOR_PURPOSE_BODY)
+            return malformed("a large message without its memfd");
+        const std::uint64_t stated = out.large().size();
+        const auto total = static_cast<std::size_t>(out.descriptors_size());
+        out.Clear();
+        if (auto r = parse_body(descriptors.front().get(), stated, out); !r) return r;
+        descriptors.erase(descriptors.begin());
+        if (static_cast<std::size_t>(out.descriptors_size()) + 1 != total)
+            return malformed("the large message states another number of descriptors");
+    }
+    if (static_cast<std::size_t>(out.descriptors_size()) != descriptors.size())
+        return malformed("the number of descriptors is not the stated one");
+    for (const int purpose : out.descriptors())
+        if (purpose == v1::DESCRIPTOR_PURPOSE_UNSPECIFIED || purpose == v1::DESCRIPTOR_PURPOSE_BODY)
+            return malformed("a descriptor without a purpose");
+    return {};
 }
 
 template <class Message>
 result<decoded<Message>> decode(received&& packet) {
     decoded<Message> d;
     // What throws before the descriptors are taken can be tried again.
-    if (!d.message.ParseFromArray(packet.body.data(), static_cast<int>(packet.body.size())))
-        return malformed("not a message");
+    if (auto r = parse(packet, d.message); !r) return r.error();
     d.descriptors = std::move(packet.descriptors);
     d.sender = packet.sender;
-    if (d.message.has_large()) {
-        if (d.message.descriptors_size() < 1 || d.descriptors.empty() ||
-            d.message.descriptors(0) != v1::DESCRIPTOR_PURPOSE_BODY)
-            return malformed("a large message without its memfd");
-        const unique_fd body = std::move(d.descriptors.front());
-        d.descriptors.erase(d.descriptors.begin());
-        const std::uint64_t stated = d.message.large().size();
-        const auto total = static_cast<std::size_t>(d.message.descriptors_size());
-        d.message.Clear();
-        if (auto r = parse_body(body.get(), stated, d.message); !r) return r.error();
-        if (static_cast<std::size_t>(d.message.descriptors_size()) + 1 != total)
-            return malformed("the large message states another number of descriptors");
-    }
-    if (static_cast<std::size_t>(d.message.descriptors_size()) != d.descriptors.size())
-        return malformed("the number of descriptors is not the stated one");
-    for (const int purpose : d.message.descriptors())
-        if (purpose == v1::DESCRIPTOR_PURPOSE_UNSPECIFIED || purpose == v1::DESCRIPTOR_PURPOSE_BODY)
-            return malformed("a descriptor without a purpose");
     return d;
 }
 

@@ -39,7 +39,7 @@ struct decoded {
 
 // Checks that the packet is a message, that it carries as many descriptors as
 // it states and each has a purpose, and that a large body is sealed and of the
-// stated size. Anything else is step::protocol; the descriptors are closed.
+// stated size. Anything else is step::protocol; the packet keeps its descriptors then.
 result<decoded<v1::ClientMessage>> decode_client_message(received&& packet);
 result<decoded<v1::ServerMessage>> decode_server_message(received&& packet);
 result<decoded<v1::TemplateMessage>> decode_template_message(received&& packet);

@@ -16,10 +16,11 @@ namespace cleanfork::ipc {
 
 namespace {
 
-// One more than allowed, so that a packet with too many is seen as such and
-// not as cut by our own buffer.
+// As many as the kernel sends at once (SCM_MAX_FD): what there is no room for it closes itself,
+// in the call that receives, and such a close may wait.
+constexpr std::size_t k_most_of_packet = 253;
 constexpr std::size_t k_control_space =
-    CMSG_SPACE((k_max_descriptors + 1) * sizeof(int)) + CMSG_SPACE(sizeof(ucred));
+    CMSG_SPACE(k_most_of_packet * sizeof(int)) + CMSG_SPACE(sizeof(ucred));
 
 std::optional<packet_sender> sender_of(msghdr& message) {
     for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
@@ -33,7 +34,7 @@ std::optional<packet_sender> sender_of(msghdr& message) {
 
 // Owned before there is memory for all of them.
 std::vector<unique_fd> take_descriptors(msghdr& message) {
-    std::array<unique_fd, k_max_descriptors + 1> taken;
+    std::array<unique_fd, k_most_of_packet> taken;
     std::size_t count = 0;
     for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
@@ -41,10 +42,7 @@ std::vector<unique_fd> take_descriptors(msghdr& message) {
         for (std::size_t i = 0; i < n; ++i) {
             int fd;
             std::memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
-            if (count < taken.size())
-                taken[count++].reset(fd);
-            else
-                ::close(fd);
+            if (count < taken.size()) taken[count++].reset(fd);
         }
     }
     return {std::make_move_iterator(taken.begin()),
@@ -79,10 +77,9 @@ received receiver::receive(int socket) {
                                              : receive_status::failed;
         return r;
     }
-    std::vector<unique_fd> fds;
     bool is_short = false;
     try {
-        fds = take_descriptors(message);
+        r.descriptors = take_descriptors(message);
     } catch (const std::bad_alloc&) {  // the packet is here only once
         is_short = true;
     }
@@ -94,14 +91,14 @@ received receiver::receive(int socket) {
     }
     const auto size = static_cast<std::size_t>(n);
     if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || size > k_max_inline_body ||
-        fds.size() > k_max_descriptors || is_short) {
+        r.descriptors.size() > k_max_descriptors || is_short) {
         r.status = receive_status::malformed;
-        r.error_number = is_short                                 ? ENOMEM
+        r.error_number = is_short                                ? ENOMEM
                          : (message.msg_flags & MSG_CTRUNC) != 0 ? EMFILE
-                                                                  : EMSGSIZE;
+                                                                 : EMSGSIZE;
         const bool only_cut_by_our_limit = (message.msg_flags & MSG_TRUNC) == 0 &&
                                            size <= k_max_inline_body &&
-                                           fds.size() <= k_max_descriptors;
+                                           r.descriptors.size() <= k_max_descriptors;
         if (only_cut_by_our_limit) {
             r.body = {buffer_.get(), size};
             r.sender = sender_of(message);
@@ -110,7 +107,6 @@ received receiver::receive(int socket) {
     }
     r.status = receive_status::packet;
     r.body = {buffer_.get(), size};
-    r.descriptors = std::move(fds);
     r.sender = sender_of(message);
     return r;
 }
@@ -118,6 +114,14 @@ received receiver::receive(int socket) {
 int tell_senders(int socket) noexcept {
     const int on = 1;
     return ::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0 ? 0 : errno;
+}
+
+// Each packet names its sender, for which this has no room; the end does not.
+bool end_connection(int socket) noexcept {
+    ::shutdown(socket, SHUT_RDWR);
+    msghdr nothing{};
+    return ::recvmsg(socket, &nothing, MSG_PEEK | MSG_DONTWAIT) == 0 &&
+           (nothing.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) == 0;
 }
 
 send_status send_packet(int socket, std::string_view body,

@@ -32,7 +32,7 @@ struct received {
     int error_number = 0;
     std::string_view
         body;  // the receiver's, until its next receive(); also when only descriptors were cut
-    std::vector<unique_fd> descriptors;
+    std::vector<unique_fd> descriptors;     // also of a packet that is not valid
     std::optional<packet_sender> sender{};  // of a socket of tell_senders()
 };
 
@@ -40,14 +40,18 @@ struct received {
 // was sent before does. Returns errno, or 0.
 int tell_senders(int socket) noexcept;
 
+// Ends a connection, both ways. True when its queue is empty, and stays so: else descriptors may be
+// in it, which are closed with the socket.
+bool end_connection(int socket) noexcept;
+
 // Not thread-safe: one buffer, one reader at a time.
 class receiver {
 public:
     receiver();
 
-    // recvmsg with MSG_DONTWAIT and MSG_CMSG_CLOEXEC. What arrived with a
-    // malformed packet is closed before this returns: near RLIMIT_NOFILE the
-    // kernel installs some descriptors, sets MSG_CTRUNC and succeeds.
+    // recvmsg with MSG_DONTWAIT and MSG_CMSG_CLOEXEC. What arrived with a malformed packet is the
+    // caller's to close: near RLIMIT_NOFILE the kernel installs some descriptors, sets MSG_CTRUNC
+    // and succeeds.
     received receive(int socket);
 
 private:

@@ -51,7 +51,8 @@ ROOMS = {
 }
 # What all of the daemon's rooms share, though it is in the last of them.
 SHARED = {"forkserver/daemon/daemon_ids.hpp": "forkserver/daemon/sessions",
-          "forkserver/daemon/log.hpp": "forkserver/daemon/loop"}
+          "forkserver/daemon/log.hpp": "forkserver/daemon/loop",
+          "forkserver/daemon/log_output.hpp": "forkserver/daemon/loop"}
 
 
 def room_of(path):

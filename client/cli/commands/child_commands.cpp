@@ -44,6 +44,10 @@ void add_other_children(const arguments& form, std::vector<std::uint64_t>& child
 }
 
 std::string show_status(const child_info& child) {
+    if (child.begins_in) {
+        std::string text = "beginning, in the step " + std::string(to_string(*child.begins_in));
+        return child.given_up ? text + ", given up" : text;
+    }
     std::string text = child.status       ? child.status->to_string()
                        : child.restart_in ? "restarts in " + show_duration(*child.restart_in)
                                           : "running";
@@ -53,7 +57,7 @@ std::string show_status(const child_info& child) {
 }
 
 row describe(const child_info& child) {
-    return {std::to_string(child.child),
+    return {child.child != 0 ? std::to_string(child.child) : "-",
             std::to_string(child.pid),
             child.session != 0 ? std::to_string(child.session) : "-",
             show_age(child.age),

@@ -42,7 +42,8 @@ std::vector<row> stats_rows(const server_stats& s) {
             {"descriptors", n(s.descriptors)},
             {"resident memory", n(s.rss_kib) + " KiB"},
             {"mean spawn time", show_duration(mean)},
-            {"longest spawn time", show_duration(s.spawn_time_max)}};
+            {"longest spawn time", show_duration(s.spawn_time_max)},
+            {"longest turn", show_duration(s.turn_time_max)}};
 }
 
 // A pidfd of the forkserver, or nothing when `pid` means another process here,

@@ -74,8 +74,12 @@ json child_json(const child_info& child) {
               {"session", child.session},
               {"keep", child.keep},
               {"age-seconds", seconds(child.age)},
-              {"running", !child.status && !child.restart_in},
+              {"running", !child.status && !child.restart_in && !child.begins_in},
               {"command", child.command}};
+    if (child.begins_in) {
+        j["begins-in"] = to_string(*child.begins_in);
+        j["given-up"] = child.given_up;
+    }
     if (!child.template_name.empty()) j["template"] = child.template_name;
     if (child.tree != tree_means::none) j["tree"] = to_string(child.tree);
     if (!child.error.empty()) j["exception"] = child.error;
@@ -112,7 +116,8 @@ json stats_json(const server_stats& s) {
             {"descriptors", s.descriptors},
             {"rss-kib", s.rss_kib},
             {"spawn-seconds-total", seconds(s.spawn_time_total)},
-            {"spawn-seconds-max", seconds(s.spawn_time_max)}};
+            {"spawn-seconds-max", seconds(s.spawn_time_max)},
+            {"turn-seconds-max", seconds(s.turn_time_max)}};
 }
 
 json template_json(const template_info& t) {

@@ -24,12 +24,15 @@ struct server_info {
 };
 
 struct child_info {
-    std::uint64_t child = 0;
+    std::uint64_t child = 0;  // 0: it is none yet, see `begins_in`
     pid_t pid = 0;
     std::uint64_t session = 0;  // 0: kept beyond its session
     std::string command;
     std::string template_name;  // of a call
     std::chrono::nanoseconds age{};
+    // Its process takes its time to begin its program: the step that it is in.
+    std::optional<step> begins_in;
+    bool given_up = false;  // then: nobody waits for it any more, and it was killed
     bool keep = false;
     tree_means tree = tree_means::none;
     restart_options::policy restart = restart_options::policy::no;
@@ -53,6 +56,8 @@ struct server_stats {
     std::uint64_t protocol_errors_total = 0, quota_refusals_total = 0;
     std::uint64_t descriptors = 0, rss_kib = 0;
     std::chrono::nanoseconds spawn_time_total{}, spawn_time_max{};
+    // The longest turn of its loop: what one request has kept all others waiting.
+    std::chrono::nanoseconds turn_time_max{};
 };
 
 // What client::run() gathers.

@@ -109,6 +109,7 @@ class ServerStats(TypedDict):
     rss_kib: int
     spawn_time_total: float
     spawn_time_max: float
+    turn_time_max: float
 
 class ChildInfo(TypedDict):
     child: int
@@ -121,6 +122,8 @@ class ChildInfo(TypedDict):
     tree: Literal["cgroup", "walk"] | None
     restarts: int  # so far
     last_status: ExitStatus | None  # of the process before this one
+    begins_in: str | None  # the step it takes its time in; "child" is 0 then
+    given_up: bool
     restart_in: float | None  # seconds; no process runs until then
     status: ExitStatus | None
     wall: float

@@ -56,6 +56,7 @@ py::dict dict_of(const server_stats& s) {
     d["rss_kib"] = s.rss_kib;
     d["spawn_time_total"] = seconds(s.spawn_time_total);
     d["spawn_time_max"] = seconds(s.spawn_time_max);
+    d["turn_time_max"] = seconds(s.turn_time_max);
     return d;
 }
 
@@ -69,6 +70,8 @@ py::dict dict_of(const child_info& c) {
     d["age"] = seconds(c.age);
     d["keep"] = c.keep;
     d["tree"] = name_of(c.tree);
+    d["begins_in"] = c.begins_in ? py::cast(std::string(to_string(*c.begins_in))) : py::none();
+    d["given_up"] = c.given_up;
     d["restarts"] = c.restarts;
     d["last_status"] = c.last_status ? py::cast(*c.last_status) : py::none();
     d["restart_in"] = c.restart_in ? py::cast(seconds(*c.restart_in)) : py::none();

@@ -106,6 +106,15 @@ std::vector<child_info> children_of(const v1::ListReply& r) {
         out.wall = end.wall;
         out.error = std::move(end.error);
     }
+    for (const v1::BirthInfo& b : r.births()) {
+        child_info& out = all.emplace_back();
+        out.pid = b.pid();
+        out.session = b.session();
+        out.command = b.command();
+        out.age = std::chrono::nanoseconds(b.age_ns());
+        out.begins_in = static_cast<step>(b.step());
+        out.given_up = b.given_up();
+    }
     return all;
 }
 
@@ -129,6 +138,7 @@ server_stats stats_of(const v1::StatsReply& r) {
     s.rss_kib = r.rss_kib();
     s.spawn_time_total = std::chrono::nanoseconds(r.spawn_ns_total());
     s.spawn_time_max = std::chrono::nanoseconds(r.spawn_ns_max());
+    s.turn_time_max = std::chrono::nanoseconds(r.turn_ns_max());
     return s;
 }
 

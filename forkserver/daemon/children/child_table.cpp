@@ -13,7 +13,8 @@ namespace cleanfork::daemon {
 
 namespace {
 
-constexpr int k_exits_at_once = 256;
+// After this many exits the others get their turn.
+constexpr int k_exits_a_turn = 128;
 
 }  // namespace
 
@@ -94,11 +95,10 @@ void child_table::each(const std::function<void(child&)>& f) {
     for (auto& [id, c] : children_) f(c);
 }
 
-std::vector<child_id> child_table::of_session(session_id session) const {
-    std::vector<child_id> ids;
-    for (const auto& [id, c] : children_)
-        if (c.origin.session == session) ids.push_back(id);
-    return ids;
+child_id child_table::after(child_id from, std::size_t most, std::vector<child_id>& out) const {
+    auto at = children_.lower_bound(from);
+    for (; most != 0 && at != children_.end(); --most, ++at) out.push_back(at->first);
+    return at == children_.end() ? child_id() : at->first;
 }
 
 void child_table::await() {
@@ -109,14 +109,11 @@ void child_table::await() {
 }
 
 void child_table::drain() {
-    epoll_event events[k_exits_at_once];
-    for (;;) {
-        const int n = ::epoll_wait(watch_.fd(), events, k_exits_at_once, 0);
-        for (int i = 0; i < n; ++i)
-            if (child* c = find(child_id(events[i].data.u64)))
-                bounded(io_, "exit of a child", [&] { reap_if_ended(*c); });
-        if (n < k_exits_at_once) break;
-    }
+    epoll_event events[k_exits_a_turn];
+    const int n = ::epoll_wait(watch_.fd(), events, k_exits_a_turn, 0);
+    for (int i = 0; i < n; ++i)
+        if (child* c = find(child_id(events[i].data.u64)))
+            bounded(io_, "exit of a child", [&] { reap_if_ended(*c); });
     owner_.on_exits_drained();
 }
 
@@ -125,12 +122,16 @@ void child_table::reap(child& c) {
     owner_.on_exits_drained();
 }
 
-void child_table::ended(child& c, int wait_status, v1::Usage usage, std::string error) {
-    if (c.exit) return;
+bool child_table::ended(child& c, int wait_status, v1::Usage usage, std::string error) {
+    if (c.exit) return true;
     // Once it was reaped the kernel itself may tell.
-    wait_status = ipc::pidfd_exit_status(c.process.pidfd()).value_or(wait_status);
+    const auto kernels = ipc::pidfd_exit_status(c.process.pidfd());
+    if (!kernels && !ipc::pidfd_wait(c.process.pidfd(), ipc::pidfd_event::ended, 0)) return false;
+    wait_status = kernels.value_or(wait_status);
+    c.origin.forked_by = {};
     exited(c, {.wait_status = wait_status, .usage = std::move(usage), .error = std::move(error)});
     owner_.on_exits_drained();
+    return true;
 }
 
 void child_table::adopt(child& c) {
@@ -148,10 +149,11 @@ void child_table::reap_if_ended(child& c) {
         e.wait_status = r.end->wait_status;
         ipc::to_wire(r.end->usage, e.usage);
     } else {
-        // Of one that lives and is nobody's child of ours there is nothing to tell.
-        if (!has_ended(c)) return unwatch(c);
         // A template reaped it and was killed before it could tell.
         const auto status = ipc::pidfd_exit_status(c.process.pidfd());
+        // Of one that lives and is nobody's child of ours there is nothing to tell.
+        if (!status && !ipc::pidfd_wait(c.process.pidfd(), ipc::pidfd_event::ended, 0))
+            return unwatch(c);
         e.known = status.has_value();
         e.wait_status = status.value_or(0);
         if (!e.known && !c.origin.template_name.empty())
@@ -162,11 +164,6 @@ void child_table::reap_if_ended(child& c) {
                           .message();
     }
     exited(c, std::move(e));
-}
-
-bool child_table::has_ended(const child& c) {
-    return ipc::pidfd_exit_status(c.process.pidfd()).has_value() ||
-           ipc::pidfd_wait(c.process.pidfd(), ipc::pidfd_event::ended, 0);
 }
 
 // The client holds a copy of the pidfd, so closing ours would not end the watch.

@@ -18,7 +18,7 @@ class child_table_owner {
 public:
     // It was reaped, its `exit` is filled. The owner may forget it.
     virtual void on_exit(child& c) = 0;
-    // No more exits are at hand: the time to tell of them.
+    // No more exits are at hand, or it is the others' turn: the time to tell of them.
     virtual void on_exits_drained() = 0;
 
 protected:
@@ -42,10 +42,8 @@ public:
 
     // The next process of a child that is between two. It is watched, or killed and reaped.
     result<void> begin_again(child& c, ipc::process_ref process, std::uint64_t started_ns);
-    // A template tells how its child ended.
-    void ended(child& c, int wait_status, v1::Usage usage, std::string error);
-    // By the kernel's word, and nobody else's.
-    [[nodiscard]] static bool has_ended(const child& c);
+    // Its template tells how it ended, and knows no more of it. False when it has not ended.
+    [[nodiscard]] bool ended(child& c, int wait_status, v1::Usage usage, std::string error);
     // The template has gone: the forkserver is the parent now, and watches it.
     void adopt(child& c);
     // Reaps it if it has ended. on_exits_drained() follows.
@@ -59,7 +57,9 @@ public:
     [[nodiscard]] std::uint64_t exited_total() const noexcept { return exited_total_; }
     // In the order of their numbers. The callback must not add or forget.
     void each(const std::function<void(child&)>& f);
-    [[nodiscard]] std::vector<child_id> of_session(session_id session) const;
+    // The numbers of at most `most` children from `from` on; where to go on, none at the end.
+    // A child that is added meanwhile comes after all others.
+    child_id after(child_id from, std::size_t most, std::vector<child_id>& out) const;
 
 private:
     void await();

@@ -5,7 +5,8 @@
 #include <cerrno>
 #include <csignal>
 #include <utility>
-#include <vector>
+
+#include "forkserver/daemon/loop/boundary.hpp"
 
 namespace cleanfork::daemon {
 
@@ -17,12 +18,16 @@ constexpr std::chrono::milliseconds k_rare_look{1000};
 // From SIGKILL on: for what the kernel does before a process is gone. One that waits for a file
 // system that does not answer takes longer, or for ever.
 constexpr std::chrono::seconds k_to_be_gone{20};
+// After this many the others get their turn.
+constexpr std::size_t k_kills_a_turn = 64;
+constexpr std::size_t k_looks_a_turn = 16;
 
 }  // namespace
 
 lifetimes::lifetimes(boost::asio::io_context& io, child_table& children,
                      const ipc::feature_set& features, logger& log, lifetimes_owner& owner)
-    : deadline_(io, "lifetimes", [this] { expire(); }),
+    : io_(io),
+      deadline_(io, "lifetimes", [this] { expire(); }),
       children_(children),
       log_(log),
       means_{.group_by_pidfd = features.has(ipc::feature::pidfd_signal_group),
@@ -86,25 +91,31 @@ void lifetimes::finish(child& c) {
 void lifetimes::look_after(child_id id) {
     leaderless_.insert(id);
     look_interval_ = k_first_look;
-    arm_look();
+    if (!look_from_) arm_look(look_interval_);
 }
 
-void lifetimes::arm_look() {
-    if (!leaderless_.empty()) look_again_.set_in(look_interval_);
+void lifetimes::arm_look(steady::duration after) {
+    if (!leaderless_.empty()) look_again_.set_in(after);
 }
 
 void lifetimes::look() {
-    const std::vector<child_id> ids(leaderless_.begin(), leaderless_.end());
-    for (const child_id id : ids) {
-        child* c = children_.find(id);
-        if (c == nullptr) continue;
-        if (!anyone_left(*c))
-            finish(*c);
-        else if (c->ending->killed)
-            signal(*c, SIGKILL, c->origin.lifetime.target);
+    for (std::size_t left = k_looks_a_turn; left != 0; --left) {
+        const auto at = leaderless_.lower_bound(look_from_);
+        if (at == leaderless_.end()) break;
+        look_from_ = child_id(at->value() + 1);
+        if (child* c = children_.find(*at)) bounded(io_, "lifetimes", [&] { look_at(*c); });
     }
+    if (leaderless_.lower_bound(look_from_) != leaderless_.end()) return arm_look({});
+    look_from_ = {};
     look_interval_ = std::min<steady::duration>(look_interval_ * 2, k_rare_look);
-    arm_look();
+    arm_look(look_interval_);
+}
+
+void lifetimes::look_at(child& c) {
+    if (!anyone_left(c))
+        finish(c);
+    else if (c.ending->killed)
+        signal(c, SIGKILL, c.origin.lifetime.target);
 }
 
 void lifetimes::arm() {
@@ -134,14 +145,17 @@ void lifetimes::give_up(child& c, const char* why) {
 }
 
 void lifetimes::expire() {
-    while (!deadlines_.empty() && deadlines_.begin()->first <= steady::now()) {
+    for (std::size_t left = k_kills_a_turn;
+         left != 0 && !deadlines_.empty() && deadlines_.begin()->first <= steady::now(); --left) {
         child* c = children_.find(deadlines_.begin()->second);
         deadlines_.erase(deadlines_.begin());
         assert(c != nullptr && c->ending);  // who is being ended is not forgotten
-        if (c->ending->killed)
-            give_up(*c, "it was killed and is not gone: it may wait for a file system");
-        else
-            kill(*c);
+        bounded(io_, "lifetimes", [&] {
+            if (c->ending->killed)
+                give_up(*c, "it was killed and is not gone: it may wait for a file system");
+            else
+                kill(*c);
+        });
     }
     arm();
 }

@@ -54,11 +54,13 @@ private:
     void give_up(child& c, const char* why);
     void finish(child& c);
     void look_after(child_id id);
-    void arm_look();
+    void arm_look(steady::duration after);
     void look();
+    void look_at(child& c);
     void arm();
     void expire();
 
+    boost::asio::io_context& io_;
     bounded_timer deadline_;
     child_table& children_;
     logger& log_;
@@ -71,6 +73,7 @@ private:
     std::set<child_id> leaderless_;
     bounded_timer look_again_;
     steady::duration look_interval_{};
+    child_id look_from_;  // in the midst of a look: the next
 };
 
 }  // namespace cleanfork::daemon

@@ -20,10 +20,11 @@ constexpr std::chrono::milliseconds k_pause{20};
 }  // namespace
 
 orphans::orphans(boost::asio::io_context& io, const spawn::launcher& launcher,
-                 child_table& children)
+                 child_table& children, const births& begin)
     : io_(io),
       launcher_(launcher),
       children_(children),
+      births_(begin),
       signals_(io, "orphans"),
       again_(io, "orphans", [this] { reap_and_await(); }) {}
 
@@ -54,17 +55,20 @@ void orphans::await() {
 }
 
 void orphans::reap_and_await() {
-    bounded(io_, "orphans", [this] { reap(); });
-    await();
+    bool done = true;
+    bounded(io_, "orphans", [&] { done = reap(); });
+    done ? await() : again_.set_in(k_pause);
 }
 
 // Each round reaps one, or is the last: who is known and is not reaped by the table, is reaped
 // here.
-void orphans::reap() {
+bool orphans::reap() {
     for (;;) {
         siginfo_t info{};
-        if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return;
+        if (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
+            return true;
         const pid_t pid = info.si_pid;
+        if (births_.has(pid)) return false;
         child* known = nullptr;
         children_.each([&](child& c) {
             if (c.process.pid() == pid && !c.has_no_process()) known = &c;
@@ -75,7 +79,7 @@ void orphans::reap() {
             const child* left = children_.find(id);
             if (left == nullptr || left->has_no_process()) continue;
         }
-        if (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG) != 0) return;
+        if (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG) != 0) return true;
     }
 }
 

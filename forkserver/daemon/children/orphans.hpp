@@ -5,6 +5,7 @@
 #include <boost/asio/io_context.hpp>
 #include <cleanfork/failure.hpp>
 
+#include "forkserver/daemon/children/births.hpp"
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
 #include "forkserver/daemon/loop/watched_fd.hpp"
@@ -16,13 +17,15 @@ namespace cleanfork::daemon {
 // belongs to init, as ever.
 class orphans {
 public:
-    orphans(boost::asio::io_context& io, const spawn::launcher& launcher, child_table& children);
+    orphans(boost::asio::io_context& io, const spawn::launcher& launcher, child_table& children,
+            const births& begin);
 
     // From the first template on; from the start on where it is the init of a PID namespace, whose
     // orphans come to it in any case. Again is harmless.
     result<void> adopt_from_now_on();
-    // Reaps what has ended and is nobody's business, or the table's if it is known there.
-    void reap();
+    // Reaps what has ended and is nobody's business, or the table's if it is known there. False: of
+    // the births the first has, who look at it soon; the others wait behind that.
+    bool reap();
 
 private:
     void await();
@@ -31,6 +34,7 @@ private:
     boost::asio::io_context& io_;
     const spawn::launcher& launcher_;
     child_table& children_;
+    const births& births_;
     watched_fd signals_;
     bounded_timer again_;
 };

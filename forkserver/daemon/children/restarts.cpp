@@ -3,6 +3,7 @@
 #include <csignal>
 
 #include "forkserver/daemon/children/signalling.hpp"
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -22,10 +23,14 @@ child_exit no_start(const failure& why) {
 }  // namespace
 
 restarts::restarts(boost::asio::io_context& io, spawn::launcher& launcher, child_table& children,
-                   logger& log, restarts_owner& owner)
-    : due_again_(io, "restarts", [this] { start_due(); }),
+                   births& begin, spawn::shared_disposal disposal, logger& log,
+                   restarts_owner& owner)
+    : io_(io),
+      due_again_(io, "restarts", [this] { start_due(); }),
       launcher_(launcher),
       children_(children),
+      births_(begin),
+      disposal_(std::move(disposal)),
       log_(log),
       owner_(owner) {}
 
@@ -48,7 +53,7 @@ result<std::unique_ptr<child_restart>> restarts::prepare(
     }
     auto r = std::make_unique<child_restart>(request, descriptors_, copies.size());
     r->purposes = purposes;
-    r->descriptors = std::make_shared<const std::vector<unique_fd>>(std::move(copies));
+    r->descriptors = spawn::share(std::move(copies), disposal_);
     r->base = std::move(base);
     return r;
 }
@@ -92,6 +97,17 @@ void restarts::stop_all() {
         if (child* c = children_.find(id)) stop(*c);
 }
 
+// A process of a child that had not begun its program when the loop went on.
+class restarts::late_start final : public born {
+public:
+    late_start(restarts& of, child_id id) : of_(of), id_(id) {}
+    void begun(result<spawn::spawned> process) override { of_.begun(id_, std::move(process)); }
+
+private:
+    restarts& of_;
+    child_id id_;
+};
+
 // The exit is that of the process before.
 void restarts::over(child& c) {
     c.restart->due.reset();
@@ -107,11 +123,23 @@ void restarts::arm() {
 
 void restarts::start_due() {
     while (!due_.empty() && due_.begin()->first <= steady::now()) {
-        child* c = children_.find(due_.begin()->second);
+        const child_id id = due_.begin()->second;
         due_.erase(due_.begin());
-        if (c != nullptr) start(*c);
+        bounded(io_, "restarts", [&] { start_or_fail(id); });
     }
     arm();
+}
+
+void restarts::start_or_fail(child_id id) {
+    child* c = children_.find(id);
+    if (c == nullptr) return;
+    try {
+        start(*c);
+    } catch (...) {
+        const failure why = caught(io_, "restart");
+        c = children_.find(id);
+        if (c != nullptr && c->is_between_starts()) fail(*c, why);
+    }
 }
 
 void restarts::start(child& c) {
@@ -121,28 +149,58 @@ void restarts::start(child& c) {
     // killed so (kill_seq in kernel/cgroup/cgroup.c is compared with that of the parent's cgroup).
     if (c.origin.tree.by != v1::TREE_MEANS_UNSPECIFIED)
         signal_child(c, SIGKILL, signal_target::tree, {.cgroup_kill = false});
-    r.due.reset();
     ++r.count;
-    const auto fail = [&](const failure& why) {
-        log_.warning("restart_failed", {{"child", c.id.value()}, {"why", why.message()}});
-        c.exit = no_start(why);
-        if (!takes(c)) {
-            owner_.on_over(c);
-            owner_.on_restarts_drained();
-        }
-    };
     r.schedule.started(steady::now());
     auto p = spawn::prepare(std::make_unique<v1::SpawnRequest>(r.request), r.purposes,
                             r.descriptors, r.base, launcher_.self());
-    if (!p) return fail(p.error());
-    auto made = launcher_.launch(**p);
-    if (!made) return fail(made.error());
-    log_.info("restarted", {{"child", c.id.value()},
-                            {"pid", std::int64_t{made->process.pid()}},
-                            {"restarts", r.count}});
-    if (auto watched = children_.begin_again(c, std::move(made->process), made->started_ns);
-        !watched)
-        return fail(watched.error());
+    if (!p) return fail(c, p.error());
+    birth_cause cause;
+    cause.command = c.origin.command;
+    auto late = std::make_unique<late_start>(*this, c.id);
+    auto made = launcher_.begin(std::move(*p));
+    if (!made) return fail(c, made.error());
+    spawn::birth& b = **made;
+    if (b.wait(births_.patience({})) && !b.failed())
+        return begun(c.id, spawn::spawned{std::move(b.process()), b.started_ns()});
+    births_.add(std::move(*made), std::move(cause), std::move(late));
+}
+
+void restarts::fail(child& c, const failure& why) {
+    bounded(io_, "log", [&] {
+        log_.warning("restart_failed", {{"child", c.id.value()}, {"why", why.message()}});
+    });
+    c.restart->due.reset();
+    c.exit = no_start(why);
+    if (takes(c)) return;
+    owner_.on_over(c);
+    owner_.on_restarts_drained();
+}
+
+// It may have been stopped meanwhile, or forgotten.
+void restarts::begun(child_id id, result<spawn::spawned> process) {
+    child* const c = children_.find(id);
+    if (c == nullptr || !c->is_between_starts()) {
+        if (process) discard(std::move(*process));
+        return;
+    }
+    if (!process) return fail(*c, process.error());
+    child_restart& r = *c->restart;
+    r.due.reset();
+    const pid_t pid = process->process.pid();
+    auto watched = children_.begin_again(*c, std::move(process->process), process->started_ns);
+    bounded(io_, "log", [&] {
+        log_.info("restarted",
+                  {{"child", id.value()}, {"pid", std::int64_t{pid}}, {"restarts", r.count}});
+    });
+    if (!watched) fail(*c, watched.error());
+}
+
+// Nobody's: it is ended, and reaped as any child is.
+void restarts::discard(spawn::spawned process) {
+    child_origin o;
+    o.is_service = true;
+    process.process.signal(SIGKILL);
+    (void)children_.add(std::move(o), std::move(process.process), process.started_ns);
 }
 
 }  // namespace cleanfork::daemon

@@ -5,9 +5,11 @@
 #include <set>
 #include <utility>
 
+#include "forkserver/daemon/children/births.hpp"
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/spawn/disposal.hpp"
 #include "forkserver/spawn/launcher.hpp"
 
 namespace cleanfork::daemon {
@@ -26,7 +28,7 @@ protected:
 class restarts {
 public:
     restarts(boost::asio::io_context& io, spawn::launcher& launcher, child_table& children,
-             logger& log, restarts_owner& owner);
+             births& begin, spawn::shared_disposal disposal, logger& log, restarts_owner& owner);
 
     // Empty when the request wants no restarts. Its descriptors are copied, and the copies kept
     // until the child is over: a pipe that it writes to does not end before that.
@@ -49,12 +51,20 @@ public:
 private:
     void arm();
     void start_due();
+    class late_start;
+    void start_or_fail(child_id id);
     void start(child& c);
+    void begun(child_id id, result<spawn::spawned> process);
+    void fail(child& c, const failure& why);
+    void discard(spawn::spawned process);
     void over(child& c);
 
+    boost::asio::io_context& io_;
     bounded_timer due_again_;
     spawn::launcher& launcher_;
     child_table& children_;
+    births& births_;
+    spawn::shared_disposal disposal_;
     logger& log_;
     restarts_owner& owner_;
     std::set<std::pair<steady::time_point, child_id>> due_;

@@ -46,10 +46,11 @@ failure caught(boost::asio::execution_context& loop, const char* place) noexcept
     return boost::asio::use_service<boundary>(loop).caught(place);
 }
 
-void run_bounded(boost::asio::io_context& io) {
+void run_bounded(boost::asio::io_context& io, const std::function<void()>& after) {
     for (;;) {
         try {
-            io.run();
+            while (io.run_one() != 0)
+                if (after) after();
             return;
         } catch (...) {
             (void)caught(io, "loop");

@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <cleanfork/failure.hpp>
+#include <functional>
 #include <utility>
 
 #include "forkserver/daemon/log.hpp"
@@ -59,7 +60,8 @@ void post_bounded(boost::asio::io_context& io, const char* place, F f) {
     insist(io, place, [&] { boost::asio::post(io, [&io, place, f] { bounded(io, place, f); }); });
 }
 
-// The loop, until it is stopped or there is nothing to do: not until a handler throws.
-void run_bounded(boost::asio::io_context& io);
+// The loop, until it is stopped or there is nothing to do: not until a handler throws. After each
+// turn `after`, if there is any.
+void run_bounded(boost::asio::io_context& io, const std::function<void()>& after = {});
 
 }  // namespace cleanfork::daemon

@@ -10,11 +10,14 @@ int watched_fd::take(unique_fd& fd) {
     return 0;
 }
 
-void watched_fd::close() noexcept {
+unique_fd watched_fd::release() noexcept {
     here_ = nullptr;
-    boost::system::error_code ignored;
-    if (descriptor_.is_open()) descriptor_.close(ignored);
-    bounded(io_, place_, [this] { pause_.cancel(); });
+    unique_fd fd;
+    bounded(io_, place_, [&] {
+        if (descriptor_.is_open()) fd.reset(descriptor_.release());
+        pause_.cancel();
+    });
+    return fd;
 }
 
 }  // namespace cleanfork::daemon

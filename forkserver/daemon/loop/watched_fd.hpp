@@ -32,7 +32,9 @@ public:
         return descriptor_.is_open() ? descriptor_.native_handle() : -1;
     }
     // What waits is not called any more.
-    void close() noexcept;
+    void close() noexcept { release(); }
+    // The same, and the descriptor is the caller's.
+    unique_fd release() noexcept;
 
     enum class to { read, write };
     // Calls `then` once; never after the end of this object, or after close().

@@ -1,6 +1,7 @@
 #include "forkserver/daemon/sessions/session.hpp"
 
 #include <chrono>
+#include <utility>
 
 #include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/fd.hpp"
@@ -14,10 +15,28 @@ namespace {
 
 // After this many packets the others get their turn.
 constexpr int k_packets_a_turn = 16;
+// Large ones take their time.
+constexpr std::uint64_t k_turn_ns = 2'000'000;
 constexpr std::size_t k_exits_a_packet = 512;
 // The kernel tells nobody when descriptors in flight (ETOOMANYREFS) or buffers
 // (ENOBUFS) are to be had again.
 constexpr std::chrono::milliseconds k_retry_after{10};
+
+// Of what came from the client, the descriptors that nobody has taken, whatever becomes of the
+// rest: they are not closed here.
+class leftovers {
+public:
+    leftovers(session_owner& owner, std::vector<unique_fd>& fds) : owner_(owner), fds_(fds) {}
+    leftovers(const leftovers&) = delete;
+    leftovers& operator=(const leftovers&) = delete;
+    ~leftovers() {
+        if (!fds_.empty()) owner_.dispose(std::move(fds_));
+    }
+
+private:
+    session_owner& owner_;
+    std::vector<unique_fd>& fds_;
+};
 
 bool passes(int e) noexcept { return e == ETOOMANYREFS || e == ENOBUFS || e == ENOMEM; }
 
@@ -62,32 +81,48 @@ void session::read_turn() {
 }
 
 void session::take_packets() {
-    for (int i = 0; i < k_packets_a_turn && !ended_ && !congested(); ++i) {
+    const std::uint64_t began = ipc::monotonic_ns();
+    for (int i = 0;
+         i < k_packets_a_turn && !ended_ && !congested() && ipc::monotonic_ns() - began < k_turn_ns;
+         ++i) {
         ipc::received packet = receiver_.receive(socket_.fd());
-        if (packet.status == ipc::receive_status::would_block) return;
-        if (packet.status == ipc::receive_status::closed)
-            return end(ipc::fail(step::none, 0, {}, "the client has closed"));
-        if (packet.status == ipc::receive_status::malformed && refuse(packet)) continue;
-        if (packet.status == ipc::receive_status::failed && passes(packet.error_number)) {
-            reading_ = true;  // later: the packet waits in the socket
-            return read_again_.set_in(k_retry_after);
-        }
-        if (packet.status != ipc::receive_status::packet)
-            return end(ipc::fail(step::protocol, packet.error_number, "packet",
-                                 "the packet or its descriptors were cut, or too many"));
-        serve(std::move(packet));
+        const leftovers of_packet(owner_, packet.descriptors);
+        if (!take_packet(packet)) return;
     }
 }
 
+// False when there is nothing more to read now.
+bool session::take_packet(ipc::received& packet) {
+    if (packet.status == ipc::receive_status::would_block) return false;
+    if (packet.status == ipc::receive_status::closed) {
+        end(ipc::fail(step::none, 0, {}, "the client has closed"));
+        return false;
+    }
+    if (packet.status == ipc::receive_status::malformed && refuse(packet)) return true;
+    if (packet.status == ipc::receive_status::failed && passes(packet.error_number)) {
+        reading_ = true;  // later: the packet waits in the socket
+        read_again_.set_in(k_retry_after);
+        return false;
+    }
+    if (packet.status != ipc::receive_status::packet) {
+        end(ipc::fail(step::protocol, packet.error_number, "packet",
+                      "the packet or its descriptors were cut, or too many"));
+        return false;
+    }
+    serve(packet);
+    return true;
+}
+
 // What it throws is the answer to the request that it was about.
-void session::serve(ipc::received packet) {
+void session::serve(ipc::received& packet) {
     const std::string_view body = packet.body;
     request_id request;
     try {
         auto message = ipc::decode_client_message(std::move(packet));
         if (!message) return refuse_or_end(body, message.error());
+        const leftovers of_message(owner_, message->descriptors);
         request = request_id(message->message.request_id());
-        owner_.on_message(*this, std::move(*message));
+        owner_.on_message(*this, *message);
     } catch (...) {
         const failure why = caught(io_, "request");
         if (!request && !read_request_id(body, request)) return end(why);
@@ -255,17 +290,32 @@ void session::end(const failure& why) {
     const auto self = shared_from_this();
     if (why.step != step::none) bounded(io_, "session", [&] { tell_last(why, socket_.fd()); });
     ended_ = true;
-    socket_.close();
+    bounded(io_, "session", [this] { close(); });
     queue_.clear();
     exits_.clear();
     // Its children meet their lifetimes, whatever happens on the way.
     insist(io_, "end of a session", [&] { owner_.on_end(*this, why); });
 }
 
+void session::hang_up() noexcept {
+    if (std::exchange(ended_, true)) return;
+    bounded(io_, "session", [this] { close(); });
+}
+
 void session::tell_last(const failure& why, int socket) {
     v1::ServerMessage m;
     ipc::to_wire(why, *m.mutable_failure());
     if (const auto e = ipc::encode(m)) ipc::send(socket, *e, {});
+}
+
+// With the socket goes what is in its queue, and descriptors with that: whose close may wait as
+// that of any other of a client.
+void session::close() {
+    unique_fd socket = socket_.release();
+    if (ipc::end_connection(socket.get())) return;
+    std::vector<unique_fd> full;
+    full.push_back(std::move(socket));
+    owner_.dispose(std::move(full));
 }
 
 }  // namespace cleanfork::daemon

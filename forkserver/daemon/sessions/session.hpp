@@ -28,11 +28,14 @@ class session;
 // What a session tells its owner. The session is alive during each call.
 class session_owner {
 public:
-    virtual void on_message(session& s, ipc::decoded<v1::ClientMessage> message) = 0;
+    // What is left of the message's descriptors is for dispose().
+    virtual void on_message(session& s, ipc::decoded<v1::ClientMessage>& message) = 0;
     // After the packets that were at hand: the time to do what they asked for.
     virtual void on_turn_end() = 0;
     // The session will call no more; `why` is for the log.
     virtual void on_end(session& s, const failure& why) = 0;
+    // Closes what came from a client, without waiting for it.
+    virtual void dispose(std::vector<unique_fd> fds) noexcept = 0;
 
 protected:
     ~session_owner() = default;
@@ -67,6 +70,8 @@ public:
     static void tell_last(const failure& why, int socket);
     // Tells the client why (if it can), closes, and reports to the owner.
     void end(const failure& why);
+    // The same without a word to anybody: at the end of the forkserver.
+    void hang_up() noexcept;
     // When its owner is done with what is at hand; nothing more is sent until then.
     void end_later(failure why);
 
@@ -92,12 +97,14 @@ private:
     void read();
     void read_turn();
     void take_packets();
-    void serve(ipc::received packet);
+    bool take_packet(ipc::received& packet);
+    void serve(ipc::received& packet);
     // What was thrown while the request was served is its answer.
     void fail_request(request_id request, const failure& why);
     void refuse_or_end(std::string_view body, failure why);
     static bool read_request_id(std::string_view body, request_id& out);
     bool refuse(const ipc::received& packet);
+    void close();
     void await_room();
     void write_turn();
     bool flush_queue();

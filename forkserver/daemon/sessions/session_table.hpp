@@ -20,6 +20,9 @@ public:
         return at == sessions_.end() ? nullptr : at->second.get();
     }
     void add(const std::shared_ptr<session>& s) { sessions_.emplace(s->id(), s); }
+    void hang_up_all() noexcept {
+        for (const auto& [id, s] : sessions_) s->hang_up();
+    }
     void erase(session_id id) { sessions_.erase(id); }
     // True when the other end of a session is this socket: the forkserver would talk to itself, and
     // never see the end of either.

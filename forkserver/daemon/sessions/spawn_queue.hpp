@@ -34,12 +34,13 @@ struct queued_spawn {
     std::vector<int> purposes;  // of all descriptors of the packet
     spawn::shared_descriptors descriptors;
     std::shared_ptr<const spawn::session_base> base;
-    std::shared_ptr<daemon::batch> batch;  // null: a spawn of its own
-    int item = 0;                          // its index in the batch
-    charge place;                          // in its session's quotas
-    std::chrono::microseconds hold{};      // of the reply
-    std::uint64_t received_ns = 0;         // CLOCK_MONOTONIC of this process
-    std::uint64_t began_ns = 0;            // of a call: when its template was asked
+    std::shared_ptr<daemon::batch> batch;     // null: a spawn of its own
+    int item = 0;                             // its index in the batch
+    charge place;                             // in its session's quotas
+    std::chrono::microseconds hold{};         // of the reply
+    std::uint64_t received_ns = 0;            // CLOCK_MONOTONIC of this process
+    std::uint64_t began_ns = 0;               // of a call: when its template was asked
+    std::optional<std::uint64_t> timeout_ns;  // since received_ns, once `request` is given away
     generation_id becomes;  // a call whose child becomes the process of this generation
 };
 

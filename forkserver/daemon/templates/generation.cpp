@@ -1,5 +1,7 @@
 #include "forkserver/daemon/templates/generation.hpp"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
@@ -11,6 +13,13 @@
 namespace cleanfork::daemon {
 
 namespace {
+
+// A child has nothing to say there, and nothing can come into what is closed here.
+result<ipc::socket_pair> channel_pair() {
+    auto pair = ipc::seqpacket_pair();
+    if (pair) ::shutdown(pair->first.get(), SHUT_RD);
+    return pair;
+}
 
 // For a template whose control socket is closed: it ends, or it is ended.
 constexpr std::chrono::seconds k_to_end{1};
@@ -97,7 +106,7 @@ bool generation::call_warm(queued_spawn& q, const child_request& request) {
 // ordered that is not known here, whatever throws.
 result<void> generation::order_for_call(queued_spawn& q, const child_request& request,
                                         const fork_facts& facts) {
-    auto pair = ipc::seqpacket_pair();
+    auto pair = channel_pair();
     if (!pair) return pair.error();
     if (auto sent = request.send(pair->first.get()); !sent) return sent;
     const sequence_number s = slots_.next();
@@ -109,7 +118,7 @@ result<void> generation::order_for_call(queued_spawn& q, const child_request& re
 }
 
 result<void> generation::order_warm(const fork_facts& facts) {
-    auto pair = ipc::seqpacket_pair();
+    auto pair = channel_pair();
     if (!pair) return pair.error();
     const sequence_number s = slots_.next();
     slots_.order_warm(launcher_.own_descriptor(std::move(pair->first)), clock::now());

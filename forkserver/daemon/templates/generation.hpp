@@ -113,6 +113,7 @@ public:
 private:
     // template_link_owner
     void on_report(template_report& m) override;
+    void dispose(std::vector<unique_fd> fds) noexcept override;
     void on_link_closed() override;
 
     using report = template_report;

@@ -9,6 +9,10 @@
 
 namespace cleanfork::daemon {
 
+void generation::dispose(std::vector<unique_fd> fds) noexcept {
+    if (!fds.empty()) launcher_.dispose(std::move(fds));
+}
+
 void generation::on_report(report& m) {
     if (m.event) return on_event(m);
     if (m.message.has_child_failed()) return on_child_failed(m);

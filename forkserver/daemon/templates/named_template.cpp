@@ -90,7 +90,11 @@ result<void> named_template::start_process() {
         if (!derived) next_.reset();
         return derived;
     }
-    auto made = spawn_process(tools_.launcher, tools_.children, next_->id(), std::move(q));
+    const auto failed = [&to = owner_, id = next_->id()](const failure& why) {
+        to.on_not_begun(id, why);
+    };
+    auto made = spawn_process({tools_.launcher, tools_.children, tools_.begin, failed}, next_->id(),
+                              std::move(q));
     if (!made) {
         next_.reset();
         return made.error();

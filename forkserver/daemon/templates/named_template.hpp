@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "forkserver/daemon/children/births.hpp"
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/templates/backoff.hpp"
@@ -26,6 +27,8 @@ public:
     // Has the template `base` fork the process of a derived one. Fails when there is none of
     // that name; else it is told to the generation.
     virtual result<void> on_derive(const std::string& base, queued_spawn q) = 0;
+    // The process of a generation could not begin its program.
+    virtual void on_not_begun(generation_id generation, const failure& why) = 0;
     // Answers a request to add or reload.
     virtual void on_settled(session_id session, v1::ServerMessage reply) = 0;
     // A generation may be dropped, or a pool filled: not at once, but soon.
@@ -46,6 +49,7 @@ public:
         boost::asio::io_context& io;
         spawn::launcher& launcher;
         child_table& children;
+        births& begin;
         logger& log;
     };
 

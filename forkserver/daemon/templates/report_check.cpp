@@ -28,8 +28,10 @@ result<ipc::process_ref> process_of_sender(const ipc::packet_sender& sender,
     if (sender.pid <= 0) return not_believed("its sender is in another PID namespace");
     if (descriptors.size() > 1) return not_believed("it has more than one descriptor");
     const bool was_cut = descriptors.empty() || !descriptors.front();
-    unique_fd pidfd = was_cut ? ipc::pidfd_open(sender.pid) : std::move(descriptors.front());
-    if (!pidfd) return not_taken(errno, sender.pid);
+    unique_fd opened = was_cut ? ipc::pidfd_open(sender.pid) : unique_fd();
+    if (was_cut && !opened) return not_taken(errno, sender.pid);
+    // What is not believed stays where it was.
+    unique_fd& pidfd = was_cut ? opened : descriptors.front();
     errno = 0;
     const auto facts = ipc::look_at_pidfd(pidfd.get());
     if (!facts && (errno == ENOMEM || errno == EMFILE || errno == ENFILE || errno == EIO))

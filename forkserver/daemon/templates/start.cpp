@@ -14,6 +14,9 @@ namespace cleanfork::daemon {
 
 namespace {
 
+// A process that could not begin its program is gone at once, as a rule.
+constexpr int k_template_end_ms = 2;
+
 struct ends {
     unique_fd control, messages;                  // ours
     unique_fd template_control, template_output;  // the template's
@@ -81,7 +84,8 @@ result<queued_spawn> request_of(const template_spec& spec, ends& e) {
         });
         if (!said) set.Add("LD_BIND_NOW=1");
     }
-    q.descriptors = std::move(fds);
+    // The copies go before what they are copies of, so that none is the last.
+    q.descriptors = {fds.get(), [fds, all = spec.descriptors](const auto*) { fds->clear(); }};
     return q;
 }
 
@@ -95,17 +99,50 @@ result<start_request> request_start(const template_spec& spec) {
     return start_request{std::move(*q), std::move(made->control), std::move(made->messages)};
 }
 
-result<child*> spawn_process(spawn::launcher& launcher, child_table& children, generation_id id,
-                             queued_spawn q) {
-    auto p =
-        spawn::prepare(std::move(q.request), q.purposes, q.descriptors, q.base, launcher.self());
+namespace {
+
+// The process is a child from its clone on, and its end is told as any other's.
+class late_template final : public born {
+public:
+    explicit late_template(std::function<void(const failure&)> failed)
+        : failed_(std::move(failed)) {}
+    void begun(result<spawn::spawned> process) override {
+        if (!process) failed_(process.error());
+    }
+
+private:
+    std::function<void(const failure&)> failed_;
+};
+
+}  // namespace
+
+result<child*> spawn_process(const start_tools& tools, generation_id id, queued_spawn q) {
+    auto p = spawn::prepare(std::move(q.request), q.purposes, q.descriptors, q.base,
+                            tools.launcher.self());
     if (!p) return p.error();
     child_origin origin;
     origin.command = spawn::command_of((*p)->request());
     origin.process_of = id;
-    auto made = launcher.launch(**p);
+    birth_cause cause;
+    cause.command = origin.command;
+    cause.is_ours = false;
+    auto whose = std::make_unique<late_template>(tools.failed);
+    auto made = tools.launcher.begin(std::move(*p));
     if (!made) return made.error();
-    return children.add(std::move(origin), std::move(made->process), made->started_ns);
+    spawn::birth& b = **made;
+    const bool begun = b.wait(tools.begin.patience({}));
+    if (begun && b.failed() &&
+        ipc::pidfd_wait(b.process().pidfd(), ipc::pidfd_event::ended, k_template_end_ms)) {
+        (void)b.process().reap(WNOHANG);
+        return b.why();
+    }
+    if (begun && !b.failed())
+        return tools.children.add(std::move(origin), std::move(b.process()), b.started_ns());
+    unique_fd pidfd = tools.launcher.own_descriptor(ipc::dup_fd(b.process().pidfd()));
+    auto added = tools.children.add(std::move(origin), {b.process().pid(), std::move(pidfd)},
+                                    b.started_ns());
+    tools.begin.add(std::move(*made), std::move(cause), std::move(whose));
+    return added;
 }
 
 }  // namespace cleanfork::daemon

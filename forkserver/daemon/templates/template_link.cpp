@@ -59,6 +59,15 @@ template_link::template_link(boost::asio::io_context& io, unique_fd socket,
     await();
 }
 
+// What somebody may have put into its queue is not closed here.
+template_link::~template_link() {
+    unique_fd socket = socket_.release();
+    if (ipc::end_connection(socket.get())) return;
+    std::vector<unique_fd> full;
+    full.push_back(std::move(socket));
+    owner_.dispose(std::move(full));
+}
+
 int template_link::order_fork(sequence_number sequence, int channel, request r,
                               const fork_facts& facts) {
     const templates::order o{
@@ -100,14 +109,18 @@ void template_link::drain_all() {
 
 // One that is lost would be an end that nobody is told: what throws for want of memory is tried
 // once more.
-void template_link::take_report(ipc::received packet) {
+void template_link::take_report(ipc::received& packet) {
     std::optional<template_report> r;
     insist(io_, "report of a template", [&] {
         // Of one that was cut, out of descriptors most likely, the rest says whose it was.
         r = packet.status == ipc::receive_status::packet ? understand(std::move(packet))
                                                          : understand_event(packet);
     });
-    if (r) insist(io_, "report of a template", [&] { owner_.on_report(*r); });
+    if (r) {
+        insist(io_, "report of a template", [&] { owner_.on_report(*r); });
+        owner_.dispose(std::move(r->descriptors));
+    }
+    owner_.dispose(std::move(packet.descriptors));
 }
 
 // A socket that cannot be read now (ENOMEM) is not closed: what was told waits in it.
@@ -118,8 +131,8 @@ template_link::turn template_link::take_reports(int most) {
             case ipc::receive_status::would_block: return turn::over;
             case ipc::receive_status::failed: return turn::must_wait;
             case ipc::receive_status::packet:
-            case ipc::receive_status::malformed: take_report(std::move(packet)); continue;
-            case ipc::receive_status::closed: break;
+            case ipc::receive_status::malformed: take_report(packet); continue;
+            case ipc::receive_status::closed: owner_.dispose(std::move(packet.descriptors)); break;
         }
         if (!closed_) closed_ = clock::now();
         return turn::closed;

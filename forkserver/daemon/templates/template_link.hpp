@@ -8,6 +8,7 @@
 #include <cleanfork/unique_fd.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
@@ -32,7 +33,10 @@ public:
     // Of the template or of a child that it forked: a peer's word, but for the sender, whom the
     // kernel tells. A report whose descriptor was cut, since there are no more to be had, comes
     // without it. When this throws it is told once more; what was taken from `r` is then not there.
+    // What it leaves of the descriptors is for dispose().
     virtual void on_report(template_report& r) = 0;
+    // Closes what came over the link, without waiting for it.
+    virtual void dispose(std::vector<unique_fd> fds) noexcept = 0;
     // Nobody is left at the other end. May be told again after drain() has met the end.
     virtual void on_link_closed() = 0;
 
@@ -47,6 +51,9 @@ public:
 
     // Throws when the socket cannot be watched.
     template_link(boost::asio::io_context& io, unique_fd socket, template_link_owner& owner);
+    template_link(const template_link&) = delete;
+    template_link& operator=(const template_link&) = delete;
+    ~template_link();
 
     // `channel` (borrowed) is the new child's. 0 or errno; EPIPE when the link is closed.
     [[nodiscard]] int order_fork(sequence_number sequence, int channel, request r,
@@ -66,7 +73,7 @@ public:
 private:
     enum class turn { over, must_wait, closed };
     turn take_reports(int most);
-    void take_report(ipc::received packet);
+    void take_report(ipc::received& packet);
     void await();
 
     boost::asio::io_context& io_;

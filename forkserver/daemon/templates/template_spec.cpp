@@ -37,14 +37,14 @@ result<void> check(const v1::AddTemplateRequest& r) {
 }  // namespace
 
 result<shared_spec> spec_of(v1::AddTemplateRequest& r, std::vector<int> purposes,
-                            std::vector<unique_fd> descriptors,
+                            spawn::shared_descriptors descriptors,
                             std::shared_ptr<const spawn::session_base> base, session_id session) {
     if (auto checked = check(r); !checked) return checked.error();
     auto spec = std::make_shared<template_spec>();
     spec->name = r.name();
     spec->from = r.from();
     spec->purposes = std::move(purposes);
-    spec->descriptors = std::make_shared<const std::vector<unique_fd>>(std::move(descriptors));
+    spec->descriptors = std::move(descriptors);
     spec->base = std::move(base);
     spec->warm = r.warm();
     spec->start_timeout = or_default(r.start_timeout_ms(), ipc::k_default_start_timeout);

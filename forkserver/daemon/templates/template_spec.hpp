@@ -36,7 +36,7 @@ using shared_spec = std::shared_ptr<const template_spec>;
 // From the request of `session`, whose process is moved out of it. Fails with what is wrong
 // with it.
 result<shared_spec> spec_of(v1::AddTemplateRequest& r, std::vector<int> purposes,
-                            std::vector<unique_fd> descriptors,
+                            spawn::shared_descriptors descriptors,
                             std::shared_ptr<const spawn::session_base> base, session_id session);
 // Of a template that was forked early from the program that began this forkserver.
 shared_spec early_spec(std::string name);

@@ -38,8 +38,9 @@ constexpr milliseconds k_between{1};  // calls pass from one fork of a pool to t
 }  // namespace
 
 template_table::template_table(boost::asio::io_context& io, spawn::launcher& launcher,
-                               child_table& children, logger& log, template_table_owner& owner)
-    : tools_{io, launcher, children, log},
+                               child_table& children, births& begin, logger& log,
+                               template_table_owner& owner)
+    : tools_{io, launcher, children, begin, log},
       owner_(owner),
       sweep_(io, "deadlines of templates", [this] { sweep(); }),
       refill_(io, "pools of templates", [this] { refill(); }) {}
@@ -47,7 +48,7 @@ template_table::template_table(boost::asio::io_context& io, spawn::launcher& lau
 // ---- requests --------------------------------------------------------------
 
 result<void> template_table::add(v1::AddTemplateRequest& r, std::vector<int> purposes,
-                                 std::vector<unique_fd> descriptors,
+                                 spawn::shared_descriptors descriptors,
                                  std::shared_ptr<const spawn::session_base> base,
                                  session_id session, request_id request) {
     auto spec = spec_of(r, std::move(purposes), std::move(descriptors), std::move(base), session);
@@ -207,18 +208,22 @@ void template_table::on_call_failed(queued_spawn q, const failure& why) {
 bool template_table::on_ended(child_id id, int wait_status, v1::Usage usage, std::string error) {
     child* c = tools_.children.find(id);
     if (c == nullptr) return true;
-    if (!child_table::has_ended(*c)) return false;
-    child_has_ended_ = true;
-    c->origin.forked_by = {};
-    tools_.children.ended(*c, wait_status, std::move(usage), std::move(error));
-    return true;
+    const bool done = tools_.children.ended(*c, wait_status, std::move(usage), std::move(error));
+    child_has_ended_ = child_has_ended_ || done;
+    return done;
 }
 
 void template_table::on_adopted(child_id id) {
     if (child* c = tools_.children.find(id)) tools_.children.adopt(*c);
 }
 
-void template_table::process_ended(generation_id id, int wait_status) {
+void template_table::on_not_begun(generation_id id, const failure& why) {
+    if (generation* g = find(id)) g->fail(why);
+    on_chores();
+}
+
+void template_table::process_ended(generation_id id, pid_t pid, int wait_status) {
+    tools_.begin.settle(pid);
     if (generation* g = find(id)) g->process_ended(wait_status);
     on_chores();
 }

@@ -37,12 +37,12 @@ protected:
 class template_table final : private named_template_owner {
 public:
     template_table(boost::asio::io_context& io, spawn::launcher& launcher, child_table& children,
-                   logger& log, template_table_owner& owner);
+                   births& begin, logger& log, template_table_owner& owner);
 
     // Starts a generation from the request. It is answered when that has settled, unless the
     // request says no_wait: then at once.
     result<void> add(v1::AddTemplateRequest& r, std::vector<int> purposes,
-                     std::vector<unique_fd> descriptors,
+                     spawn::shared_descriptors descriptors,
                      std::shared_ptr<const spawn::session_base> base, session_id session,
                      request_id request);
     // A template that was forked early from the program that began this forkserver.
@@ -59,7 +59,7 @@ public:
     void session_is_over(session_id session);
 
     // Told by the table of children: the end of a template's process ...
-    void process_ended(generation_id generation, int wait_status);
+    void process_ended(generation_id generation, pid_t pid, int wait_status);
     // ... and of a child which the forkserver reaped itself.
     void child_ended(generation_id generation, child_id child);
 
@@ -71,6 +71,7 @@ private:
     // named_template_owner
     generation_id take_generation_id() override { return next_id_.take_next(); }
     result<void> on_derive(const std::string& base, queued_spawn q) override;
+    void on_not_begun(generation_id generation, const failure& why) override;
     void on_settled(session_id session, v1::ServerMessage reply) override;
     void on_chores() override;
     void on_deadline() override;

@@ -142,10 +142,13 @@ reply raw_session::request(v1::ClientMessage m, std::span<const int> fds) {
 }
 
 reply raw_session::reply_to(std::uint64_t request_id) {
+    if (auto known = others_.extract(request_id)) return std::move(known.mapped());
     for (;;) {
         auto r = receive();
         REQUIRE_MESSAGE(r.has_value(), "the daemon has closed: ", last_failure.message());
-        if (r->message.request_id() == request_id) return std::move(*r);
+        const std::uint64_t id = r->message.request_id();
+        if (id == request_id) return std::move(*r);
+        if (id != 0) others_.emplace(id, std::move(*r));
     }
 }
 

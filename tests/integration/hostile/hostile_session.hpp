@@ -97,6 +97,7 @@ private:
     unique_fd socket_;
     ipc::receiver receiver_;
     std::uint64_t last_id_ = 0;
+    std::map<std::uint64_t, reply> others_;  // that came before the one that was waited for
 };
 
 // The failure a reply holds, of the request or of the spawn; step::none when it holds none.

@@ -16,3 +16,9 @@ TEST_CASE("2,000 children alive: spawns are no slower, memory is bounded, every 
     CHECK(f.rate_many >= 0.6 * f.rate_few);
     CHECK(f.rss_kib < 24 * 1024);
 }
+
+TEST_CASE("the end of a session with 2,000 children is a matter of many turns") {
+    scale_figures f;
+    end_of_session(2'000, f);
+    CHECK(f.longest_turn_s < f.end_s);
+}

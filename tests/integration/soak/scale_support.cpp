@@ -51,6 +51,31 @@ void spawn_until(raw_session& s, std::vector<live_child>& children, std::size_t 
 
 }  // namespace
 
+void end_of_session(std::size_t count, scale_figures& figures) {
+    ipc::raise_descriptor_limit();
+    test_daemon daemon;
+    raw_session neighbour(daemon), s(daemon);
+    std::vector<live_child> children;
+    spawn_until(s, children, count);
+    const auto begin = std::chrono::steady_clock::now();
+    const auto seconds_since = [](auto then) {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
+    };
+    s.close();
+    for (bool there = true; there;) {
+        const auto asked = std::chrono::steady_clock::now();
+        neighbour.spawn_true();
+        figures.neighbour_s = std::max(figures.neighbour_s, seconds_since(asked));
+        const v1::StatsReply st = neighbour.stats();
+        there = st.children() != 0 || st.statuses() > 1;
+        figures.longest_turn_s = static_cast<double>(st.turn_ns_max()) / 1e9;
+    }
+    figures.end_s = seconds_since(begin);
+    MESSAGE("the end of a session with ", count, " children took ", figures.end_s,
+            " s; a neighbour's spawn at most ", figures.neighbour_s, " s, the longest turn ",
+            figures.longest_turn_s, " s");
+}
+
 scale_figures run_at_scale(std::size_t count) {
     ipc::raise_descriptor_limit();
     test_daemon daemon, daemon_of_few;

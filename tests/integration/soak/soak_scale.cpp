@@ -14,4 +14,11 @@ TEST_SUITE("soak") {
         CHECK(f.rate_many >= 0.8 * f.rate_few);
         CHECK(f.rss_kib < 64 * 1024);
     }
+
+    TEST_CASE("the end of a session with 10,000 children keeps no neighbour waiting" *
+              doctest::skip()) {
+        scale_figures f;
+        end_of_session(10'000, f);
+        CHECK(f.longest_turn_s < f.end_s / 10);
+    }
 }

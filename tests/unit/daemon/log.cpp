@@ -3,10 +3,12 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <cleanfork/unique_fd.hpp>
+#include <string>
 
 using namespace cleanfork;
 using namespace cleanfork::daemon;
@@ -21,7 +23,11 @@ public:
         REQUIRE(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) == 0);
         out_.reset(ends[0]);
         in_.reset(ends[1]);
-        ::dup2(in_.get(), STDERR_FILENO);
+        // Of its own, and one that waits: as a forkserver has been given it.
+        const std::string path = "/proc/self/fd/" + std::to_string(ends[1]);
+        const unique_fd waiting(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+        REQUIRE(waiting);
+        ::dup2(waiting.get(), STDERR_FILENO);
     }
     ~captured() { ::dup2(before_.get(), STDERR_FILENO); }
     captured(const captured&) = delete;
@@ -33,6 +39,10 @@ public:
         for (ssize_t n; (n = ::read(out_.get(), part.data(), part.size())) > 0;)
             text.append(part.data(), static_cast<std::size_t>(n));
         return text;
+    }
+    template <std::size_t Size>
+    ssize_t read(std::array<char, Size>& part) const {
+        return ::read(out_.get(), part.data(), part.size());
     }
     void fill() const {
         const std::array<char, 4096> zeros{};
@@ -100,4 +110,66 @@ TEST_CASE("lines for which there is no room are counted, and the next one tells"
     CHECK(after_time(err.take()) == "level=info event=kept dropped_before=2\n");
     log.info("next");
     CHECK(after_time(err.take()) == "level=info event=next\n");
+}
+
+namespace {
+
+// All but one page of the pipe, which so has room and yet not enough.
+void fill_but_a_page(captured& err) {
+    err.fill();
+    std::array<char, 4096> page{};
+    REQUIRE(err.read(page) == 4096);
+}
+
+const std::string k_long(20'000, 'x');
+
+}  // namespace
+
+TEST_CASE("a line longer than the room in a pipe whose reader sleeps is not waited for") {
+    for (const bool attached : {false, true}) {
+        CAPTURE(attached);
+        captured err;
+        logger log(log_level::info);
+        if (attached) log.output().attach();
+        fill_but_a_page(err);
+        log.info("long", {{"v", k_long}});  // this waited for ever
+        log.info("lost");
+        err.take();
+        log.info("next");
+        // The rest of what was begun, whole, then what came after it.
+        const std::string text = err.take();
+        CHECK(text.find("xxx") == 0);
+        CHECK(text.find("level=info event=next dropped_before=1\n") != std::string::npos);
+        CHECK(text.find("event=lost") == std::string::npos);
+    }
+}
+
+TEST_CASE("a long line with room for it comes whole") {
+    for (const bool attached : {false, true}) {
+        captured err;
+        logger log(log_level::info);
+        if (attached) log.output().attach();
+        log.info("long", {{"v", k_long}});
+        CHECK(after_time(err.take()) == "level=info event=long v=" + k_long + "\n");
+    }
+}
+
+TEST_CASE("the pipe that a forkserver logs to stays as its other writers have it") {
+    captured err;
+    logger log(log_level::info);
+    log.output().attach();
+    log.info("e");
+    CHECK((::fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK) == 0);
+}
+
+TEST_CASE("a socket whose reader sleeps is not waited for") {
+    captured err;
+    std::array<int, 2> ends{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    const unique_fd ours(ends[0]), theirs(ends[1]);
+    ::dup2(theirs.get(), STDERR_FILENO);
+    logger log(log_level::info);
+    log.output().attach();
+    for (int i = 0; i < 1000; ++i) log.info("long", {{"v", k_long}});
+    CHECK(::close(STDERR_FILENO) == 0);
 }

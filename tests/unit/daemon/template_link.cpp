@@ -21,6 +21,7 @@ struct owner final : template_link_owner {
     int closed = 0;
 
     void on_report(template_report& r) override { ended.push_back(r.event->sequence); }
+    void dispose(std::vector<unique_fd>) noexcept override {}
     void on_link_closed() override { ++closed; }
 };
 

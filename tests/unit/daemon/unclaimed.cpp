@@ -2,6 +2,7 @@
 #include "forkserver/daemon/children/unclaimed.hpp"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <vector>
 
@@ -9,6 +10,15 @@ using namespace cleanfork;
 using namespace cleanfork::daemon;
 
 namespace {
+
+// Its template has reaped it.
+ipc::process_ref ended_process() {
+    const pid_t pid = ::fork();
+    if (pid == 0) ::_exit(0);
+    ipc::process_ref p(pid, ipc::pidfd_open(pid));
+    REQUIRE(p.reap(0).end.has_value());
+    return p;
+}
 
 // Children that templates forked: their ends are told, and nothing is watched.
 struct family final : private child_table_owner {
@@ -21,8 +31,8 @@ struct family final : private child_table_owner {
         child_origin origin;
         origin.lifetime.keep = true;
         origin.forked_by = generation_id(1);
-        child& c = **children.add(std::move(origin), {}, 0);
-        children.ended(c, 0, {}, {});
+        child& c = **children.add(std::move(origin), ended_process(), 0);
+        CHECK(children.ended(c, 0, {}, {}));
         return c;
     }
 
@@ -68,10 +78,20 @@ TEST_CASE("one that was waited for meanwhile makes no other go") {
 TEST_CASE("a child's end is told once, whoever tells it again") {
     family f;
     child& c = f.ended_and_kept();
-    f.children.ended(c, 7, {}, {});
+    CHECK(f.children.ended(c, 7, {}, {}));
     f.children.adopt(c);
     f.children.reap(c);
     CHECK(f.exits == 1);
     CHECK(c.exit->wait_status == 0);
     CHECK(f.children.exited_total() == 1);
+}
+
+TEST_CASE("what is told of a child that lives is not believed") {
+    family f;
+    child_origin origin;
+    origin.forked_by = generation_id(1);
+    child& c = **f.children.add(std::move(origin), {::getpid(), ipc::pidfd_open(::getpid())}, 0);
+    CHECK_FALSE(f.children.ended(c, 0, {}, {}));
+    CHECK(f.exits == 0);
+    CHECK(c.origin.forked_by == generation_id(1));
 }
