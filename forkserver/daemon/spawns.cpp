@@ -203,8 +203,13 @@ void spawns::begin(queued_spawn q) {
     try {
         try_to_begin(std::move(q));
     } catch (...) {
-        const failure why = caught(core_.io, "spawn");
-        if (child* c = children_.find(begun_)) abandon(*c);
+        failure why = caught(core_.io, "spawn");
+        if (child* c = children_.find(begun_)) {
+            abandon(*c);
+            bounded(core_.io, "spawn", [&] {
+                why.detail += "; the child was killed, and its program may have begun";
+            });
+        }
         if (!who.batch) (void)templates_.take_back(who.session, who.request_id);
         bounded(core_.io, "spawn", [&] { answer(who, why); });
     }
