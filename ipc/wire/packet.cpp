@@ -96,9 +96,9 @@ received receiver::receive(int socket) {
     if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || size > k_max_inline_body ||
         fds.size() > k_max_descriptors || is_short) {
         r.status = receive_status::malformed;
-        r.error_number = is_short                                 ? ENOMEM
+        r.error_number = is_short                                ? ENOMEM
                          : (message.msg_flags & MSG_CTRUNC) != 0 ? EMFILE
-                                                                  : EMSGSIZE;
+                                                                 : EMSGSIZE;
         const bool only_cut_by_our_limit = (message.msg_flags & MSG_TRUNC) == 0 &&
                                            size <= k_max_inline_body &&
                                            fds.size() <= k_max_descriptors;
