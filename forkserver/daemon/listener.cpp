@@ -236,7 +236,7 @@ bool listener::accept_all() {
         const int e = errno;
         if (e == EAGAIN || e == EWOULDBLOCK) return true;
         if (e == ECONNABORTED) continue;
-        if (e == EMFILE || e == ENFILE || e == ENOMEM || e == ENOBUFS) refuse_one();
+        if (e == EMFILE || e == ENFILE || e == ENOMEM || e == ENOBUFS) refuse_one(e);
         if (std::exchange(last_error_, e) != e)
             log_.error("accept_failed",
                        {{"socket", held_.path},
@@ -246,13 +246,15 @@ bool listener::accept_all() {
 }
 
 // The reserve descriptor is spent on telling one client why it cannot be served.
-void listener::refuse_one() {
+void listener::refuse_one(int why) {
+    const bool no_descriptor = why == EMFILE || why == ENFILE;
     reserve_.reset();
     {
         unique_fd fd(::accept4(acceptor_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         v1::ServerMessage m;
-        ipc::to_wire(ipc::fail(step::quota, EMFILE, "descriptors",
-                               "RESOURCE_EXHAUSTED: the forkserver is out of descriptors"),
+        ipc::to_wire(ipc::fail(step::quota, why, no_descriptor ? "descriptors" : "memory",
+                               std::string("RESOURCE_EXHAUSTED: the forkserver is out of ") +
+                                   (no_descriptor ? "descriptors" : "memory for connections")),
                      *m.mutable_failure());
         if (const auto e = ipc::encode(m); fd && e) ipc::send(fd.get(), *e, {});
         if (fd) owner_.on_refused(std::move(fd));

@@ -71,7 +71,7 @@ private:
     void await();
     void accept_and_await();
     bool accept_all();
-    void refuse_one();
+    void refuse_one(int why);
 
     boost::asio::io_context& io_;
     watched_fd acceptor_;

@@ -189,9 +189,12 @@ void spawns::begun_late(queued_spawn q, expected e, result<spawn::spawned> proce
 
 // In a catch: what was thrown is the answer, and of what had begun nothing goes on.
 void spawns::thrown(const queued_spawn& who) noexcept {
-    const failure why = caught(core_.io, "spawn");
+    failure why = caught(core_.io, "spawn");
     bounded(core_.io, "spawn", [&] {
-        if (child* c = children_.find(begun_)) abandon(*c);
+        if (child* c = children_.find(begun_)) {
+            abandon(*c);
+            why.detail += "; the child was killed, and its program may have begun";
+        }
         if (!who.batch) (void)templates_.take_back(who.session, who.request_id);
     });
     bounded(core_.io, "spawn", [&] { answer(who, why); });

@@ -63,7 +63,8 @@ private:
         else if (r->status != exit_status::exited(6))
             complain(a, "the next client's call: " + r->status.to_string());
     }
-    // What the faulty client and the next one had is given back: there are the child and the template.
+    // What the faulty client and the next one had is given back: there are the child and the
+    // template.
     void settle(std::uint64_t descriptors, neighbours_answer& a) {
         const auto give_up = std::chrono::steady_clock::now() + 2s;
         for (;;) {

@@ -116,9 +116,8 @@ void warm(const surroundings& s, teller& t) {
     c.add_template("warm", o, k_patience);
     tell(told::count_from_here);
     process p;
-    t.attempt("call", 'm', [&] {
-        p = c.call("warm", "mark_m", "payload", marking(s, "6"), k_patience);
-    });
+    t.attempt("call", 'm',
+              [&] { p = c.call("warm", "mark_m", "payload", marking(s, "6"), k_patience); });
     tell(told::count_to_here);
     if (p.valid()) t.status("exit", p, exit_status::exited(6));
 }
@@ -145,9 +144,8 @@ void signals(const surroundings& s, teller& t) {
     const process q = c.spawn(program_of(s, 'q', "pause"));
     const process r = c.spawn(program_of(s, 'r', "pause"));
     tell(told::count_from_here);
-    const bool a = t.attempt("signal", 0, [&] {
-        c.signal(p.child_id(), SIGUSR1, signal_target::process, k_patience);
-    });
+    const bool a = t.attempt(
+        "signal", 0, [&] { c.signal(p.child_id(), SIGUSR1, signal_target::process, k_patience); });
     const bool b = t.attempt("signal of group", 0, [&] { q.signal_group(SIGUSR2); });
     const bool d = t.attempt("signal by pidfd", 0, [&] { r.signal(SIGTERM); });
     tell(told::count_to_here);
@@ -199,14 +197,11 @@ void template_start(const surroundings& s, teller& t) {
     template_options o = template_of(s);
     o.ends_with_session = true;
     tell(told::count_from_here);
-    const bool there =
-        t.attempt("add template", 0, [&] { c.add_template("x", o, k_patience); });
+    const bool there = t.attempt("add template", 0, [&] { c.add_template("x", o, k_patience); });
     tell(told::count_to_here);
     if (!there) return;
     process p;
-    t.attempt("call", 'x', [&] {
-        p = c.call("x", "mark_x", {}, marking(s, "4"), k_patience);
-    });
+    t.attempt("call", 'x', [&] { p = c.call("x", "mark_x", {}, marking(s, "4"), k_patience); });
     if (p.valid()) t.status("exit", p, exit_status::exited(4));
 }
 
@@ -215,9 +210,7 @@ void reload(const surroundings& s, teller& t) {
     tell(told::count_from_here);
     t.attempt("reload", 0, [&] { c.reload_template("t", true, k_patience); });
     process p;
-    t.attempt("call", 'm', [&] {
-        p = c.call("t", "mark_m", {}, marking(s, "4"), k_patience);
-    });
+    t.attempt("call", 'm', [&] { p = c.call("t", "mark_m", {}, marking(s, "4"), k_patience); });
     tell(told::count_to_here);
     if (p.valid()) t.status("exit", p, exit_status::exited(4));
 }
@@ -319,10 +312,7 @@ const std::vector<path>& all_paths() {
         {.name = "command-stats", .command = {"stats"}, .output = "?"},
         {.name = "command-template", .command = {"template", "list"}, .output = "?"},
         {.name = "command-reload", .command = {"template", "reload", "t"}, .output = "?"},
-        {.name = "command-shutdown",
-         .command = {"shutdown"},
-         .output = "?",
-         .ends_daemon = true},
+        {.name = "command-shutdown", .command = {"shutdown"}, .output = "?", .ends_daemon = true},
     };
     return paths;
 }

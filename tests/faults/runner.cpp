@@ -21,8 +21,8 @@ using namespace std::chrono_literals;
 constexpr auto k_patience = 20s;
 
 story& shared_story() {
-    static auto* const s = static_cast<story*>(::mmap(nullptr, sizeof(story), PROT_READ | PROT_WRITE,
-                                                      MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    static auto* const s = static_cast<story*>(
+        ::mmap(nullptr, sizeof(story), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     return *s;
 }
 

@@ -17,9 +17,9 @@ struct told_step {
     bool failed;
     int step;
     int error_number;
-    char text[240];      // of the failure
-    char status[64];     // of a wait: how it ended
-    char expected[64];   // and how it should have
+    char text[240];     // of the failure
+    char status[64];    // of a wait: how it ended
+    char expected[64];  // and how it should have
 };
 
 struct story {

@@ -18,9 +18,9 @@ namespace cleanfork::faults {
 
 namespace {
 
-constexpr std::array<std::string_view, 9> k_roles{
-    "daemon",   "child",      "template", "template-child", "client",
-    "launcher", "log-writer", "command",  "program"};
+constexpr std::array<std::string_view, 9> k_roles{"daemon",         "child",   "template",
+                                                  "template-child", "client",  "launcher",
+                                                  "log-writer",     "command", "program"};
 
 bool is_exec(int call) { return call == SYS_execve || call == SYS_execveat; }
 

@@ -86,9 +86,8 @@ unique_fd pair_of_sockets(unique_fd& other) {
 
 world::world(watch& w) : watch_(w) {
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-    char name[] = "/tmp/cleanfork-faults-XXXXXX";
     std::string pattern = program("TMPDIR", "/tmp") + "/faults-XXXXXX";
-    if (::mkdtemp(pattern.data()) == nullptr) std::perror(name), std::exit(3);
+    if (::mkdtemp(pattern.data()) == nullptr) std::perror("mkdtemp"), std::exit(3);
     places_.directory = pattern;
     places_.socket = pattern + "/socket";
     places_.bin = program("CLEANFORK_BIN", CLEANFORK_BIN_DIR);
@@ -246,7 +245,8 @@ std::string world::log() const {
     constexpr off_t k_last = 2000;
     std::string text(k_last, '\0');
     const off_t size = ::lseek(log_.get(), 0, SEEK_END);
-    const ssize_t n = ::pread(log_.get(), text.data(), text.size(), std::max<off_t>(0, size - k_last));
+    const ssize_t n =
+        ::pread(log_.get(), text.data(), text.size(), std::max<off_t>(0, size - k_last));
     text.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
     return text;
 }

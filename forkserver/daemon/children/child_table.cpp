@@ -53,7 +53,8 @@ result<child*> child_table::add(child_origin origin, ipc::process_ref process,
         (void)c.process.reap(0);
         children_.erase(id);
         return ipc::fail(step::prepare, e, "pidfd",
-                         "the child could not be watched and was killed");
+                         "the child could not be watched and was killed; its program may have "
+                         "begun");
     }
     ++alive_;
     return &c;
