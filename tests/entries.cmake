@@ -14,7 +14,8 @@ set(test_environment
 # end: seconds on a usual machine for each part, and into how many parts.
 foreach(long IN ITEMS
         "python.mp_stress 15 3" "python.conformance 20 4" "python.greenlets 10 2" "python.mp_grpc 10 2"
-        "python.mp_state 10 2" "kernels.profiles 15 2" "hazards 20 8" "package 60 1")
+        "python.mp_state 10 2" "kernels.profiles 15 2" "hazards 20 8" "package 60 1"
+        "ecosystem 40 1")
   string(REGEX MATCH "^([^ ]+) ([0-9]+) ([0-9]+)$" matched ${long})
   set(usual_seconds_of_${CMAKE_MATCH_1} ${CMAKE_MATCH_2})
   set(shards_of_${CMAKE_MATCH_1} ${CMAKE_MATCH_3})

@@ -16,8 +16,8 @@ PACKAGES = ["uvicorn", "gunicorn", "uvicorn-worker", "fastapi", "a2wsgi", "webso
             "httptools"]
 SHORT_PACKAGES = ["uvicorn", "fastapi", "a2wsgi", "websockets"]
 METHODS = ["uvicorn", "gunicorn", "cleanfork"]
-SHORT_METHODS = ["uvicorn", "cleanfork"]
-ROUNDS = 1
+SHORT_METHODS = ["cleanfork"]
+ROUNDS = 3
 LINE = "`python3 -m cleanfork.prefork --workers 4 app:app`"
 WHAT = "4 workers with FastAPI, until all answer: "
 DIFFERENT = ("3 reloads under load: {cleanfork[lost]:.0f} of {cleanfork[answered]:.0f} requests lost, "

@@ -16,7 +16,7 @@ import told
 TITLE = "torch: DataLoader, torch.multiprocessing (CPU)"
 PACKAGES = ["torch==2.13.0", "numpy"]
 METHODS = ["fork", "spawn", "forkserver", "cleanfork"]
-ROUNDS = 1
+ROUNDS = 3
 LINE = ("`DataLoader(..., multiprocessing_context=cleanfork.get_context())`; "
         "`torch.multiprocessing.start_processes(..., start_method=\"cleanfork\")`")
 WHAT = "4 workers, to the first batch: "
