@@ -1,5 +1,6 @@
 #include "tests/faults/calls.hpp"
 
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -62,7 +63,7 @@ const std::vector<known_call> k_calls{
     CALL(fchown, EPERM, EIO),
     CALL(flock, EINTR, ENOLCK),
     CALL(umask),
-    CALL(fcntl, EMFILE, EPERM),
+    CALL(fcntl),
     CALL(dup, EMFILE),
     CALL(dup3, EBUSY, EMFILE, EINTR),
     CALL(pipe2, EMFILE, ENFILE),
@@ -223,16 +224,22 @@ int errno_of_name(std::string_view name) {
     return -1;
 }
 
-std::vector<int> errnos_of(int number, std::uint64_t first, std::uint64_t third) {
+std::vector<int> errnos_of(int number, const std::array<std::uint64_t, 6>& args) {
     // What only asks for something of the caller itself does not fail.
-    if (number == SYS_prlimit64 && third == 0) return {};
-    if (number == SYS_prctl) switch (first) {
+    if (number == SYS_prlimit64 && args[2] == 0) return {};
+    if (number == SYS_prctl) switch (args[0]) {
             case PR_GET_SECCOMP:
             case PR_GET_SECUREBITS:
             case PR_GET_NO_NEW_PRIVS:
             case PR_CAPBSET_READ:
             case PR_CAP_AMBIENT: return {};
             default: break;
+        }
+    if (number == SYS_fcntl) switch (args[1]) {
+            case F_DUPFD:
+            case F_DUPFD_CLOEXEC: return {EMFILE};
+            case F_ADD_SEALS: return {EPERM};
+            default: return {};
         }
     const known_call* c = find_call(number);
     return c != nullptr ? c->errnos : std::vector<int>{ENOMEM};
