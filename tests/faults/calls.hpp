@@ -1,6 +1,7 @@
 // What each system call may plausibly fail with.
 #pragma once
 
+#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <string>
@@ -21,7 +22,7 @@ std::string name_of_errno(int error_number);
 int errno_of_name(std::string_view name);
 
 // In order; empty: it never fails, or its failure would be no failure of this call alone. Of some
-// calls it depends on the first argument, or on whether there is a third.
-std::vector<int> errnos_of(int number, std::uint64_t first, std::uint64_t third);
+// calls it depends on the arguments.
+std::vector<int> errnos_of(int number, const std::array<std::uint64_t, 6>& args);
 
 }  // namespace cleanfork::faults

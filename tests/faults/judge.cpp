@@ -22,7 +22,7 @@ bool is_open(step s) {
 bool is_loss(const told_step& s) {
     const auto where = static_cast<step>(s.step);
     return where == step::connect || where == step::fork || where == step::child_start ||
-           where == step::template_start || where == step::launch;
+           where == step::template_start || where == step::launch || where == step::audit;
 }
 
 std::string judge_failure(const told_step& s, const evidence& e) {

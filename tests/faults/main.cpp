@@ -104,7 +104,7 @@ private:
                             name_of_call(s.at.call).c_str(), s.at.k, s.about.c_str());
                 continue;
             }
-            std::vector<int> errnos = errnos_of(s.at.call, s.first, s.third);
+            std::vector<int> errnos = errnos_of(s.at.call, s.args);
             if (s.at.call != k_allocation && !(again && errnos.empty())) errnos.push_back(0);
             for (const int e : errnos) run_one(p, {s.at, e}, s.about, t);
         }

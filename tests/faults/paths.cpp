@@ -220,6 +220,13 @@ void await_end(int pidfd) {
     ::poll(&p, 1, static_cast<int>(std::chrono::milliseconds(k_patience).count()));
 }
 
+// False when the forkserver has ended before it: then nobody ends it.
+bool has_ended(const process& child, int daemon) {
+    pollfd p[] = {{child.native_handle(), POLLIN, 0}, {daemon, POLLIN, 0}};
+    ::poll(p, 2, static_cast<int>(std::chrono::milliseconds(k_patience).count()));
+    return p[0].revents != 0 || p[1].revents == 0;
+}
+
 void session_end(const surroundings& s, teller& t) {
     process p, q, r;
     {
@@ -234,9 +241,12 @@ void session_end(const surroundings& s, teller& t) {
         r = c.call("t", "mark_r", {}, marking(s, "pause"));
         tell(told::count_from_here);
     }
-    t.status("exit", p, exit_status::signaled(SIGTERM, false));
-    t.status("exit after grace", q, exit_status::signaled(SIGKILL, false));
-    t.status("exit of call", r, exit_status::signaled(SIGTERM, false));
+    const auto end_of = [&](std::string_view name, const process& child, int signal) {
+        if (has_ended(child, s.daemon)) t.status(name, child, exit_status::signaled(signal, false));
+    };
+    end_of("exit", p, SIGTERM);
+    end_of("exit after grace", q, SIGKILL);
+    end_of("exit of call", r, SIGTERM);
 }
 
 void shut_down(const surroundings& s, teller& t) {

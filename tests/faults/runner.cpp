@@ -79,7 +79,7 @@ std::vector<watch::seen> runner::record(const path& p) {
         std::printf("%s: wrong without a fault: %s\n%s", std::string(p.name).c_str(),
                     r.finding.c_str(), world_.log().c_str());
     for (int k = 1; k <= allocations_; ++k)
-        record_.push_back({{role::daemon, k_allocation, k}, 0, 0, ""});
+        record_.push_back({{role::daemon, k_allocation, k}, {}, ""});
     return record_;
 }
 

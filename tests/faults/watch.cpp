@@ -215,12 +215,12 @@ bool watch::act(int listener, const notice& n, const watched& w) {
     const point here{w.who, n.call, k};
     if (n.call == awaited_call && k == 1 && w.who == role::daemon && on_awaited) on_awaited();
     if (!fault_) {
-        record_.push_back({here, n.args[0], n.args[2], about(n, w.who)});
+        record_.push_back({here, n.args, about(n, w.who)});
         return false;
     }
     if (injected_ || here != fault_->at) return false;
     injected_ = true;
-    record_.push_back({here, n.args[0], n.args[2], about(n, w.who)});
+    record_.push_back({here, n.args, about(n, w.who)});
     if (fault_->error_number != 0) {
         answer(listener, n, fault_->error_number);
         return true;

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
 #include <cleanfork/unique_fd.hpp>
 #include <compare>
@@ -75,7 +76,7 @@ public:
     // The calls since arm(), each with the name of what it was about, as far as known.
     struct seen {
         point at;
-        std::uint64_t first, third;  // arguments
+        std::array<std::uint64_t, 6> args;
         std::string about;
     };
     [[nodiscard]] const std::vector<seen>& record() const { return record_; }

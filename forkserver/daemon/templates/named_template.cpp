@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/system/system_error.hpp>
 
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "forkserver/daemon/templates/start.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
@@ -33,7 +34,7 @@ bool named_template::join(session_id session, v1::ServerMessage& reply, bool at_
     reply.mutable_add_template()->set_was_there(true);
     pending_reply asked{session, std::move(reply)};
     if (current_ || at_once)
-        answer(std::move(asked), {});
+        answer(asked, {});
     else
         replies_.push_back(std::move(asked));
     return true;
@@ -127,12 +128,16 @@ void named_template::schedule_restart() {
 
 // ---- what becomes of generations -------------------------------------------
 
+// Tried once more when there is no memory: who waits would wait for ever. What was done the first
+// time is not done again.
 void named_template::on_state(generation& g, const failure& why) {
-    if (is_old(g)) return;
-    if (g.state() == generation_state::ready)
-        ready();
-    else
-        broken(g, why);
+    insist(tools_.io, "template", [&] {
+        if (is_old(g)) return;
+        if (g.state() == generation_state::ready)
+            ready();
+        else
+            broken(g, why);
+    });
     owner_.on_chores();
 }
 
@@ -142,13 +147,15 @@ void named_template::on_change(generation& g) {
 }
 
 void named_template::ready() {
-    tools_.log.info("template_ready",
-                    {{"template", spec_->name}, {"generation", std::uint64_t{next_->number()}}});
-    if (current_) {
-        old_.push_back(std::move(current_));
-        old_.back()->retire();
+    if (next_) {
+        tools_.log.info("template_ready", {{"template", spec_->name},
+                                           {"generation", std::uint64_t{next_->number()}}});
+        if (current_) {
+            old_.push_back(std::move(current_));
+            old_.back()->retire();
+        }
+        current_ = std::move(next_);
     }
-    current_ = std::move(next_);
     was_ready_ = true;
     last_error_ = {};
     last_messages_.clear();
@@ -176,10 +183,11 @@ void named_template::broken(generation& g, const failure& why) {
 }
 
 void named_template::settle(const failure& why) {
-    for (pending_reply& asked : std::exchange(replies_, {})) answer(std::move(asked), why);
+    for (pending_reply& asked : std::exchange(replies_, {}))
+        insist(tools_.io, "template", [&] { answer(asked, why); });
 }
 
-void named_template::answer(pending_reply asked, const failure& why) {
+void named_template::answer(pending_reply& asked, const failure& why) {
     v1::ServerMessage& reply = asked.reply;
     if (why.step != step::none)
         ipc::to_wire(why, *reply.mutable_failure());
@@ -187,7 +195,7 @@ void named_template::answer(pending_reply asked, const failure& why) {
         to_wire(*reply.mutable_add_template()->mutable_info());
     else
         to_wire(*reply.mutable_reload_template()->mutable_info());
-    owner_.on_settled(asked.session, std::move(reply));
+    owner_.on_settled(asked.session, reply);
 }
 
 void named_template::leave(const failure& why) {

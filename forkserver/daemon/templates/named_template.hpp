@@ -105,7 +105,7 @@ private:
     void on_state(generation& g, const failure& why) override;
     void on_change(generation& g) override;
 
-    void answer(pending_reply asked, const failure& why);
+    void answer(pending_reply& asked, const failure& why);
     void start_next();
     result<void> start_process();
     result<void> make_next(unique_fd control, unique_fd messages);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cassert>
+#include <cerrno>
 #include <csignal>
 
 #include "ipc/audit/audit.hpp"
@@ -34,8 +35,11 @@ result<void> template_proof::begin(pid_t pid, const v1::TemplateReady& told) {
 
 result<std::string> template_proof::judge(pid_t pid) {
     // In a chroot or a sandbox. What nobody can look at is not proved clean.
-    if (::access("/proc/self/status", F_OK) != 0)
+    if (::access("/proc/self/status", F_OK) != 0) {
+        if (errno != ENOENT && errno != ENOTDIR)
+            return ipc::fail(step::template_start, errno, "/proc/self/status");
         return std::string("no /proc to see its threads and descriptors in");
+    }
     auto proof = ipc::clean_proof::open(pid);
     if (!proof) return proof.error();
     proof_.emplace(std::move(*proof));

@@ -118,9 +118,13 @@ failure template_table::unknown(const std::string& name) const {
 }
 
 named_template& template_table::named(const std::string& name) {
-    std::unique_ptr<named_template>& t = templates_[name];
-    if (!t) t = std::make_unique<named_template>(tools_, static_cast<named_template_owner&>(*this));
-    return *t;
+    auto at = templates_.find(name);
+    if (at == templates_.end()) {
+        auto t =
+            std::make_unique<named_template>(tools_, static_cast<named_template_owner&>(*this));
+        at = templates_.emplace(name, std::move(t)).first;
+    }
+    return *at->second;
 }
 
 std::vector<named_template*> template_table::all() const {
