@@ -18,17 +18,30 @@ class Failed(Exception):
     pass
 
 
-def _of(mark):
-    """The processes that have the variable: children of whatever parent."""
-    wanted = f"ECOSYSTEM_RUN={mark}".encode()
+def _parents():
+    found = {}
     for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            try:
-                with open(f"/proc/{name}/environ", "rb") as file:
-                    if wanted in file.read().split(b"\0"):
-                        yield int(name)
-            except (OSError, ValueError):  # it has ended, or is another's
-                pass
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+                found[int(name)] = int(file.read().rpartition(")")[2].split()[1])
+    return found
+
+
+def _has(pid, mark):
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return f"ECOSYSTEM_RUN={mark}".encode() in file.read().split(b"\0")
+    except OSError:  # it has ended, or is another's
+        return False
+
+
+def _of(mark):
+    """The processes that have the variable, and theirs: one may have written its title over it."""
+    parents = _parents()
+    found = {pid for pid in parents if pid != os.getpid() and _has(pid, mark)}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found)
 
 
 def pss(pid):
