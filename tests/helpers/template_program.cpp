@@ -166,6 +166,12 @@ void after_fork_in_child() {
 const cleanfork::entry entries[] = {
     {"nothing", [](call&) { return 0; }},
     {"exit", [](call& c) { return std::stoi(std::string(c.arguments().at(0))); }},
+    {"exit_when_told",
+     [](call& c) {
+         char told;
+         if (::write(1, "begun\n", 6) != 6 || ::read(0, &told, 1) != 1) return 255;
+         return std::stoi(std::string(c.arguments().at(0)));
+     }},
     {"echo",
      [](call& c) {
          c.respond(c.payload());
