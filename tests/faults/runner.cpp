@@ -146,6 +146,7 @@ pid_t runner::begin_client(const path& p, story& s) {
         s.descriptors_before = static_cast<int>(ipc::open_descriptor_count());
         try {
             p.client(world_.places(), t);
+            tell(told::count_to_here);
         } catch (const std::exception& e) {
             t.wrong(std::string("before it: ") + e.what());
         }
@@ -216,11 +217,11 @@ run_report runner::run_client(const path& p, const std::optional<fault>& f) {
 }
 
 std::string runner::look_after(const path& p, const std::optional<fault>& f) {
-    if (p.name == "log") ::unlink((world_.places().directory + "/log").c_str());
     if (p.ends_daemon)
         watch_.serve(-1, watch::clock::now() + 3s, [&] { return !world_.daemon_lives(); });
     if (!world_.daemon_lives()) return look_after_death(p, f);
     const std::string wrong = world_.await_baseline(false);
+    if (p.name == "log") ::unlink((world_.places().directory + "/log").c_str());
     if (!wrong.empty()) return wrong;
     return strange_files();
 }
