@@ -172,7 +172,9 @@ void exits::end_of_session(child& c) {
     c.origin.session = {};
     c.origin.place.give_back();
     c.held_request = {};
-    if (!c.origin.lifetime.keep && !core_.shutting_down) lifetimes_.end(c);
+    // One that could not be ended in full keeps no other from its end.
+    if (!c.origin.lifetime.keep && !core_.shutting_down)
+        bounded(core_.io, "end of a session", [&] { lifetimes_.end(c); });
     // end() may have forgotten it.
     child* left = children_.find(which);
     if (left == nullptr || !left->exit || left->ending) return;

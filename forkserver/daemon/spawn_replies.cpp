@@ -2,6 +2,7 @@
 #include <csignal>
 #include <utility>
 
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "forkserver/daemon/spawns.hpp"
 #include "ipc/wire/limits.hpp"
 
@@ -50,19 +51,33 @@ void spawns::answer(const queued_spawn& q, const result<child*>& r) {
 
 void spawns::answer_item(const queued_spawn& q, const result<child*>& r) {
     batch& b = *q.batch;
+    if (b.left == 0) return;  // what threw came after the answer
     v1::SpawnReply& item = *b.reply.mutable_batch()->mutable_items(q.item);
+    item.Clear();
+    to_wire(r, static_cast<std::uint32_t>(b.children.size() + (r ? 1 : 0)), item);
+    // From here on nothing throws: there is room for all items.
     if (r) {
         (*r)->reply_pending = true;
         b.children.push_back((*r)->id);
         b.reply.add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
     }
-    to_wire(r, static_cast<std::uint32_t>(b.children.size()), item);
-    if (--b.left != 0) return;
+    if (--b.left == 0) answer_batch(q);
+}
+
+// All of its children, or none: what throws is told instead, and ends them.
+void spawns::answer_batch(const queued_spawn& q) {
+    batch& b = *q.batch;
     int pidfds[ipc::k_max_batch];
     std::size_t n = 0;
     for (const child_id id : b.children) pidfds[n++] = children_.find(id)->process.pidfd();
     session* s = core_.sessions.find(q.session);
-    const bool sent = s->send(b.reply, {pidfds, n});
+    bool sent = false;
+    try {
+        sent = s->send(b.reply, {pidfds, n});
+    } catch (...) {
+        const failure why = caught(core_.io, "batch");
+        bounded(core_.io, "batch", [&] { s->send_failure(q.request_id, why); });
+    }
     for (const child_id id : b.children) {
         child* c = children_.find(id);  // gone when the send ended the session
         if (c == nullptr) continue;
@@ -72,9 +87,11 @@ void spawns::answer_item(const queued_spawn& q, const result<child*>& r) {
         }
         c->reply_pending = false;
         if (!c->exit) continue;
-        v1::Exit exit;
-        to_wire(*c, exit);
-        s->add_exit(std::move(exit));
+        insist(core_.io, "batch", [&] {
+            v1::Exit exit;
+            to_wire(*c, exit);
+            s->add_exit(std::move(exit));
+        });
     }
     s->flush_exits();
 }
@@ -102,7 +119,15 @@ bool spawns::is_held(child_id id) {
 }
 
 void spawns::on_held_long_enough(child_id id) {
-    if (child* c = children_.find(id)) release_reply(*c);
+    child* c = children_.find(id);
+    if (c == nullptr) return;
+    try {
+        release_reply(*c);
+    } catch (...) {
+        // Better no session than one that waits for ever.
+        const failure why = caught(core_.io, "reply");
+        if (session* s = core_.sessions.find(c->origin.session)) s->end_later(why);
+    }
 }
 
 }  // namespace cleanfork::daemon

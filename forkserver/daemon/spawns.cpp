@@ -114,6 +114,8 @@ void spawns::enqueue_batch(session& s, ipc::decoded<v1::ClientMessage>& m) {
     group->left = count;
     group->reply.set_request_id(request.value());
     for (std::size_t i = 0; i < count; ++i) group->reply.mutable_batch()->add_items();
+    group->reply.mutable_descriptors()->Reserve(static_cast<int>(count));
+    group->children.reserve(count);
     const spawn::shared_descriptors of_all = spawn::share(std::move(m.descriptors), core_.closing);
     for (std::size_t i = 0; i < count; ++i) {
         queued_spawn q = from_packet(s, m, of_all);

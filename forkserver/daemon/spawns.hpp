@@ -69,6 +69,7 @@ private:
     void finish(queued_spawn q, const result<child*>& r);
     void answer(const queued_spawn& q, const result<child*>& r);
     void answer_item(const queued_spawn& q, const result<child*>& r);
+    void answer_batch(const queued_spawn& q);
 
     core& core_;
     child_table& children_;

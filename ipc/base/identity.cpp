@@ -129,6 +129,7 @@ void read_namespaces(identity& of) {
     const std::size_t first = p.root_mount != 0 ? 2 : 1;  // the mount tells its namespace
     std::string path = "/proc/thread-self/ns/";
     const std::size_t name = path.size();
+    p.namespaces[1] = 0;
     for (std::size_t i = first; i < k_namespaces.size(); ++i)
         p.namespaces[i] = namespace_of(path.replace(name, path.npos, k_namespaces[i]).c_str(), of);
 }

@@ -21,7 +21,8 @@ bool is_open(step s) {
 // The client is told that its forkserver, its template or its child has gone.
 bool is_loss(const told_step& s) {
     const auto where = static_cast<step>(s.step);
-    return where == step::connect || where == step::fork || where == step::child_start ||
+    const bool is_gone = where == step::signal && s.error_number == ESRCH;
+    return is_gone || where == step::connect || where == step::fork || where == step::child_start ||
            where == step::template_start || where == step::launch || where == step::audit;
 }
 
@@ -45,6 +46,13 @@ std::string judge_status(const told_step& s, const evidence& e) {
     const role who = e.injected.at.who;
     const bool is_childs = who == role::child || who == role::template_child;
     if (e.injected.error_number == 0 && is_childs && status == "killed by SIGKILL") return {};
+    // Better no session than one that waits for ever for what could not be told.
+    if (e.injected.at.call == k_allocation && status == "killed by SIGTERM") return {};
+    // It may not be signalled, so that its grace ends it.
+    if (e.injected.at.call == SYS_pidfd_send_signal && status == "killed by SIGKILL") return {};
+    // The kernel is asked in vain once there is no forkserver any more.
+    if (who == role::client && e.injected.at.call == SYS_ioctl && status.starts_with("unknown: "))
+        return {};
     // The program of the test itself could not write.
     const bool is_its_own = who == role::template_child && e.injected.at.call == SYS_write;
     if (is_its_own && (status == "exited 97" || status == "exited 70")) return {};

@@ -68,6 +68,7 @@ private:
     void settle(std::uint64_t descriptors, neighbours_answer& a) {
         const auto give_up = std::chrono::steady_clock::now() + 2s;
         for (;;) {
+            claim();
             const server_stats s = client_.stats(k_patience);
             a.descriptors = s.descriptors;
             if (s.sessions == 1 && s.children == 2 && s.queued == 0 &&
@@ -80,6 +81,11 @@ private:
                                        std::to_string(s.descriptors) + " descriptors, not " +
                                        std::to_string(descriptors));
         }
+    }
+    // The statuses of kept children whose client did not take them.
+    void claim() const {
+        for (const child_info& c : client_.list(k_patience))
+            if (c.session == 0 && c.status) client_.wait(c.child, k_patience);
     }
     static void complain(neighbours_answer& a, const std::string& text) {
         a.is_well = false;

@@ -146,6 +146,7 @@ pid_t runner::begin_client(const path& p, story& s) {
         s.descriptors_before = static_cast<int>(ipc::open_descriptor_count());
         try {
             p.client(world_.places(), t);
+            tell(told::count_to_here);
         } catch (const std::exception& e) {
             t.wrong(std::string("before it: ") + e.what());
         }
@@ -216,7 +217,6 @@ run_report runner::run_client(const path& p, const std::optional<fault>& f) {
 }
 
 std::string runner::look_after(const path& p, const std::optional<fault>& f) {
-    if (p.name == "log") ::unlink((world_.places().directory + "/log").c_str());
     if (p.ends_daemon)
         watch_.serve(-1, watch::clock::now() + 3s, [&] { return !world_.daemon_lives(); });
     if (!world_.daemon_lives()) return look_after_death(p, f);
@@ -225,7 +225,9 @@ std::string runner::look_after(const path& p, const std::optional<fault>& f) {
     return strange_files();
 }
 
-std::string runner::strange_files() const {
+// But for what a client has asked for.
+std::string runner::strange_files() {
+    ::unlink((world_.places().directory + "/log").c_str());
     for (const std::string& file : world_.files())
         if (file != "socket" && file != "socket.lock") return "left on disk: " + file;
     return {};

@@ -30,7 +30,7 @@ private:
     void count_allocations();
     void note_allocations();
     std::string prepare();
-    [[nodiscard]] std::string strange_files() const;
+    [[nodiscard]] std::string strange_files();
     run_report run_start(const std::optional<fault>& f);
     run_report run_client(const path& p, const std::optional<fault>& f);
     std::string look_after(const path& p, const std::optional<fault>& f);

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cerrno>
 #include <csignal>
+#include <new>
 #include <utility>
 
 #include "forkserver/daemon/loop/boundary.hpp"
@@ -62,7 +63,13 @@ void lifetimes::end(child& c, pace p) {
 void lifetimes::give_time(child& c, steady::duration time) {
     deadlines_.erase({c.ending->deadline, c.id});
     c.ending->deadline = steady::now() + time;
-    deadlines_.emplace(c.ending->deadline, c.id);
+    try {
+        deadlines_.emplace(c.ending->deadline, c.id);
+    } catch (const std::bad_alloc&) {  // nobody would remember to end it
+        c.ending->killed = true;
+        signal(c, SIGKILL, c.origin.lifetime.target);
+        return;
+    }
     arm();
 }
 
