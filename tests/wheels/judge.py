@@ -1,8 +1,9 @@
 """Installs a wheel into a new environment and runs the package's own tests there, as JSON.
 
-    judge.py PYTHON WHEEL TESTS [MODULE...]
+    judge.py PYTHON WHEEL TESTS TOOLS [MODULE...]
 
-Runs in the root that has nothing of ours; the interpreter that runs this is another one.
+Runs in the root that has nothing of ours; the interpreter that runs this is another one. TOOLS is
+an environment with virtualenv, which brings pip to an interpreter that has none.
 """
 
 import concurrent.futures
@@ -48,8 +49,10 @@ def run_file(tests, module):
 
 
 def main():
-    python, wheel, tests, *modules = sys.argv[1:]
-    quietly(python, "-m", "venv", VENV)
+    python, wheel, tests, tools, *modules = sys.argv[1:]
+    own = subprocess.run([python, "-c", "import ensurepip"], stderr=subprocess.DEVNULL)
+    quietly(*([python, "-m", "venv"] if own.returncode == 0 else
+              [f"{tools}/bin/python", "-m", "virtualenv", "--no-download", "-p", python]), VENV)
     quietly(f"{VENV}/bin/python", "-m", "pip", "install", "--no-index", wheel)
     modules = modules or sorted({os.path.basename(path)[:-3] for path in
                                  glob.glob(f"{tests}/python/test_*.py")} - LEFT_OUT)

