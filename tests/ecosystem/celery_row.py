@@ -12,7 +12,7 @@ import told
 TITLE = "Celery"
 PACKAGES = ["celery"]
 METHODS = ["prefork", "cleanfork"]
-ROUNDS = 3
+ROUNDS = 1
 LINE = "`CELERY_CUSTOM_WORKER_POOL=cleanfork.celery:TaskPool celery -A app worker --pool custom`"
 WHAT = "a worker with 4 processes, until all work: "
 DIFFERENT = ("the worker with its connections and threads is not copied; a task whose process dies "

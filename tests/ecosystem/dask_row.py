@@ -12,7 +12,7 @@ import told
 TITLE = "Dask: distributed.LocalCluster, and the scheduler of processes"
 PACKAGES = ["dask", "distributed", "numpy"]
 METHODS = ["spawn", "forkserver", "cleanfork"]
-ROUNDS = 3
+ROUNDS = 1
 LINE = ("`dask.config.set({\"distributed.worker.multiprocessing-method\": \"cleanfork\"})` after "
         "`import cleanfork`, or in the environment after `python3 -m cleanfork enable`: "
         "`DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD=cleanfork`; without distributed "

@@ -17,7 +17,7 @@ PACKAGES = ["uvicorn", "gunicorn", "uvicorn-worker", "fastapi", "a2wsgi", "webso
 SHORT_PACKAGES = ["uvicorn", "fastapi", "a2wsgi", "websockets"]
 METHODS = ["uvicorn", "gunicorn", "cleanfork"]
 SHORT_METHODS = ["cleanfork"]
-ROUNDS = 3
+ROUNDS = 1
 LINE = "`python3 -m cleanfork.prefork --workers 4 app:app`"
 WHAT = "4 workers with FastAPI, until all answer: "
 DIFFERENT = ("3 reloads under load: {cleanfork[lost]:.0f} of {cleanfork[answered]:.0f} requests lost, "
@@ -25,8 +25,8 @@ DIFFERENT = ("3 reloads under load: {cleanfork[lost]:.0f} of {cleanfork[answered
              "{gunicorn[lost]:.0f} of {gunicorn[answered]:.0f}; WSGI (a2wsgi; gunicorn: gthread): "
              "{cleanfork[wsgi_lost]:.0f}, {uvicorn[wsgi_lost]:.0f}, {gunicorn[wsgi_lost]:.0f}. A "
              "websocket over a reload: {cleanfork[websocket]}; uvicorn: {uvicorn[websocket]}; "
-             "gunicorn: {gunicorn[websocket]}. gunicorn with `--preload` forks a program that may "
-             "have threads by then, and its reload serves the old code")
+             "gunicorn: {gunicorn[websocket]}. gunicorn was run with `--preload`, and forks a program "
+             "that may have threads by then")
 WORKERS = told.scaled(4, 2)
 RELOADS = told.scaled(3, 1)
 TIMEOUT = 60

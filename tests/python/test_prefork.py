@@ -1,5 +1,6 @@
 """cleanfork.prefork: what becomes of its workers, whatever happens to them."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -21,6 +22,16 @@ WORKER = re.compile(r"worker (\d+), pid (\d+), generation (\d+): (.*)")
 def serve(worker):
     worker.ready()
     worker.wait()
+
+
+def serve_in_a_loop(worker):
+    async def serving():
+        # Which takes the descriptor that the interpreter tells signals by.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: None)
+        worker.ready()
+        await worker.wait_async()
+
+    asyncio.run(serving())
 
 
 def end_at_once(worker):
@@ -116,6 +127,14 @@ class Workers(unittest.TestCase):
         with Running(serve, 3) as r:
             r.wait("3 workers serve, generation 1")
             self.assertEqual(len(set(r.serving().values())), 3)
+        self.assertEqual(r.ends(), ["exited 0"] * 3)
+
+    def test_those_with_an_event_loop_drain(self):
+        with Running(serve_in_a_loop, 2, limits=cleanfork.prefork.Limits(hang=0.4)) as r:
+            r.wait("2 workers serve, generation 1")
+            os.kill(r.serving()[1], signal.SIGTERM)
+            r.wait("worker 1, .*: exited 0")
+            r.wait("2 workers serve, generation 1", 2)
         self.assertEqual(r.ends(), ["exited 0"] * 3)
 
     def test_one_that_is_killed_is_replaced_and_its_signal_told(self):

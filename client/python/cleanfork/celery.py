@@ -125,7 +125,7 @@ class _Seat:
             self._end()
 
     def _begin(self) -> None:
-        while self.process is None:
+        while self.process is None and not self.pool.stopping:
             self.channel, theirs = self.pool.context.Pipe()
             self.process = self.pool.context.Process(
                 target=_work, args=(theirs, *self.pool.place, self.pool.hostname), daemon=True)
@@ -158,6 +158,8 @@ class _Seat:
         if self.process is None or not self.process.is_alive():  # it died between two tasks
             self._end()
             self._begin()
+        if self.process is None:
+            return  # the pool stops, and the task is the broker's again
         self.channel.send(job.call)
         if job.accept is not None:
             job.accept(self.process.pid, time.monotonic())
@@ -251,6 +253,7 @@ class TaskPool(BasePool):
         preload = sorted(m for m in modules if m != "__main__" and not m.startswith("celery."))
         self.context = get_context(preload=[*_PRELOAD, *preload])
         self.context.start()
+        self.stopping = False
         self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.seats_by_pid: dict[int, _Seat] = {}
         self.seats = [_Seat(self) for _ in range(self.limit)]
@@ -264,6 +267,7 @@ class TaskPool(BasePool):
 
     def on_stop(self) -> None:
         """Those that work finish; what has not begun is the broker's again."""
+        self.stopping = True
         try:
             while True:
                 self.jobs.get_nowait()
