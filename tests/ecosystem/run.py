@@ -78,7 +78,8 @@ def environment(path, packages):
     if packages:
         done = subprocess.run(
             [python, "-m", "pip", "install", "--quiet", "--prefer-binary", "--retries", "0",
-             "--timeout", "15", "--disable-pip-version-check", *packages],
+             "--timeout", "15", "--disable-pip-version-check",
+             *(["--only-binary", ":all:"] if given.short else []), *packages],
             text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]

@@ -29,7 +29,7 @@ DIFFERENT = ("3 reloads under load: {cleanfork[lost]:.0f} of {cleanfork[answered
              "that may have threads by then")
 WORKERS = told.scaled(4, 2)
 RELOADS = told.scaled(3, 1)
-TIMEOUT = 60
+TIMEOUT = 180
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
