@@ -10,6 +10,7 @@
 #include "client/cli/foreground/signal_stream.hpp"
 #include "client/cli/options/command_error.hpp"
 #include "client/cli/options/exit_codes.hpp"
+#include "client/cli/reports/output.hpp"
 
 namespace cleanfork::cli {
 
@@ -98,7 +99,7 @@ int main(int argc, char** argv) {
     const int code =
         cli::told({}, [&] { return cli::run(cli::words(argv + 1, argv + argc), streams); });
     // Output that did not arrive is an error, but never hides the child's code.
-    const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+    const bool lost = cli::output_is_lost();
     if (code > cli::k_dies_of_signal) {
         cli::take_default_action(code - cli::k_dies_of_signal);
     }

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdio>
 #include <ctime>
+#include <new>
 
 namespace cleanfork::daemon {
 
@@ -53,7 +54,7 @@ void append_value(std::string& line, std::string_view v) {
 }  // namespace
 
 void logger::write(log_level level, std::string_view event,
-                   std::initializer_list<log_field> fields) {
+                   std::initializer_list<log_field> fields) try {
     if (level < least_) return;
     std::string line = "time=" + timestamp() + " level=";
     line += k_names.at(static_cast<std::size_t>(level));
@@ -76,6 +77,8 @@ void logger::write(log_level level, std::string_view event,
         dropped_ = 0;
     else
         ++dropped_;
+} catch (const std::bad_alloc&) {  // what is told is not for a line of the log to end
+    ++dropped_;
 }
 
 }  // namespace cleanfork::daemon

@@ -55,11 +55,25 @@ result<void> server::begin() {
 // ---- sessions --------------------------------------------------------------
 
 void server::add_session(unique_fd socket) {
+    std::shared_ptr<session> s;
+    try {
+        begin_session(socket, s);
+    } catch (...) {  // else it would be closed without a word, or nobody would read it
+        const failure why = caught(core_.io, "connection");
+        if (socket)
+            bounded(core_.io, "connection", [&] { session::tell_last(why, socket.get()); });
+        else if (s)
+            s->end(why);
+    }
+}
+
+// The socket is the session's once it has one.
+void server::begin_session(unique_fd& socket, std::shared_ptr<session>& s) {
     const auto peer = ipc::peer_of(socket.get());
     const int untold = ipc::tell_senders(socket.get());
     socket = core_.launcher.own_descriptor(std::move(socket));
-    const auto s = std::make_shared<session>(core_.io, session_id(++core_.total.sessions),
-                                             core_.of_user, static_cast<session_owner&>(*this));
+    s = std::make_shared<session>(core_.io, session_id(++core_.total.sessions), core_.of_user,
+                                  static_cast<session_owner&>(*this));
     if (const int e = s->take(socket)) {
         const failure why = ipc::fail(step::hello, e, "socket",
                                       "RESOURCE_EXHAUSTED: the forkserver cannot watch it");

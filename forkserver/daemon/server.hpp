@@ -59,6 +59,7 @@ public:
     result<void> add_early_template(const std::string& name, int pid, unique_fd control);
 
 private:
+    void begin_session(unique_fd& socket, std::shared_ptr<session>& s);
     // session_owner
     void on_message(session& s, ipc::decoded<v1::ClientMessage>& m) override;
     void on_turn_end() override { spawns_.pump(); }

@@ -24,6 +24,9 @@ int told(const error_manner& manner, const std::function<int()>& act) {
     } catch (const spawn_error& e) {
         manner.tell(e.why());
         return manner.code(e.why());
+    } catch (const boost::system::system_error& e) {
+        manner.tell_other(as_failure(e.code(), step::prepare).message());
+        return k_exit_failed;
     } catch (const std::exception& e) {
         manner.tell_other(e.what());
         return k_exit_failed;

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "ipc/base/fd.hpp"
 
@@ -11,9 +12,13 @@ namespace cleanfork::cli {
 
 namespace {
 
+// Of standard output, which is written from many places: the first.
+int output_error = 0;
+
 template <int Fd>
 ssize_t write_patiently(void*, const char* bytes, std::size_t size) {
     errno = ipc::write_all(Fd, {bytes, size});
+    if (Fd == STDOUT_FILENO && output_error == 0) output_error = errno;
     return errno == 0 ? static_cast<ssize_t>(size) : 0;
 }
 
@@ -26,6 +31,15 @@ void wait_for_room() {
         std::setvbuf(err, nullptr, _IOLBF, BUFSIZ);
         stderr = err;
     }
+}
+
+bool output_is_lost() {
+    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return false;
+    // Who reads no more knows that.
+    if (output_error != EPIPE)
+        say(std::string("standard output: ") + ::strerrordesc_np(output_error) + " (" +
+            ::strerrorname_np(output_error) + ")");
+    return true;
 }
 
 void say(const std::string& line) { std::fprintf(stderr, "cleanfork: %s\n", line.c_str()); }
