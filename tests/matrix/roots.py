@@ -112,11 +112,13 @@ class Root:
         inside = {"HOME": "/root", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                   **self.environment}
         inside.update((name, os.environ[name]) for name in PASSED_ON if name in os.environ)
-        # chroot(8) is not exec'ed: the first process of a namespace is nobody's test.
-        script = ('set -e; root=$1 cache=$2; shift 2;'
-                  'mount --rbind /dev "$root/dev"; mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm";'
-                  'mount --rbind /sys "$root/sys"; mkdir -p "$root/root/.cache/ccache";'
-                  'mount --bind "$cache" "$root/root/.cache/ccache"; chroot "$root" "$@"')
+        # The root of the namespace, not chroot(2): a process there could neither make a user
+        # namespace nor change how mounts spread. The shell stays: the first process is no test.
+        script = ('set -e; root=$1 cache=$2; shift 2; mount --rbind "$root" "$root"; cd "$root";'
+                  'mount --rbind /dev dev; mount -t tmpfs -o mode=1777 tmpfs dev/shm;'
+                  'mount --rbind /sys sys; mkdir -p root/.cache/ccache;'
+                  'mount --bind "$cache" root/.cache/ccache;'
+                  'pivot_root . .; umount --lazy .; cd /; "$@"')
         return subprocess.run(
             ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
              f"--mount-proc={self.path}/proc", "sh", "-c", script, "sh", self.path, cache,
@@ -199,7 +201,7 @@ def main():
     parser.add_argument("command", nargs=argparse.REMAINDER)
     given = parser.parse_args()
     if os.geteuid() != 0:
-        sys.exit("root: needs root, for chroot and mounts: sudo ./dev root ...")
+        sys.exit("root: needs root, for mounts: sudo ./dev root ...")
     root = Root(given.name, given.variant)
     root.make(given.fresh)
     root.clone()

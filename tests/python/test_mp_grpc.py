@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import re
+import subprocess
 import sys
 import threading
 import unittest
@@ -204,6 +205,17 @@ def threads_and_sockets():
     return len(os.listdir("/proc/self/task")), sum(link.startswith("socket:") for link in links)
 
 
+def forks_with_a_channel():
+    """Debian 13's 1.51 waits in its handler of forks for a thread that waits for it."""
+    program = "import grpc, os; channel = grpc.insecure_channel('127.0.0.1:1'); os.fork() or os._exit(0)"
+    try:
+        subprocess.run([sys.executable, "-c", program], timeout=DEADLINE, check=True,
+                       stderr=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 @unittest.skipIf(grpc is None, "grpcio is not installed")
 class InATemplate(Programs):
     PROGRAM = """
@@ -222,6 +234,8 @@ class InATemplate(Programs):
         self.prints(self.PROGRAM.format(before=""), "0")
 
     def test_a_channel_is_refused(self):
+        if not forks_with_a_channel():
+            self.skipTest("this grpcio hangs at any fork once there is a channel")
         self.fails(self.PROGRAM.format(before="channel = grpc.insecure_channel('127.0.0.1:1')"),
                    # Its threads end at a fork by its own handlers, its descriptors do not.
                    "not clean", "epoll", "if __name__ == '__main__'")

@@ -258,8 +258,15 @@ TEST_CASE("An initializer that could not open its file or pipe fails the spawn")
     ::getrlimit(RLIMIT_NOFILE, &before);
     asio::readable_pipe out(io);
     const rlimit none{0, before.rlim_max};
+    error_code without;
     ::setrlimit(RLIMIT_NOFILE, &none);
-    bp::process_stdio streams{{}, out, {}};
-    ::setrlimit(RLIMIT_NOFILE, &before);
-    CHECK(error_of(streams) == boost::system::errc::too_many_files_open);
+    try {
+        bp::process_stdio streams{{}, out, {}};
+        ::setrlimit(RLIMIT_NOFILE, &before);
+        without = error_of(streams);
+    } catch (const boost::system::system_error& e) {  // newer Boosts throw at once
+        ::setrlimit(RLIMIT_NOFILE, &before);
+        without = e.code();
+    }
+    CHECK(without == boost::system::errc::too_many_files_open);
 }
