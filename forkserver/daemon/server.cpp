@@ -60,10 +60,12 @@ void server::add_session(unique_fd socket) {
         begin_session(socket, s);
     } catch (...) {  // else it would be closed without a word, or nobody would read it
         const failure why = caught(core_.io, "connection");
-        if (socket)
+        if (socket) {
             bounded(core_.io, "connection", [&] { session::tell_last(why, socket.get()); });
-        else if (s)
+            refuse(std::move(socket));
+        } else if (s) {
             s->end(why);
+        }
     }
 }
 
