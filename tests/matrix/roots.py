@@ -56,7 +56,7 @@ class Root:
         self.experimental = name == "debian-experimental"
         self.path = f"{ROOTS}/{'experimental' if self.experimental else self.suite}"
         self.packages, self.environment = VARIANTS[variant]
-        self.tree = f"/root/cleanfork{variant and '-'}{variant}"  # seen from inside
+        self.tree = f"/srv/cleanfork{variant and '-'}{variant}"  # seen from inside, by any user
 
     def make(self, fresh):
         if fresh and os.path.exists(self.path):
