@@ -10,12 +10,12 @@ import told
 
 TITLE = "Ray: processes of tasks and actors"
 PACKAGES = ["ray"]
-METHODS = ["spawn", "forkserver", "cleanfork"]
+METHODS = ["spawn", "cleanfork"]
 ROUNDS = 1
 LINE = "in a task or an actor: `ProcessPoolExecutor(mp_context=cleanfork.get_context())`"
 WHAT = "a pool of 2 in an actor, to its first result: "
-DIFFERENT = ("a second pool of the same actor: {cleanfork[again]:.2f} s, forkserver "
-             "{forkserver[again]:.2f}, spawn {spawn[again]:.2f}. Each has Ray's default_worker.py for "
+DIFFERENT = ("a second pool of the same actor: {cleanfork[again]:.2f} s, spawn "
+             "{spawn[again]:.2f} s. Each process has Ray's default_worker.py for "
              "its main module, whose imports the template does once. The workers of Ray themselves "
              "are started by the raylet, in C++, which would have to ask a forkserver: "
              "`WorkerPool::StartProcess()` of src/ray/raylet/worker_pool.cc; no configuration "
