@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cleanfork/exit_status.hpp>
 #include <cleanfork/spawn_options.hpp>
+#include <cleanfork/step.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
