@@ -31,6 +31,8 @@ public:
     using disposal::dispose;
     void dispose(std::vector<unique_fd> fds) noexcept override;
 
+    // It is of a kind that waits for nobody.
+    [[nodiscard]] bool closes_at_once(int fd) { return kinds_.closes_at_once(fd); }
     // Why no more descriptors can be taken in; step::none: they can.
     [[nodiscard]] failure refusal() const;
 

@@ -180,6 +180,7 @@ failure dispatch::set_base(session& s, v1::SessionBase& base, message& m) {
         return ipc::fail(step::protocol, EBADMSG, "packet",
                          "a base has one descriptor at most, its working directory");
     if (wanted == 1) fresh->cwd = std::move(m.descriptors.front());
+    fresh->cwd_is_local = fresh->cwd && core_.closing->closes_at_once(fresh->cwd.get());
     const std::size_t bytes = size + fresh->environment.strings.size() * k_memory_of_a_word;
     s.base_place = {};
     if (const failure f = core_.refusal({.memory = bytes}); f.step != step::none) return f;

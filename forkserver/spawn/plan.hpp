@@ -38,6 +38,7 @@ struct environment_block {
 struct session_base {
     environment_block environment;
     unique_fd cwd;
+    bool cwd_is_local = false;  // to enter it waits for nobody
 };
 
 // The descriptors of a packet: the items of a batch share them.
@@ -118,6 +119,9 @@ struct plan : conduct_plan, credential_plan {
     int cwd_fd = -1;                 // first this
     bool cwd_is_callers = false;     // it is where the caller stands himself
     const char* cwd_path = nullptr;  // then this, relative to it
+    // `cwd_fd` can be entered at once, while the table is shared, and with the same result.
+    bool cwd_at_once = false;
+    int cwd_error = 0;  // of that, to be told in the step chdir
 
     bool new_session = false;
     bool set_process_group = true;
@@ -147,7 +151,8 @@ template <class F>
 void each_source(plan& p, int first, F f) {
     for (std::size_t i = 0; i < p.move_count; ++i)
         if (p.moves[i].source >= first) f(p.moves[i].source);
-    for (int* fd : {&p.cwd_fd, &p.program_fd, p.join_cgroup ? &p.cgroup_fd : nullptr})
+    for (int* fd : {p.cwd_at_once ? nullptr : &p.cwd_fd, &p.program_fd,
+                    p.join_cgroup ? &p.cgroup_fd : nullptr})
         if (fd != nullptr && *fd >= first) f(*fd);
 }
 

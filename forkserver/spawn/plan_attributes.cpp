@@ -41,7 +41,9 @@ result<void> planner::directory() {
         if (auto r = check_string("cwd", request_.cwd_path(), ipc::k_max_path - 1); !r) return r;
         plan_.cwd_path = request_.cwd_path().c_str();
         // A relative path starts from the session's directory.
-        if (!request_.cwd_path().starts_with('/')) plan_.cwd_fd = out_.base_->cwd.get();
+        if (request_.cwd_path().starts_with('/')) return {};
+        plan_.cwd_fd = out_.base_->cwd.get();
+        plan_.cwd_at_once = out_.base_->cwd_is_local;
         return {};
     }
     if (request_.has_cwd_descriptor()) {
@@ -51,6 +53,7 @@ result<void> planner::directory() {
         return {};
     }
     plan_.cwd_fd = out_.base_->cwd.get();
+    plan_.cwd_at_once = out_.base_->cwd_is_local;
     plan_.cwd_is_callers = true;
     return {};
 }
@@ -261,8 +264,11 @@ result<void> planner::life() {
     return {};
 }
 
-// Above every descriptor the child still needs.
+// Above every descriptor the child still needs. What the child may enter depends on its rights.
 void planner::bound() {
+    const bool keeps_rights = !plan_.becomes_caller && !plan_.set_groups && !plan_.set_gid &&
+                              !plan_.set_uid && !plan_.set_permitted && !plan_.set_bounding;
+    plan_.cwd_at_once = plan_.cwd_at_once && plan_.cwd_fd >= 0 && keeps_rights;
     int most =
         std::max({2, plan_.cwd_fd, plan_.program_fd, plan_.join_cgroup ? plan_.cgroup_fd : 0});
     for (const descriptor_move& m : out_.moves_) most = std::max(most, m.source);

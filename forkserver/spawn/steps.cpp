@@ -138,11 +138,17 @@ bool is_working_directory(int fd) noexcept {
            wanted.st_dev == here.st_dev && wanted.st_ino == here.st_ino;
 }
 
-// After the credentials: the child's user must be able to enter it, unless it is there.
+// The child's user must be able to enter it, unless it is there.
+int enter(int directory) noexcept {
+    const int error = error_of(raw_call(SYS_fchdir, directory));
+    return error == EACCES && is_working_directory(directory) ? 0 : error;
+}
+
+// After the credentials.
 int change_directory(const plan& p) noexcept {
+    if (p.cwd_error != 0) return p.cwd_error;
     if (p.cwd_fd >= 0)
-        if (const int error = error_of(raw_call(SYS_fchdir, p.cwd_fd)))
-            if (error != EACCES || !is_working_directory(p.cwd_fd)) return error;
+        if (const int error = enter(p.cwd_fd)) return error;
     return p.cwd_path != nullptr ? error_of(raw_call(SYS_chdir, p.cwd_path)) : 0;
 }
 
@@ -227,7 +233,11 @@ bool apply_steps(const child_context& c) noexcept {
     const auto failed_change_of = [&](const failed_change& f) noexcept {
         return failed(f.at, f.error_number);
     };
-    // First: what of the table is shared is the parent's, who goes on and changes it.
+    if (c.channel >= 0 && p.cwd_at_once) {
+        p.cwd_error = enter(p.cwd_fd);
+        p.cwd_fd = -1;
+    }
+    // Before all else: what of the table is shared is the parent's, who goes on and changes it.
     at(step::close_descriptors);
     if (c.execs && failed(step::close_descriptors, close_descriptors(c))) return false;
     at(step::descriptors);

@@ -266,9 +266,11 @@ class Stats(ServerTest):
                           figures["exited-total"], figures["children"]), (1, 1, 1, 0))
         self.assertEqual(figures["pid"], self.server.process.pid)
         self.assertIn("children", self.succeed("stats"))
-        columns = {line.index("  ") for line in self.succeed("stats").splitlines()
+        columns = {line.rindex("  ") for line in self.succeed("stats").splitlines()
                    if line.startswith("longest")}
         self.assertEqual(len(columns), 1)
+        self.assertGreater(figures["turn-seconds-max"], 0)
+        self.assertIn("longest turn", self.succeed("stats"))
 
 
 class Shutdown(ServerTest):

@@ -19,6 +19,7 @@ TEST_SUITE("soak") {
               doctest::skip()) {
         scale_figures f;
         end_of_session(10'000, f);
-        CHECK(f.longest_turn_s < f.end_s / 10);
+        CHECK(f.neighbour_s < f.end_s / 4);
+        CHECK(f.longest_turn_s < f.end_s / 4);
     }
 }
