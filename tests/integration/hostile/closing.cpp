@@ -32,8 +32,10 @@ TEST_CASE("the socket of a request that is refused keeps nobody waiting, and its
     lingering socket;
     v1::SpawnRequest wrong = with_descriptor(program({"/bin/true"}));
     map_descriptor(wrong, 1, -1);
+    daemon.stop();  // so that the forkserver has the last one
     const std::uint64_t id = post(s, wrong, socket.get());
     socket.forget();
+    daemon.signal(SIGCONT);
     CHECK(failure_in(s.reply_to(id)).step == step::request);
     neighbour.spawn_true();
     s.spawn_true();

@@ -6,7 +6,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cleanfork/client.hpp>
+#include <cleanfork/connect.hpp>
 #include <csignal>
+#include <cstdio>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/helpers/lingering.hpp"
@@ -31,6 +36,21 @@ v1::BirthInfo birth_in(raw_session& s) {
         const v1::ListReply l = s.list();
         if (l.births_size() != 0) return l.births(0);
     }
+}
+
+// What the command says of the daemon.
+std::string output_of(const test_daemon& daemon, const std::string& command) {
+    const std::string program = daemon_path();
+    const std::string line = "CLEANFORK_SOCKET=" + daemon.socket() + " " +
+                             program.substr(0, program.rfind('/')) + "/cleanfork " + command;
+    FILE* const out = ::popen(line.c_str(), "re");
+    REQUIRE(out != nullptr);
+    std::string text;
+    std::array<char, 4096> part{};
+    while (const std::size_t n = std::fread(part.data(), 1, part.size(), out))
+        text.append(part.data(), n);
+    CHECK(::pclose(out) == 0);
+    return text;
 }
 
 // Nobody of `files` any more, once they answer.
@@ -71,6 +91,51 @@ TEST_CASE("a program or a directory that does not answer keeps nobody else waiti
         s.spawn_true();
     }
     expect_none(neighbour);
+}
+
+TEST_CASE("cleanfork ps shows a process that has not begun, and its step; stats the longest turn") {
+    if (skipped()) return;
+    test_daemon daemon;
+    raw_session s(daemon);
+    const silent_files files;
+    (void)s.post_spawn(program({files / "program"}));
+    const v1::BirthInfo b = birth_in(s);
+    const std::string table = output_of(daemon, "ps");
+    CHECK(table.find("beginning, in the step exec") != std::string::npos);
+    CHECK(table.find(std::to_string(b.pid())) != std::string::npos);
+    CHECK(output_of(daemon, "ps --json").find("\"begins-in\":\"exec\"") != std::string::npos);
+    CHECK(output_of(daemon, "stats").find("longest turn") != std::string::npos);
+}
+
+TEST_CASE("a client takes replies in any order, and a batch has its results in that of its items") {
+    if (skipped()) return;
+    test_daemon daemon;
+    raw_session neighbour(daemon);
+    const client c = connect({.path = daemon.socket()});
+    const auto runs_true = [&] { return c.run({.program = "/bin/true"}).status.code() == 0; };
+    bool has_begun = true;
+    std::vector<result<process>> all;
+    std::thread spawns, batches;
+    {
+        const silent_files files;
+        const std::string silent = files / "program";
+        spawns = std::thread([&] { has_begun = c.try_spawn({.program = silent}).has_value(); });
+        (void)birth_in(neighbour);
+        CHECK(runs_true());
+        batches = std::thread([&] {
+            all = c.spawn_batch({{.program = silent}, {.program = "/bin/true"}});
+        });
+        while (neighbour.list().births_size() != 2) {
+        }
+        CHECK(runs_true());
+    }
+    spawns.join();
+    batches.join();
+    CHECK_FALSE(has_begun);
+    REQUIRE(all.size() == 2);
+    CHECK_FALSE(all[0].has_value());
+    REQUIRE(all[1].has_value());
+    CHECK(all[1]->wait().code() == 0);
 }
 
 TEST_CASE("a program that answers at last is run, and told as ever") {
