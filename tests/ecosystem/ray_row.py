@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import tempfile
 import time
 
 import ray
@@ -45,14 +46,16 @@ class Actor:
 def main():
     # Ray gives its workers nice 15, which on a busy machine says nothing of a method.
     os.environ["RAY_worker_niceness"] = "0"
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
-    try:
-        actor = Actor.remote()
-        start, result = ray.get(actor.pool.remote(told.METHOD), timeout=300)
-        told.up()
-        again, same = ray.get(actor.pool.remote(told.METHOD), timeout=300)
-    finally:
-        ray.shutdown()
+    # Where it leaves its logs; the paths of its sockets have to be short.
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r", ignore_cleanup_errors=True) as place:
+        ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", _temp_dir=place)
+        try:
+            actor = Actor.remote()
+            start, result = ray.get(actor.pool.remote(told.METHOD), timeout=300)
+            told.up()
+            again, same = ray.get(actor.pool.remote(told.METHOD), timeout=300)
+        finally:
+            ray.shutdown()
     told.done([result, same], start, again=again)
 
 

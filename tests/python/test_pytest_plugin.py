@@ -123,7 +123,8 @@ class FreshProcesses(unittest.TestCase):
                 file.write("import os, sys\ndef test(): pass\n")
             paths = os.pathsep.join([directory, os.environ["PYTHONPATH"]])
             p = subprocess.run(
-                [sys.executable, "-c", "import cleanfork, pytest; pytest.main(['--cleanfork'])"],
+                [sys.executable, "-c", "import cleanfork, pytest; "
+                 "pytest.main(['--cleanfork', '--basetemp=tmp'])"],
                 cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 timeout=DEADLINE, env={**os.environ, "PYTHONPATH": paths})
         self.assertIn("1 passed in", p.stdout)
