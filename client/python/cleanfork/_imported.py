@@ -118,7 +118,7 @@ class Environment:
 
 
 def _objects_of(number: int) -> Iterator[Any]:
-    kinds: tuple[type, ...] = (io.IOBase,)
+    kinds: Any = (io.IOBase,)
     if "socket" in sys.modules:
         kinds += (sys.modules["socket"].socket,)
     for each in gc.get_objects():

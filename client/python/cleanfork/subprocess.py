@@ -241,7 +241,8 @@ class Popen(AtTerminal, _Base[AnyStr]):
                 assert timeout is not None
                 raise TimeoutExpired(self.args, timeout)
             self._take(status)
-        return self.returncode  # type: ignore[return-value]  # a number by now
+        assert self.returncode is not None
+        return self.returncode
 
     def _let_others_run(self, timeout: float | None) -> None:
         """Until it has ended, or `timeout` seconds have passed."""

@@ -181,7 +181,8 @@ class Popen(popen_fork.Popen):
                 break
         if isinstance(self.returncode, StatusUnknown):
             raise self.returncode.again()
-        return self.returncode
+        code: int | None = self.returncode
+        return code
 
     def _take(self, status: Any) -> bool:
         if status is None:
