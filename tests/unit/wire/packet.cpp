@@ -146,7 +146,8 @@ TEST_CASE("send_packet refuses more than 64 descriptors itself") {
     CHECK(w.receive().status == receive_status::would_block);
 }
 
-TEST_CASE("near RLIMIT_NOFILE a packet whose descriptors are cut has those that there was room for") {
+TEST_CASE(
+    "near RLIMIT_NOFILE a packet whose descriptors are cut has those that there was room for") {
     wire w;
     for (const int free : {0, 1, 5, 15}) {
         REQUIRE(send_packet(w.pair.first.get(), "x", w.nulls(16)) == send_status::sent);
