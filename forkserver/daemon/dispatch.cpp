@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 
 #include "forkserver/daemon/loop/boundary.hpp"
@@ -36,7 +37,9 @@ failure add_identity(const spawn::parent_facts& self, v1::HelloReply& out) {
     ipc::identity now = ipc::own_identity();
     if (now.error_number != 0)
         return ipc::fail(step::hello, now.error_number, now.unseen,
-                         "the forkserver could not look at its own");
+                         now.error_number == EMFILE
+                             ? "the forkserver could not look at its own: raise its RLIMIT_NOFILE"
+                             : "the forkserver could not look at its own");
     now.conduct.limits[RLIMIT_NOFILE] = self.descriptor_limit;  // what children get
     ipc::to_wire(now.rights, *out.mutable_rights());
     ipc::to_wire(now.place, *out.mutable_place());

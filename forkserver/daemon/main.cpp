@@ -1,4 +1,5 @@
 // cleanforkd: the forkserver.
+#include <malloc.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -114,7 +115,12 @@ private:
     std::optional<listener> accepting_;
 };
 
+// A large request has memory of its own, which goes back to the system with it: in the heap what
+// lies above would keep it.
+constexpr int k_own_mapping = 96 * 1024;
+
 result<void> serve(const options& o, endpoints& ends, logger& log) {
+    ::mallopt(M_MMAP_THRESHOLD, k_own_mapping);
     const std::uint64_t soft_limit = ipc::raise_descriptor_limit();
     log.output().attach();
     auto signals = block_signals();

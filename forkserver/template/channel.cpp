@@ -17,7 +17,7 @@ namespace {
 
 // The kernel tells nobody when there are buffers, or room for descriptors in flight, again.
 constexpr int k_pause_ms = 10;
-constexpr int k_most_pauses = 200;
+constexpr int k_most_send_pauses = 200;
 
 bool passes(int e) noexcept { return e == ENOBUFS || e == ENOMEM || e == ETOOMANYREFS; }
 
@@ -29,7 +29,7 @@ bool send_whole(int control, Send send) {
             case ipc::send_status::would_block: break;
             case ipc::send_status::closed: return false;
             case ipc::send_status::failed:
-                if (!passes(errno) || ++pauses > k_most_pauses) return false;
+                if (!passes(errno) || ++pauses > k_most_send_pauses) return false;
                 ::poll(nullptr, 0, k_pause_ms);
                 continue;
         }

@@ -41,8 +41,25 @@ class FileTest(CommandTest):
                 pass
         return found
 
+    def all_have_begun(self):
+        """No process of the forkserver is on its way to its program still."""
+        forkserver = self.server.process.pid
+        with open(f"/proc/{forkserver}/cmdline", "rb") as line:
+            its_own = line.read()
+        with open(f"/proc/{forkserver}/task/{forkserver}/children") as children:
+            pids = children.read().split()
+        for pid in pids:
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as line:
+                    if line.read() == its_own:
+                        return False
+            except OSError:
+                pass
+        return True
+
     def finish(self, child, code=0):
         """Back when the child has ended, and its writers with it."""
+        await_true(self.all_have_begun)
         writers = []
         for pid in self.writers():
             try:

@@ -18,7 +18,9 @@ from mp_support import Program, Programs, ask, ctx
 from support import DEADLINE, run_python
 
 HOME = os.path.dirname(os.path.abspath(cleanfork.__file__))
-OF_OTHERS = {"_bit_generator", "_seed_seq", "_asdict"}  # numpy's; that of tuples is public
+# numpy's, joblib's, pytest's; what tuples and os have is public.
+OF_OTHERS = {"_bit_generator", "_seed_seq", "_DEFAULT_START_METHOD", "_prepareconfig",
+             "_do_configure", "_tmp_path_factory", "_basetemp", "_method", "_asdict", "_exit"}
 OF_BASES = {name for names in _compat.INHERITED.values() for name in names}
 
 

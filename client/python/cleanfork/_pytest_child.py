@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import atexit
 import faulthandler
 import os
 import pathlib
 import pickle
 import sys
 from typing import Any
+
+from cleanfork import _compat
 
 
 class _Teller:
@@ -55,8 +56,5 @@ def run(channel: Any, name: str, place: str | None) -> None:
     config.hook.pytest_runtest_protocol(item=items[name], nextitem=None)
     capture.stop_global_capturing()
     channel.close()
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+    _compat.run_exits()
     os._exit(0)

@@ -107,7 +107,7 @@ TEST_CASE("a request for which there is no memory fails, and its session and the
     raw_session s(daemon);
     const live_child c = s.spawn(sleeper());
     // Wherever on its way the large request first needs that much.
-    for (const std::size_t size : {std::size_t{90'000}, std::size_t{1'000'000}}) {
+    for (const std::size_t size : {std::size_t{50'000}, std::size_t{90'000}}) {
         faults.fail(faulty::allocation, ENOMEM, 1, -1, size);
         const failure f = failure_in(s.request(base_of(4'000'000)));
         CHECK(faults.of(faulty::allocation).left == 0);

@@ -83,7 +83,7 @@ TEST_CASE("more descriptors of queued spawns of all sessions than allowed fail")
 }
 
 TEST_CASE("bases of all sessions that take more memory than allowed are refused") {
-    test_daemon daemon({.args = {"--max-user-memory", "5000000"}});
+    test_daemon daemon({.args = {"--max-user-memory", "2500000"}});
     const auto base = [](std::size_t bytes) {
         v1::ClientMessage m;
         m.mutable_update_base()->mutable_base()->add_environment("A=" + std::string(100'000, 'x'));
