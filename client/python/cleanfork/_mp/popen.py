@@ -95,12 +95,13 @@ class Popen(popen_fork.Popen):
 
     def _start(self, process_obj: Any, payload: pickling.Payload) -> None:
         begun = time.monotonic()
-        own = {**self._options.attributes, **getattr(process_obj, "_cleanfork_attributes", {})}
+        of_process = getattr(process_obj, "_cleanfork_attributes", {})  # a stock one has none
+        own = {**self._options.attributes, **of_process}
         data = templates.preparation_data(process_obj.name)
         state = protocol.state_for_child(self._options, "stdin" in own)
-        if _is_worker_of_executor(process_obj) and "env" in process_obj._cleanfork_attributes:
+        if "env" in of_process and _is_worker_of_executor(process_obj):
             # Only loky's executor gives one, and names what it adds to its own.
-            state["added"] = process_obj._cleanfork_attributes["env"] or {}
+            state["added"] = of_process["env"] or {}
             own["env"] = self._options.attributes.get("env")
         self._dump(process_obj, templates.Preparation(self._options, data), state, payload)
         pickled = time.monotonic()
