@@ -124,7 +124,7 @@ watch::watched& watch::process(pid_t pid) {
     if (parent != processes_.end()) {
         switch (parent->second.who) {
             case role::daemon:
-                w.who = parent->second.clones_memory ? role::child : role::daemon;
+                w.who = parent->second.makes_child ? role::child : role::daemon;
                 break;
             case role::template_: w.who = role::template_child; break;
             case role::client:
@@ -203,7 +203,9 @@ void watch::take(int listener) {
     }
     if (act(listener, *n, w)) return;
     if (is_exec(n->call)) w.is_executing = true;
-    if (n->call == SYS_clone) w.clones_memory = (n->args[0] & CLONE_VM) != 0;
+    // It forks itself by fork(3), which asks for none of these.
+    if (n->call == SYS_clone) w.makes_child = (n->args[0] & (CLONE_VM | CLONE_PIDFD)) != 0;
+    if (n->call == SYS_clone3) w.makes_child = true;
     // The linker gives back what it read of its cache, and then begins the program.
     if (n->call == SYS_munmap) w.in_main = true;
     let_pass(listener, *n);

@@ -93,7 +93,7 @@ private:
         role who = role::program;
         bool in_main = false;  // past the dynamic linker
         bool is_executing = false;
-        bool clones_memory = false;
+        bool makes_child = false;
         int last_call = -1;
         std::uint64_t last_fd = 0;
     };

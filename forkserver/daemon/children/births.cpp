@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <iterator>
 
 #include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/sys.hpp"
@@ -170,14 +171,31 @@ bool births::give_up(session_id session, request_id request, const failure& why)
     return any;
 }
 
+// One that has begun may have started others by now: it is a child, and ends as that.
+template <class Which>
+void births::end_each(Which which, const failure& why) {
+    for (auto at = all_.begin(); at != all_.end();) {
+        one& o = *at;
+        if (!o.whose || !which(o)) {
+            ++at;
+            continue;
+        }
+        if (o.birth->wait({}) && !o.birth->failed()) {
+            const bool is_over = look_at(o);
+            at = is_over ? all_.erase(at) : std::next(at);
+            continue;
+        }
+        abandon(o, why);
+        ++at;
+    }
+}
+
 void births::drop(session_id session) {
-    for (one& o : all_)
-        if (o.whose && o.cause.session == session) abandon(o, late());
+    end_each([&](const one& o) { return o.cause.session == session; }, late());
 }
 
 void births::give_up_all(const failure& why) {
-    for (one& o : all_)
-        if (o.whose) abandon(o, why);
+    end_each([](const one&) { return true; }, why);
 }
 
 }  // namespace cleanfork::daemon

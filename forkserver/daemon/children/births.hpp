@@ -88,6 +88,8 @@ private:
     // True when there is nothing more to do.
     bool look_at(one& o);
     static bool is_gone(one& o);
+    template <class Which>
+    void end_each(Which which, const failure& why);
     void abandon(one& o, const failure& why);
     void tell(std::unique_ptr<born> whose, result<spawn::spawned> process) noexcept;
 
