@@ -177,6 +177,32 @@ def idle_memory(ctx):
     return pss
 
 
+def faults_of_fork():
+    pid = os.fork()
+    if pid == 0:
+        TARGET()
+        os._exit(0)
+    return os.wait4(pid, 0)[2].ru_minflt
+
+
+def faults_of(ctx):
+    p = ctx.Process(target=TARGET)
+    p.start()
+    p.join()
+    return p._popen.rusage.ru_minflt
+
+
+def page_faults(all_of):
+    """Of a child that does next to nothing, to its end: exact, whatever else the machine does."""
+    found = {"os.fork()": statistics.median(faults_of_fork() for _ in range(20))}
+    for name in ("cleanfork", "cleanfork, warm=0"):
+        found[name] = statistics.median(faults_of(all_of[name]) for _ in range(20))
+    print(f"page faults of a child, {PART}")
+    for name, value in found.items():
+        print(f"  {name:34s} {value:9.0f}   {value / found['os.fork()']:6.2f} x os.fork()")
+    return found
+
+
 # ---- parts
 
 
@@ -221,6 +247,7 @@ def part_of_size(rounds):
     for name, value in pss.items():
         print(f"  {name:34s} {value:9.0f} KiB   {value / pss['stock forkserver']:6.2f} x stock forkserver")
     out["idle_pss_kib"] = pss
+    out["page_faults"] = page_faults(all_of)
     return out
 
 
