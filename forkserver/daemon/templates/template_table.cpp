@@ -228,12 +228,16 @@ void template_table::on_not_begun(generation_id id, const failure& why) {
 
 void template_table::process_ended(generation_id id, pid_t pid, int wait_status) {
     tools_.begin.settle(pid);
-    if (generation* g = find(id)) g->process_ended(wait_status);
+    bounded(tools_.io, "end of a template", [&] {
+        if (generation* g = find(id)) g->process_ended(wait_status);
+    });
     on_chores();
 }
 
 void template_table::child_ended(generation_id from, child_id child) {
-    if (generation* g = find(from)) g->forget_child(child);
+    insist(tools_.io, "end of a call", [&] {
+        if (generation* g = find(from)) g->forget_child(child);
+    });
     on_chores();
 }
 
@@ -242,11 +246,11 @@ void template_table::child_ended(generation_id from, child_id child) {
 // Not inside a generation's own call, which must not be dropped there.
 void template_table::on_chores() {
     if (chores_due_ || closed_) return;
-    chores_due_ = true;
     post_bounded(tools_.io, "templates", [this] {
         chores_due_ = false;
-        do_chores();
+        insist(tools_.io, "templates", [this] { do_chores(); });
     });
+    chores_due_ = true;
 }
 
 void template_table::do_chores() {
