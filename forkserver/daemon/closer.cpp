@@ -15,6 +15,7 @@
 #include <new>
 #include <utility>
 
+#include "ipc/base/left_alone.hpp"
 #include "ipc/base/raw_call.hpp"
 
 namespace cleanfork::daemon {
@@ -50,7 +51,7 @@ closer::~closer() {
     // Who does not end goes on to use all that.
     if (pid_ > 0) {
         kill();
-        new std::vector<int>(std::move(numbers_));
+        ipc::leave_alone(new std::vector<int>(std::move(numbers_)));
         for (item& i : items_) (void)i.fd.release();
         return;
     }

@@ -13,6 +13,7 @@
 
 #include "forkserver/spawn/birth_places.hpp"
 #include "ipc/base/fd.hpp"
+#include "ipc/base/left_alone.hpp"
 #include "ipc/base/raw_call.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -22,6 +23,14 @@ namespace {
 
 // As many as the kernel copies at least, where it copies more than it has to (before Linux 6.12).
 constexpr int k_reserved = 64;
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool k_is_sanitized = true;
+#elif defined(__has_feature)
+constexpr bool k_is_sanitized = __has_feature(address_sanitizer);
+#else
+constexpr bool k_is_sanitized = false;
+#endif
 
 // Which of clone3's errors speak of the cgroup (clone(2), EBUSY and below; ENOENT
 // is one that was removed).
@@ -76,7 +85,9 @@ void launcher::dispose(std::vector<unique_fd> fds) const noexcept {
 // who is hardly ever run would hold locks of that memory. Nor where oom_score_adj is to be another:
 // the kernel gives it to all who share that memory, but for vfork (__set_oom_adj() of
 // fs/proc/base.c), and on the way to it the flag may be lifted that keeps others from reading it.
+// Nor under AddressSanitizer, whose notes of the stack are the thread's, and the child has none.
 bool launcher::shares_memory(const plan& p) noexcept {
+    if (k_is_sanitized) return false;
     const auto hinders = [](const conduct_plan& c) {
         return c.set_scheduler || c.set_oom_score_adj;
     };
@@ -187,8 +198,8 @@ birth::~birth() {
         return;
     }
     process_.signal(SIGKILL);
-    (void)place_.release();
-    (void)plan_.release();
+    ipc::leave_alone(place_.release());
+    ipc::leave_alone(plan_.release());
 }
 
 bool birth::wait(std::chrono::nanoseconds most) noexcept {

@@ -63,9 +63,8 @@ result<ipc::process_ref> generation::process_of(sequence_number s, report& m) {
         if (parked->pid() == sender.pid) return ipc::process_ref();
         return ipc::fail(step::child_start, EPERM, "report", "another than the child has sent it");
     }
-    const bool has_ended =
-        process_ == nullptr || ipc::pidfd_wait(process_->pidfd(), ipc::pidfd_event::ended, 0);
-    auto told = process_of_sender(sender, m.descriptors, pid_, has_ended);
+    auto told = process_of_sender(sender, m.descriptors, pid_,
+                                  process_ == nullptr ? -1 : process_->pidfd());
     if (!told) return told;
     return launcher_.own_process(std::move(*told));
 }

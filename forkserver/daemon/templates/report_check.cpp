@@ -24,7 +24,7 @@ failure not_believed(const char* why) { return ipc::fail(step::child_start, EPER
 
 result<ipc::process_ref> process_of_sender(const ipc::packet_sender& sender,
                                            std::vector<unique_fd>& descriptors, pid_t parent,
-                                           bool parent_has_ended) {
+                                           int parent_pidfd) {
     if (sender.pid <= 0) return not_believed("its sender is in another PID namespace");
     if (descriptors.size() > 1) return not_believed("it has more than one descriptor");
     const bool was_cut = descriptors.empty() || !descriptors.front();
@@ -40,8 +40,11 @@ result<ipc::process_ref> process_of_sender(const ipc::packet_sender& sender,
     // One that was reaped since can be signalled no more, whoever it was.
     if (facts->pid == 0 && !was_cut) return ipc::process_ref(sender.pid, std::move(pidfd));
     if (facts->pid != sender.pid) return not_believed("its pidfd is that of another process");
-    const bool is_child =
-        facts->parent == parent || (parent_has_ended && facts->parent == ::getpid());
+    // Asked now: before, it may still have been there.
+    const auto has_ended = [parent_pidfd] {
+        return parent_pidfd < 0 || ipc::pidfd_wait(parent_pidfd, ipc::pidfd_event::ended, 0);
+    };
+    const bool is_child = facts->parent == parent || (facts->parent == ::getpid() && has_ended());
     if (!is_child) return not_believed("its sender is no child of the template");
     return ipc::process_ref(sender.pid, std::move(pidfd));
 }

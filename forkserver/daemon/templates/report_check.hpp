@@ -16,10 +16,10 @@
 namespace cleanfork::daemon {
 
 // The process of the sender, a child of the template `parent`, or of the forkserver once that has
-// ended (`parent_has_ended`). Through the pidfd that it has sent; without one, when that was cut,
-// through one that is opened here. Fails with EPERM when it is something else.
+// ended (by its pidfd; -1: it has). Through the pidfd that the sender has sent; without one, when
+// that was cut, through one that is opened here. Fails with EPERM when it is something else.
 result<ipc::process_ref> process_of_sender(const ipc::packet_sender& sender,
                                            std::vector<unique_fd>& descriptors, pid_t parent,
-                                           bool parent_has_ended);
+                                           int parent_pidfd);
 
 }  // namespace cleanfork::daemon

@@ -81,7 +81,12 @@ private:
 };
 
 std::uint64_t clone_flags(bool unshares) {
-    return CLONE_VM | CLONE_PIDFD | SIGCHLD |
+#ifdef __SANITIZE_ADDRESS__  // see launcher::shares_memory()
+    constexpr std::uint64_t k_memory = 0;
+#else
+    constexpr std::uint64_t k_memory = CLONE_VM;
+#endif
+    return k_memory | CLONE_PIDFD | SIGCHLD |
            (unshares ? static_cast<std::uint64_t>(CLONE_FILES) : 0);
 }
 

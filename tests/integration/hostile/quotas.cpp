@@ -42,6 +42,20 @@ std::vector<failure> queue_together(const test_daemon& daemon, raw_session& s,
     return failures;
 }
 
+// Those that fit are served. Of the others some are refused: a slow machine begins the first before
+// it has read the last.
+void check_last_exhausted(const std::vector<failure>& failures, std::size_t fit,
+                          std::string_view object) {
+    for (std::size_t i = 0; i < fit; ++i) CHECK(failures.at(i).step == step::none);
+    std::size_t refused = 0;
+    for (const failure& f : failures) {
+        if (f.step == step::none) continue;
+        check_exhausted(f, object);
+        ++refused;
+    }
+    CHECK(refused != 0);
+}
+
 }  // namespace
 
 TEST_CASE("one session more than allowed is told so, and the others live on") {
@@ -75,9 +89,7 @@ TEST_CASE("one child more than allowed fails; a status counts until it is acknow
 TEST_CASE("one queued spawn more than allowed fails, and those before it are served") {
     test_daemon daemon({.args = {"--max-queued", "5"}});
     raw_session s(daemon);
-    const auto failures = queue_together(daemon, s, program({"/bin/true"}), 6);
-    for (int i = 0; i < 5; ++i) CHECK(failures.at(i).step == step::none);
-    check_exhausted(failures.at(5), "queued spawns");
+    check_last_exhausted(queue_together(daemon, s, program({"/bin/true"}), 50), 5, "queued spawns");
     s.spawn_true();
 }
 
@@ -86,10 +98,7 @@ TEST_CASE("more bytes of queued spawns than allowed fail") {
     const std::size_t most = 2 * r.ByteSizeLong();
     test_daemon daemon({.args = {"--max-queued-bytes", std::to_string(most)}});
     raw_session s(daemon);
-    const auto failures = queue_together(daemon, s, r, 3);
-    CHECK(failures.at(0).step == step::none);
-    CHECK(failures.at(1).step == step::none);
-    check_exhausted(failures.at(2), "bytes of queued spawns");
+    check_last_exhausted(queue_together(daemon, s, r, 50), 2, "bytes of queued spawns");
     s.spawn_true();
 }
 
@@ -101,10 +110,7 @@ TEST_CASE("more descriptors of queued spawns than allowed fail") {
     v1::SpawnRequest r = program({"/bin/true"});
     map_descriptor(r, 1, 3);
     map_descriptor(r, 2, 4);
-    const auto failures = queue_together(daemon, s, r, 3, two);
-    CHECK(failures.at(0).step == step::none);
-    CHECK(failures.at(1).step == step::none);
-    check_exhausted(failures.at(2), "descriptors of queued spawns");
+    check_last_exhausted(queue_together(daemon, s, r, 50, two), 2, "descriptors of queued spawns");
     s.spawn_true();
 }
 
