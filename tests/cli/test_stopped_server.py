@@ -8,7 +8,8 @@ import subprocess
 import threading
 import unittest
 
-from support import CLEANFORK, DEADLINE, CommandTest, await_state, read_line, wait_for_end
+from support import (CLEANFORK, DEADLINE, CommandTest, await_state, await_true, read_line,
+                     wait_for_end)
 
 # What each ends with, and its words: those that ask, and those that start something.
 COMMANDS = {
@@ -178,8 +179,9 @@ class Stopped(CommandTest):
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(DEADLINE), -signal.SIGINT)
         self.server.process.send_signal(signal.SIGCONT)
-        self.assertEqual(self.cleanfork("ps", "--json", "--socket", self.server.socket).stdout,
-                         "[]\n")
+        # Its program may have begun meanwhile; then it is ended.
+        await_true(lambda: self.cleanfork("ps", "--json", "--socket",
+                                          self.server.socket).stdout == "[]\n")
 
 
 def is_blocked(pid, number):
