@@ -28,7 +28,6 @@ SUITES = {"debian-12": "bookworm", "debian-13": "trixie", "debian-sid": "sid",
 # What is not in sid yet: protobuf with abseil, and the gRPC that goes with it.
 EXPERIMENTAL = ("libprotobuf-dev", "protobuf-compiler", "libgrpc++-dev", "protobuf-compiler-grpc")
 ROOTS = os.environ.get("CLEANFORK_ROOTS", "/var/tmp/cleanfork-roots")
-MIRROR = "http://deb.debian.org/debian"
 PASSED_ON = ("CLEANFORK_TEST_SLOWNESS",)  # of a machine that others use, too
 # What differs from the release's own compiler: the packages, and the environment of ./dev. The
 # sources of a folder are compiled as one, which is several times quicker.
@@ -50,6 +49,18 @@ echo python=$(/usr/bin/python3 -c 'import platform; print(platform.python_versio
 """
 
 
+def mirror():
+    """Where this machine has its own packages from: the archive of its release."""
+    told = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)",
+         "Created-By: Packages"], check=True, capture_output=True, text=True).stdout
+    for line in told.splitlines():
+        uri, _, codename = line.partition(" ")
+        if codename and "-" not in codename:  # neither security nor updates
+            return uri.rstrip("/")
+    raise SystemExit("apt has no archive of Debian")
+
+
 class Root:
     def __init__(self, name, variant):
         self.suite = SUITES[name]
@@ -65,7 +76,8 @@ class Root:
             shutil.rmtree(self.path, ignore_errors=True)
             os.makedirs(self.path)
             print(f"root: debootstrap of {self.suite}, minutes", flush=True)
-            outside("debootstrap", "--include=ca-certificates", self.suite, self.path, MIRROR)
+            outside("debootstrap", "--include=ca-certificates", self.suite, self.path,
+                    mirror())
             with open(f"{self.path}/etc/hosts", "w") as hosts:
                 hosts.write("127.0.0.1 localhost\n::1 localhost\n")
             with open(f"{self.path}/root/.made", "w"):
@@ -81,7 +93,7 @@ class Root:
         experimental = f"{self.path}/etc/apt/sources.list.d/experimental.list"
         if self.experimental and not os.path.exists(experimental):
             with open(experimental, "w") as sources:
-                sources.write(f"deb {MIRROR} experimental main\n")
+                sources.write(f"deb {mirror()} experimental main\n")
             self.must_run("apt-get", "-qq", "update")
             self.must_run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y", "install",
                           "--no-install-recommends", "--target-release=experimental", *EXPERIMENTAL)
