@@ -10,6 +10,8 @@
 
 #include <cerrno>
 
+#include "ipc/base/raw_call.hpp"
+
 // Of the linker: the bounds of the section.
 extern "C" {
 [[gnu::visibility("hidden")]] extern const char __start_cleanfork_hold[];
@@ -22,42 +24,13 @@ namespace {
 
 #define ALWAYS [[gnu::always_inline]] inline
 
-#if defined(__x86_64__)
+// Where there is no way but through libc, which is unmapped by then, there is none.
 ALWAYS long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) noexcept {
-    long result;
-    register long r10 asm("r10") = d;
-    register long r8 asm("r8") = e;
-    asm volatile("syscall"
-                 : "=a"(result)
-                 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-                 : "rcx", "r11", "memory");
-    return result;
+    if constexpr (ipc::k_has_raw_call)
+        return ipc::detail::raw(number, a, b, c, d, e);
+    else
+        return -ENOSYS;
 }
-#elif defined(__aarch64__)
-ALWAYS long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) noexcept {
-    register long x8 asm("x8") = number;
-    register long x0 asm("x0") = a;
-    register long x1 asm("x1") = b;
-    register long x2 asm("x2") = c;
-    register long x3 asm("x3") = d;
-    register long x4 asm("x4") = e;
-    asm volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
-    return x0;
-}
-#elif defined(__riscv)
-ALWAYS long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) noexcept {
-    register long a7 asm("a7") = number;
-    register long a0 asm("a0") = a;
-    register long a1 asm("a1") = b;
-    register long a2 asm("a2") = c;
-    register long a3 asm("a3") = d;
-    register long a4 asm("a4") = e;
-    asm volatile("ecall" : "+r"(a0) : "r"(a7), "r"(a1), "r"(a2), "r"(a3), "r"(a4) : "memory");
-    return a0;
-}
-#else
-ALWAYS long raw(long, ...) noexcept { return -ENOSYS; }
-#endif
 
 ALWAYS long address_of(const void* p) noexcept { return reinterpret_cast<long>(p); }
 

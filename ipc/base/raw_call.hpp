@@ -13,7 +13,8 @@ namespace detail {
 
 #if defined(__x86_64__) && defined(__LP64__)
 #define CLEANFORK_HAS_RAW_CALL 1
-inline long raw(long number, long a, long b, long c, long d, long e) noexcept {
+[[gnu::always_inline]] inline long raw(long number, long a, long b, long c, long d,
+                                       long e) noexcept {
     long result;
     register long r10 asm("r10") = d;
     register long r8 asm("r8") = e;
@@ -25,7 +26,8 @@ inline long raw(long number, long a, long b, long c, long d, long e) noexcept {
 }
 #elif defined(__aarch64__)
 #define CLEANFORK_HAS_RAW_CALL 1
-inline long raw(long number, long a, long b, long c, long d, long e) noexcept {
+[[gnu::always_inline]] inline long raw(long number, long a, long b, long c, long d,
+                                       long e) noexcept {
     register long x8 asm("x8") = number;
     register long x0 asm("x0") = a;
     register long x1 asm("x1") = b;
@@ -37,7 +39,8 @@ inline long raw(long number, long a, long b, long c, long d, long e) noexcept {
 }
 #elif defined(__riscv) && __riscv_xlen == 64
 #define CLEANFORK_HAS_RAW_CALL 1
-inline long raw(long number, long a, long b, long c, long d, long e) noexcept {
+[[gnu::always_inline]] inline long raw(long number, long a, long b, long c, long d,
+                                       long e) noexcept {
     register long a7 asm("a7") = number;
     register long a0 asm("a0") = a;
     register long a1 asm("a1") = b;
@@ -49,7 +52,8 @@ inline long raw(long number, long a, long b, long c, long d, long e) noexcept {
 }
 #else
 #define CLEANFORK_HAS_RAW_CALL 0
-inline long raw(long number, long a, long b, long c, long d, long e) noexcept {
+[[gnu::always_inline]] inline long raw(long number, long a, long b, long c, long d,
+                                       long e) noexcept {
     const long result = ::syscall(number, a, b, c, d, e);
     return result < 0 ? -errno : result;
 }
