@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <iterator>
 
 #include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/sys.hpp"
@@ -181,8 +180,8 @@ void births::end_each(Which which, const failure& why) {
             continue;
         }
         if (o.birth->wait({}) && !o.birth->failed()) {
-            const bool is_over = look_at(o);
-            at = is_over ? all_.erase(at) : std::next(at);
+            look_at(o);
+            at = all_.erase(at);
             continue;
         }
         abandon(o, why);
