@@ -27,7 +27,7 @@ bool is_socket(int fd) noexcept {
 
 }  // namespace
 
-closers::closers(boost::asio::io_context& io, int null, logger& log)
+closers::closers(event_loop& io, int null, logger& log)
     : io_(io), null_(null), log_(log), look_again_(io, "closers", [this] { look(); }) {}
 
 void closers::dispose(std::vector<unique_fd> fds) noexcept {

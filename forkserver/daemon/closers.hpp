@@ -6,7 +6,6 @@
 // else may take its time, and what was behind it is given to another, of which there may be eight.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <list>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "forkserver/daemon/closing_kinds.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/spawn/disposal.hpp"
 
 namespace cleanfork::daemon {
@@ -23,7 +23,7 @@ namespace cleanfork::daemon {
 class closers final : public spawn::disposal {
 public:
     // `null`: /dev/null, open as long as this object is.
-    closers(boost::asio::io_context& io, int null, logger& log);
+    closers(event_loop& io, int null, logger& log);
     ~closers() override = default;
     closers(const closers&) = delete;
     closers& operator=(const closers&) = delete;
@@ -49,7 +49,7 @@ private:
     bool look_at(closer& c);
     void tell();
 
-    boost::asio::io_context& io_;
+    event_loop& io_;
     const int null_;
     logger& log_;
     closing_kinds kinds_;

@@ -69,8 +69,8 @@ void counters::count_spawn(std::uint64_t ns) noexcept {
     spawn_ns_max = std::max(spawn_ns_max, ns);
 }
 
-core::core(boost::asio::io_context& io_context, server_config c, spawn::launcher l, logger& logger)
-    : io(io_context),
+core::core(event_loop& loop, server_config c, spawn::launcher l, logger& logger)
+    : io(loop),
       config(std::move(c)),
       log(logger),
       launcher(std::move(l)),

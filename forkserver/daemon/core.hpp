@@ -1,11 +1,11 @@
 // What all parts of the server share.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <string>
 
 #include "forkserver/daemon/closers.hpp"
 #include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/sessions/session_table.hpp"
 #include "forkserver/spawn/launcher.hpp"
 #include "ipc/base/features.hpp"
@@ -60,9 +60,9 @@ struct counters {
 };
 
 struct core {
-    core(boost::asio::io_context& io_context, server_config c, spawn::launcher l, logger& logger);
+    core(event_loop& loop, server_config c, spawn::launcher l, logger& logger);
 
-    boost::asio::io_context& io;
+    event_loop& io;
     const server_config config;
     logger& log;
     spawn::launcher launcher;

@@ -188,8 +188,7 @@ void notify(const char* state) {
              static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length));
 }
 
-listener::listener(boost::asio::io_context& io, listening_socket socket, logger& log,
-                   listener_owner& owner)
+listener::listener(event_loop& io, listening_socket socket, logger& log, listener_owner& owner)
     : io_(io),
       acceptor_(io, "listener"),
       again_(io, "listener", [this] { accept_and_await(); }),

@@ -3,13 +3,13 @@
 
 #include <sys/types.h>
 
-#include <boost/asio/io_context.hpp>
 #include <cleanfork/failure.hpp>
 #include <cleanfork/unique_fd.hpp>
 #include <string>
 
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/loop/watched_fd.hpp"
 
 namespace cleanfork::daemon {
@@ -61,8 +61,7 @@ protected:
 class listener {
 public:
     // Throws when the socket cannot be watched.
-    listener(boost::asio::io_context& io, listening_socket socket, logger& log,
-             listener_owner& owner);
+    listener(event_loop& io, listening_socket socket, logger& log, listener_owner& owner);
 
     // Stops accepting; removes the socket.
     void close();
@@ -73,7 +72,7 @@ private:
     bool accept_all();
     void refuse_one(int why);
 
-    boost::asio::io_context& io_;
+    event_loop& io_;
     watched_fd acceptor_;
     bounded_timer again_;
     logger& log_;

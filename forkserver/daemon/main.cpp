@@ -4,7 +4,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <boost/asio/io_context.hpp>
 #include <boost/system/system_error.hpp>
 #include <csignal>
 #include <iostream>
@@ -14,12 +13,12 @@
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/log_writer.hpp"
 #include "forkserver/daemon/loop/boundary.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/loop/memory_reserve.hpp"
 #include "forkserver/daemon/loop/watched_fd.hpp"
 #include "forkserver/daemon/options.hpp"
 #include "forkserver/daemon/server.hpp"
 #include "forkserver/daemon/startup.hpp"
-#include "forkserver/daemon/turn_clock.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/message.hpp"
 
@@ -29,7 +28,7 @@ namespace {
 
 class signal_reader {
 public:
-    signal_reader(boost::asio::io_context& io, unique_fd fd, server& s, logger& log)
+    signal_reader(event_loop& io, unique_fd fd, server& s, logger& log)
         : io_(io), signals_(io, "signals"), server_(s), log_(log) {
         if (const int e = signals_.take(fd))
             throw boost::system::system_error(e, boost::system::system_category(), "signalfd");
@@ -54,7 +53,7 @@ private:
         }
     }
 
-    boost::asio::io_context& io_;
+    event_loop& io_;
     watched_fd signals_;
     server& server_;
     logger& log_;
@@ -63,11 +62,10 @@ private:
 // The server with what feeds it, from its start to its end.
 class service final : private server_owner, private listener_owner {
 public:
-    service(const server_config& config, spawn::launcher launcher, unique_fd watch,
-            unique_fd signals, logger& log)
-        : log_(log),
-          in_bounds_(boost::asio::make_service<boundary>(io_, log)),
-          server_(io_, config, std::move(launcher), std::move(watch), log, *this),
+    service(const server_config& config, spawn::launcher launcher, unique_fd signals, logger& log)
+        : io_(&log),
+          log_(log),
+          server_(io_, config, std::move(launcher), log, *this),
           reader_(io_, std::move(signals), server_, log) {}
 
     result<void> run(const options& o, endpoints& ends) {
@@ -76,7 +74,7 @@ public:
             listen(std::move(*ends.listening));
         else if (auto r = serve_owner(o, ends); !r)
             return r;
-        run_bounded(io_, [this] { server_.on_turn(turn_clock::end_ns()); });
+        io_.run([this](std::uint64_t ns) { server_.on_turn(ns); });
         return {};
     }
 
@@ -106,10 +104,8 @@ private:
         post_bounded(io_, "end", [this] { io_.stop(); });
     }
 
-    // One thread: asio needs no locks.
-    boost::asio::io_context io_{BOOST_ASIO_CONCURRENCY_HINT_UNSAFE};
+    event_loop io_;
     logger& log_;
-    boundary& in_bounds_;
     server server_;
     signal_reader reader_;
     std::optional<listener> accepting_;
@@ -134,14 +130,11 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
     for (const std::string& name : unknown) log.warning("unknown_feature", {{"name", name}});
     auto launcher = spawn::launcher::create(config.features, soft_limit);
     if (!launcher) return launcher.error();
-    auto watch = child_table::create_watch();
-    if (!watch) return watch.error();
     const auto own = [&](unique_fd& fd) { fd = launcher->own_descriptor(std::move(fd)); };
-    own(*watch);
     own(*signals);
     if (log.output().own()) own(log.output().own());
     if (ends.listening) own(ends.listening->socket);
-    service s(config, std::move(*launcher), std::move(*watch), std::move(*signals), log);
+    service s(config, std::move(*launcher), std::move(*signals), log);
     if (auto r = s.run(o, ends); !r) return r;
     log.info("ended");
     return {};

@@ -22,11 +22,11 @@ constexpr std::uint64_t k_long_turn_ns = 50'000'000;
 
 }  // namespace
 
-server::server(boost::asio::io_context& io, server_config config, spawn::launcher launcher,
-               unique_fd watch, logger& log, server_owner& owner)
+server::server(event_loop& io, server_config config, spawn::launcher launcher, logger& log,
+               server_owner& owner)
     : owner_(owner),
       core_(io, std::move(config), std::move(launcher), log),
-      children_(io, std::move(watch), *this),
+      children_(io, *this),
       lifetimes_(io, children_, core_.config.features, log, *this),
       orphans_(io, core_.launcher, children_, births_),
       births_(io, *this),

@@ -1,7 +1,6 @@
 // The forkserver: its parts, the sessions, and its end.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <string>
 
 #include "forkserver/daemon/children/lifetimes.hpp"
@@ -9,6 +8,7 @@
 #include "forkserver/daemon/core.hpp"
 #include "forkserver/daemon/dispatch.hpp"
 #include "forkserver/daemon/exits.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/spawns.hpp"
 #include "forkserver/daemon/templates/template_table.hpp"
 
@@ -37,8 +37,8 @@ public:
     ~server();
     server(const server&) = delete;
     server& operator=(const server&) = delete;
-    server(boost::asio::io_context& io, server_config config, spawn::launcher launcher,
-           unique_fd watch, logger& log, server_owner& owner);
+    server(event_loop& io, server_config config, spawn::launcher launcher, logger& log,
+           server_owner& owner);
 
     // To be called once, before anything else.
     result<void> begin();

@@ -101,6 +101,7 @@ const std::vector<known_call> k_calls{
     CALL(epoll_create1, EMFILE, ENOMEM),
     CALL(epoll_ctl, ENOSPC, ENOMEM),
     CALL(epoll_pwait, EINTR),
+    CALL(epoll_pwait2, EINTR),
     CALL(ppoll, EINTR, ENOMEM),
     CALL(pselect6, EINTR, ENOMEM),
     CALL(eventfd2, EMFILE, ENOMEM),

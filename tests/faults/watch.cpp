@@ -28,7 +28,7 @@ bool is_epoll_wait(int call) {
 #ifdef SYS_epoll_wait
     if (call == SYS_epoll_wait) return true;
 #endif
-    return call == SYS_epoll_pwait;
+    return call == SYS_epoll_pwait || call == SYS_epoll_pwait2;
 }
 
 std::string text_at(pid_t pid, std::uint64_t address) {

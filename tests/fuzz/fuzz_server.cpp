@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include <array>
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/server.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
@@ -152,7 +152,13 @@ struct nobody final : daemon::server_owner {
     void on_finished() override {}
 };
 
-void feed(boost::asio::io_context& io, daemon::server& s, std::string_view input) {
+// Until there is nothing at hand.
+void turn(daemon::event_loop& io) {
+    while (io.run_once({})) {
+    }
+}
+
+void feed(daemon::event_loop& io, daemon::server& s, std::string_view input) {
     std::array<client_end, 2> clients{client_end(s), client_end(s)};
     template_end early(s);
     for (std::size_t n = 0; n < k_most_commands && input.size() >= 3; ++n) {
@@ -166,14 +172,14 @@ void feed(boost::asio::io_context& io, daemon::server& s, std::string_view input
             early.send(packet, how);
         else
             c.send(tamed(packet), how);
-        io.poll();
+        turn(io);
         early.read_all();
-        if ((how & k_wait) != 0) io.run_for(std::chrono::milliseconds(1));
+        if ((how & k_wait) != 0 && io.run_once(std::chrono::milliseconds(1))) turn(io);
         if ((how & k_deaf) == 0) c.read_all();
         input.remove_prefix(3 + size);
     }
     for (client_end& c : clients) c.close();
-    io.poll();
+    turn(io);
 }
 
 std::string command(unsigned how, const template_packet& p) {
@@ -227,11 +233,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         config.quotas.children_per_session = 16;
         config.quotas.unclaimed_statuses = 2;
         auto launcher = spawn::launcher::create(features, 1024);
-        auto watch = daemon::child_table::create_watch();
-        require(launcher.has_value() && watch.has_value(), "a server can be made");
-        boost::asio::io_context io(1);
+        require(launcher.has_value(), "a server can be made");
+        daemon::event_loop io;
         nobody owner;
-        daemon::server s(io, config, std::move(*launcher), std::move(*watch), log, owner);
+        daemon::server s(io, config, std::move(*launcher), log, owner);
         feed(io, s, {reinterpret_cast<const char*>(data), size});
     }
     kill_all_but(spared);

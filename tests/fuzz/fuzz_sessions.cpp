@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include <array>
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <csignal>
 
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/server.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
@@ -72,9 +72,14 @@ private:
     ipc::receiver reader_;
 };
 
+void run_at_hand(daemon::event_loop& io) {
+    while (io.run_once({})) {
+    }
+}
+
 class scene {
 public:
-    scene(boost::asio::io_context& io, daemon::server& s)
+    scene(daemon::event_loop& io, daemon::server& s)
         : io_(io),
           server_(s),
           neighbour_(s),
@@ -119,14 +124,13 @@ private:
                 else if (how % 4 == 1)
                     s.hang_up();
                 break;
-            default: io_.run_for(std::chrono::microseconds(how * 20)); break;
+            default: (void)io_.run_once(std::chrono::microseconds(how * 20)); break;
         }
         if ((what & 128) != 0) turn();
     }
 
     void turn() {
-        io_.restart();
-        io_.poll();
+        run_at_hand(io_);
         neighbour_.read_all();
         for (modelled_session& s : sessions_) s.read_all();
     }
@@ -138,12 +142,11 @@ private:
             turn();
             if (neighbour_.settled() && sessions_[0].settled() && sessions_[1].settled()) return;
             require(std::chrono::steady_clock::now() < until, "each is told what it waits for");
-            io_.restart();
-            io_.run_one_for(std::chrono::milliseconds(5));
+            (void)io_.run_once(std::chrono::milliseconds(5));
         }
     }
 
-    boost::asio::io_context& io_;
+    daemon::event_loop& io_;
     daemon::server& server_;
     modelled_session neighbour_;
     std::array<modelled_session, 2> sessions_;
@@ -169,14 +172,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         config.quotas.queued_per_session = k_queued;
         config.quotas.children_per_session = k_children;
         auto launcher = spawn::launcher::create(features, 1024);
-        auto watch = daemon::child_table::create_watch();
-        require(launcher.has_value() && watch.has_value(), "a server can be made");
-        boost::asio::io_context io(1);
+        require(launcher.has_value(), "a server can be made");
+        daemon::event_loop io;
         nobody owner;
-        daemon::server s(io, config, std::move(*launcher), std::move(*watch), log, owner);
+        daemon::server s(io, config, std::move(*launcher), log, owner);
         scene(io, s).run({data, size});
-        io.restart();
-        io.poll();
+        run_at_hand(io);
     }
     kill_all_but(spared);
     require(ipc::open_descriptor_count() == before, "no descriptor is lost");

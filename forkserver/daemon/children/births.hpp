@@ -3,7 +3,6 @@
 // for them; it looks at them now and then, the less often the longer they take.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <cleanfork/failure.hpp>
 #include <functional>
@@ -14,6 +13,7 @@
 
 #include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/spawn/launcher.hpp"
 
 namespace cleanfork::daemon {
@@ -56,7 +56,7 @@ public:
         clock::time_point next_look;
     };
 
-    births(boost::asio::io_context& io, births_owner& owner)
+    births(event_loop& io, births_owner& owner)
         : io_(io), look_again_(io, "births", [this] { look(); }), owner_(owner) {}
 
     // How long the loop waits for a process at most: nearly all have begun by then.
@@ -93,7 +93,7 @@ private:
     void abandon(one& o, const failure& why);
     void tell(std::unique_ptr<born> whose, result<spawn::spawned> process) noexcept;
 
-    boost::asio::io_context& io_;
+    event_loop& io_;
     bounded_timer look_again_;
     births_owner& owner_;
     std::list<one> all_;

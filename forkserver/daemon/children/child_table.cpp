@@ -1,34 +1,18 @@
 #include "forkserver/daemon/children/child_table.hpp"
 
-#include <sys/epoll.h>
+#include <poll.h>
 
-#include <boost/system/system_error.hpp>
 #include <cassert>
 #include <csignal>
 
+#include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/usage.hpp"
 
 namespace cleanfork::daemon {
 
-namespace {
-
-// After this many exits the others get their turn.
-constexpr int k_exits_a_turn = 128;
-
-}  // namespace
-
-child_table::child_table(boost::asio::io_context& io, unique_fd watch, child_table_owner& owner)
-    : io_(io), watch_(io, "children"), owner_(owner) {
-    if (const int e = watch_.take(watch))
-        throw boost::system::system_error(e, boost::system::system_category(), "epoll");
-    await();
-}
-
-result<unique_fd> child_table::create_watch() {
-    unique_fd fd(::epoll_create1(EPOLL_CLOEXEC));
-    if (!fd) return ipc::fail(step::launch, errno, "epoll");
-    return fd;
+child_table::child_table(event_loop& io, child_table_owner& owner) : io_(io), owner_(owner) {
+    io_.tell_ends_to(*this);
 }
 
 result<child*> child_table::add(child_origin origin, ipc::process_ref process,
@@ -47,8 +31,7 @@ result<child*> child_table::add(child_origin origin, ipc::process_ref process,
     c.origin = std::move(origin);
     c.process = std::move(process);
     c.started_ns = started_ns;
-    if (!c.origin.forked_by && !watch(c)) {
-        const int e = errno;
+    if (const int e = c.origin.forked_by ? 0 : watch(c)) {
         c.process.signal(SIGKILL);
         (void)c.process.reap(0);
         children_.erase(id);
@@ -64,8 +47,7 @@ result<void> child_table::begin_again(child& c, ipc::process_ref process,
                                       std::uint64_t started_ns) {
     c.process = std::move(process);
     c.started_ns = started_ns;
-    if (!watch(c)) {
-        const int e = errno;
+    if (const int e = watch(c)) {
         c.process.signal(SIGKILL);
         (void)c.process.reap(0);
         return ipc::fail(step::prepare, e, "pidfd", "it could not be watched and was killed");
@@ -74,12 +56,10 @@ result<void> child_table::begin_again(child& c, ipc::process_ref process,
     return {};
 }
 
-bool child_table::watch(child& c) {
-    epoll_event event{};
-    event.events = EPOLLIN;
-    event.data.u64 = c.id.value();
-    c.watched = ::epoll_ctl(watch_.fd(), EPOLL_CTL_ADD, c.process.pidfd(), &event) == 0;
-    return c.watched;
+int child_table::watch(child& c) {
+    const int e = io_.watch_process(c.process.pidfd(), c.id.value());
+    c.watched = e == 0;
+    return e;
 }
 
 child* child_table::find(child_id id) {
@@ -102,20 +82,8 @@ child_id child_table::after(child_id from, std::size_t most, std::vector<child_i
     return at == children_.end() ? child_id() : at->first;
 }
 
-void child_table::await() {
-    watch_.await([this] {
-        bounded(io_, "children", [this] { drain(); });
-        await();
-    });
-}
-
-void child_table::drain() {
-    epoll_event events[k_exits_a_turn];
-    const int n = ::epoll_wait(watch_.fd(), events, k_exits_a_turn, 0);
-    for (int i = 0; i < n; ++i)
-        if (child* c = find(child_id(events[i].data.u64)))
-            bounded(io_, "exit of a child", [&] { reap_if_ended(*c); });
-    owner_.on_exits_drained();
+void child_table::on_end_of_process(std::uint64_t number) {
+    if (child* c = find(child_id(number))) reap_if_ended(*c);
 }
 
 void child_table::reap(child& c) {
@@ -123,12 +91,23 @@ void child_table::reap(child& c) {
     owner_.on_exits_drained();
 }
 
+namespace {
+
+// POLLIN: it has ended. POLLHUP: it was reaped, too.
+short events_of(const ipc::process_ref& process) noexcept {
+    pollfd p{process.pidfd(), POLLIN, 0};
+    return ipc::retry([&] { return ::poll(&p, 1, 0); }) > 0 ? p.revents : short{0};
+}
+
+}  // namespace
+
 bool child_table::ended(child& c, int wait_status, v1::Usage usage, std::string error) {
     if (c.exit) return true;
+    const short events = events_of(c.process);
+    if ((events & (POLLIN | POLLHUP)) == 0) return false;
     // Once it was reaped the kernel itself may tell.
-    const auto kernels = ipc::pidfd_exit_status(c.process.pidfd());
-    if (!kernels && !ipc::pidfd_wait(c.process.pidfd(), ipc::pidfd_event::ended, 0)) return false;
-    wait_status = kernels.value_or(wait_status);
+    if ((events & POLLHUP) != 0)
+        wait_status = ipc::pidfd_exit_status(c.process.pidfd()).value_or(wait_status);
     c.origin.forked_by = {};
     exited(c, {.wait_status = wait_status, .usage = std::move(usage), .error = std::move(error)});
     owner_.on_exits_drained();
@@ -138,7 +117,7 @@ bool child_table::ended(child& c, int wait_status, v1::Usage usage, std::string 
 void child_table::adopt(child& c) {
     if (c.exit || c.watched) return;
     // Without memory for the watch it is killed, and found with the orphans.
-    if (!watch(c)) c.process.signal(SIGKILL);
+    if (watch(c) != 0) c.process.signal(SIGKILL);
 }
 
 void child_table::reap_if_ended(child& c) {
@@ -169,7 +148,7 @@ void child_table::reap_if_ended(child& c) {
 
 // The client holds a copy of the pidfd, so closing ours would not end the watch.
 void child_table::unwatch(child& c) {
-    if (c.watched) ::epoll_ctl(watch_.fd(), EPOLL_CTL_DEL, c.process.pidfd(), nullptr);
+    if (c.watched) io_.unwatch_process(c.process.pidfd());
     c.watched = false;
 }
 

@@ -1,7 +1,6 @@
 // All children, by number; reaps those that the forkserver forked.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <cleanfork/failure.hpp>
 #include <functional>
 #include <map>
@@ -9,7 +8,7 @@
 #include <vector>
 
 #include "forkserver/daemon/children/child.hpp"
-#include "forkserver/daemon/loop/watched_fd.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 
 namespace cleanfork::daemon {
 
@@ -27,12 +26,9 @@ protected:
 
 // Reaps each child through its pidfd: waitid(P_ALL) would walk the kernel's list of
 // children, and cost more the more there are.
-class child_table {
+class child_table final : private ends_owner {
 public:
-    child_table(boost::asio::io_context& io, unique_fd watch, child_table_owner& owner);
-
-    // The epoll descriptor for the constructor.
-    static result<unique_fd> create_watch();
+    child_table(event_loop& io, child_table_owner& owner);
 
     // Takes in a process, which is a child from now on; its number is chosen here. One that
     // the forkserver forked is watched. On failure (the kernel has no memory for the watch)
@@ -62,15 +58,15 @@ public:
     child_id after(child_id from, std::size_t most, std::vector<child_id>& out) const;
 
 private:
-    void await();
-    void drain();
-    [[nodiscard]] bool watch(child& c);
+    void on_end_of_process(std::uint64_t number) override;
+    void on_ends_told() override { owner_.on_exits_drained(); }
+    // 0, or errno.
+    [[nodiscard]] int watch(child& c);
     void unwatch(child& c);
     void reap_if_ended(child& c);
     void exited(child& c, child_exit e);
 
-    boost::asio::io_context& io_;
-    watched_fd watch_;
+    event_loop& io_;
     child_table_owner& owner_;
     std::map<child_id, child> children_;
     child_id next_id_{1};

@@ -25,8 +25,8 @@ constexpr std::size_t k_looks_a_turn = 16;
 
 }  // namespace
 
-lifetimes::lifetimes(boost::asio::io_context& io, child_table& children,
-                     const ipc::feature_set& features, logger& log, lifetimes_owner& owner)
+lifetimes::lifetimes(event_loop& io, child_table& children, const ipc::feature_set& features,
+                     logger& log, lifetimes_owner& owner)
     : io_(io),
       deadline_(io, "lifetimes", [this] { expire(); }),
       children_(children),

@@ -1,7 +1,6 @@
 // Ends children whose session is over: their signal, their grace, then SIGKILL.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <cstdint>
 #include <set>
@@ -11,6 +10,7 @@
 #include "forkserver/daemon/children/signalling.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "ipc/base/features.hpp"
 
 namespace cleanfork::daemon {
@@ -27,8 +27,8 @@ protected:
 
 class lifetimes {
 public:
-    lifetimes(boost::asio::io_context& io, child_table& children, const ipc::feature_set& features,
-              logger& log, lifetimes_owner& owner);
+    lifetimes(event_loop& io, child_table& children, const ipc::feature_set& features, logger& log,
+              lifetimes_owner& owner);
 
     enum class pace { lifetime, at_once };
     // Sends the lifetime's signal (SIGKILL with a grace of 0, or when it is to end
@@ -60,7 +60,7 @@ private:
     void arm();
     void expire();
 
-    boost::asio::io_context& io_;
+    event_loop& io_;
     bounded_timer deadline_;
     child_table& children_;
     logger& log_;

@@ -19,8 +19,8 @@ constexpr std::chrono::milliseconds k_pause{20};
 
 }  // namespace
 
-orphans::orphans(boost::asio::io_context& io, const spawn::launcher& launcher,
-                 child_table& children, const births& begin)
+orphans::orphans(event_loop& io, const spawn::launcher& launcher, child_table& children,
+                 const births& begin)
     : io_(io),
       launcher_(launcher),
       children_(children),

@@ -2,12 +2,12 @@
 // their reaper (PR_SET_CHILD_SUBREAPER): children of a template that died, above all.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <cleanfork/failure.hpp>
 
 #include "forkserver/daemon/children/births.hpp"
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/loop/watched_fd.hpp"
 #include "forkserver/spawn/launcher.hpp"
 
@@ -17,7 +17,7 @@ namespace cleanfork::daemon {
 // belongs to init, as ever.
 class orphans {
 public:
-    orphans(boost::asio::io_context& io, const spawn::launcher& launcher, child_table& children,
+    orphans(event_loop& io, const spawn::launcher& launcher, child_table& children,
             const births& begin);
 
     // From the first template on; from the start on where it is the init of a PID namespace, whose
@@ -31,7 +31,7 @@ private:
     void await();
     void reap_and_await();
 
-    boost::asio::io_context& io_;
+    event_loop& io_;
     const spawn::launcher& launcher_;
     child_table& children_;
     const births& births_;

@@ -22,9 +22,8 @@ child_exit no_start(const failure& why) {
 
 }  // namespace
 
-restarts::restarts(boost::asio::io_context& io, spawn::launcher& launcher, child_table& children,
-                   births& begin, spawn::shared_disposal disposal, logger& log,
-                   restarts_owner& owner)
+restarts::restarts(event_loop& io, spawn::launcher& launcher, child_table& children, births& begin,
+                   spawn::shared_disposal disposal, logger& log, restarts_owner& owner)
     : io_(io),
       due_again_(io, "restarts", [this] { start_due(); }),
       launcher_(launcher),

@@ -1,7 +1,6 @@
 // Starts programs anew when they have ended, as the same child.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <set>
 #include <utility>
 
@@ -9,6 +8,7 @@
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/spawn/disposal.hpp"
 #include "forkserver/spawn/launcher.hpp"
 
@@ -27,8 +27,8 @@ protected:
 
 class restarts {
 public:
-    restarts(boost::asio::io_context& io, spawn::launcher& launcher, child_table& children,
-             births& begin, spawn::shared_disposal disposal, logger& log, restarts_owner& owner);
+    restarts(event_loop& io, spawn::launcher& launcher, child_table& children, births& begin,
+             spawn::shared_disposal disposal, logger& log, restarts_owner& owner);
 
     // Empty when the request wants no restarts. Its descriptors are copied, and the copies kept
     // until the child is over: a pipe that it writes to does not end before that.
@@ -59,7 +59,7 @@ private:
     void discard(spawn::spawned process);
     void over(child& c);
 
-    boost::asio::io_context& io_;
+    event_loop& io_;
     bounded_timer due_again_;
     spawn::launcher& launcher_;
     child_table& children_;

@@ -29,9 +29,7 @@ failure failure_of_current_exception(const char* place) {
 
 }  // namespace
 
-boost::asio::execution_context::id boundary::id;
-
-failure boundary::caught(const char* place) noexcept {
+failure event_loop::caught(const char* place) noexcept {
     try {
         failure why = failure_of_current_exception(place);
         if (log_ != nullptr)
@@ -39,22 +37,6 @@ failure boundary::caught(const char* place) noexcept {
         return why;
     } catch (...) {  // not even memory for its words
         return failure{step::prepare, ENOMEM, {}, {}};
-    }
-}
-
-failure caught(boost::asio::execution_context& loop, const char* place) noexcept {
-    return boost::asio::use_service<boundary>(loop).caught(place);
-}
-
-void run_bounded(boost::asio::io_context& io, const std::function<void()>& after) {
-    for (;;) {
-        try {
-            while (io.run_one() != 0)
-                if (after) after();
-            return;
-        } catch (...) {
-            (void)caught(io, "loop");
-        }
     }
 }
 

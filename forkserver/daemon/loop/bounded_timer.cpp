@@ -6,20 +6,21 @@ namespace cleanfork::daemon {
 
 void bounded_timer::set(clock::time_point at) {
     if (at_ <= at) return;
-    insist(io_, place_, [&] {
-        timer_.expires_at(at);  // those that waited before are told that they wait no more
-        timer_.async_wait([this, here = std::weak_ptr<char>(here_)](boost::system::error_code ec) {
-            if (ec || here.expired() || clock::now() < at_) return;
-            at_ = clock::time_point::max();
-            bounded(io_, place_, ring_);
-        });
-    });
+    insist(loop_, place_, [&] { loop_.alarms_.emplace(at, this); });
+    loop_.alarms_.erase({at_, this});
     at_ = at;
 }
 
-void bounded_timer::cancel() {
+void bounded_timer::cancel() noexcept {
+    loop_.alarms_.erase({at_, this});
     at_ = clock::time_point::max();
-    timer_.cancel();
+}
+
+// What is called may end this object.
+void bounded_timer::ring() {
+    cancel();
+    const std::function<void()> then = ring_;
+    then();
 }
 
 }  // namespace cleanfork::daemon

@@ -1,15 +1,13 @@
 // A descriptor that the loop waits for.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <cleanfork/unique_fd.hpp>
 #include <memory>
 #include <utility>
 
 #include "forkserver/daemon/loop/boundary.hpp"
+#include "forkserver/daemon/loop/bounded_timer.hpp"
 
 namespace cleanfork::daemon {
 
@@ -18,21 +16,19 @@ namespace cleanfork::daemon {
 class watched_fd {
 public:
     // `place` names what is called, in the log.
-    watched_fd(boost::asio::io_context& io, const char* place)
-        : io_(io), place_(place), descriptor_(io), pause_(io) {}
+    watched_fd(event_loop& loop, const char* place)
+        : loop_(loop), place_(place), again_(loop, place, [this] { arm(); }) {}
     watched_fd(const watched_fd&) = delete;
     watched_fd& operator=(const watched_fd&) = delete;
-    ~watched_fd() = default;
+    ~watched_fd() { close(); }
 
     // Takes `fd`. Fails with errno (ENOSPC and ENOMEM of epoll), and `fd` stays where it is.
     int take(unique_fd& fd);
-    [[nodiscard]] bool is_open() const noexcept { return descriptor_.is_open(); }
+    [[nodiscard]] bool is_open() const noexcept { return bool(fd_); }
     // Borrowed; -1 when there is none.
-    [[nodiscard]] int fd() noexcept {
-        return descriptor_.is_open() ? descriptor_.native_handle() : -1;
-    }
+    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
     // What waits is not called any more.
-    void close() noexcept { release(); }
+    void close() noexcept { (void)release(); }
     // The same, and the descriptor is the caller's.
     unique_fd release() noexcept;
 
@@ -45,43 +41,37 @@ public:
         await(to::read, std::move(then));
     }
 
+    // In what was called to read: in how many rounds without a break. When it was so in the round
+    // before, there may well be more than one thing to read.
+    [[nodiscard]] unsigned reads_in_a_row() const noexcept { return reads_in_a_row_; }
+
 private:
+    friend class event_loop;
     static constexpr std::chrono::milliseconds k_pause{20};
 
-    template <class F>
-    void await_later(to what, F then);
+    void on_events(std::uint32_t events) noexcept;
+    void call(std::function<void()>& then) noexcept;
+    void set_handler(to what, std::function<void()> then) noexcept;
+    void arm() noexcept;
+    void disarm() noexcept;
+    [[nodiscard]] std::uint32_t wanted() const noexcept;
 
-    boost::asio::io_context& io_;
+    event_loop& loop_;
     const char* const place_;
-    boost::asio::posix::stream_descriptor descriptor_;
-    boost::asio::steady_timer pause_;
-    // Handlers may run after this object is gone, or was closed.
+    unique_fd fd_;
+    std::uint64_t key_ = 0;
+    std::uint32_t armed_ = 0;  // as the kernel has it
+    std::function<void()> reads_, writes_;
+    std::uint64_t last_read_ = 0;  // in which round
+    unsigned reads_in_a_row_ = 0;
+    bounded_timer again_;
+    // Handlers may end this object, or close it.
     std::shared_ptr<char> here_ = std::make_shared<char>();
 };
 
 template <class F>
 void watched_fd::await(to what, F then) {
-    using wait = boost::asio::posix::descriptor_base;
-    const auto which = what == to::read ? wait::wait_read : wait::wait_write;
-    insist(io_, place_, [&] {
-        descriptor_.async_wait(which, [this, what, then, here = std::weak_ptr<char>(here_)](
-                                          const boost::system::error_code& ec) {
-            if (ec == boost::asio::error::operation_aborted || here.expired()) return;
-            if (ec) return await_later(what, then);
-            bounded(io_, place_, then);
-        });
-    });
-}
-
-template <class F>
-void watched_fd::await_later(to what, F then) {
-    insist(io_, place_, [&] {
-        pause_.expires_after(k_pause);
-        pause_.async_wait([this, what, then,
-                           here = std::weak_ptr<char>(here_)](const boost::system::error_code& ec) {
-            if (!ec && !here.expired()) await(what, then);
-        });
-    });
+    insist(loop_, place_, [&] { set_handler(what, then); });
 }
 
 }  // namespace cleanfork::daemon

@@ -4,13 +4,13 @@
 // sent together they cost one wake-up.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <deque>
 #include <utility>
 
 #include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 
 namespace cleanfork::daemon {
 
@@ -27,7 +27,7 @@ protected:
 
 class held_replies {
 public:
-    held_replies(boost::asio::io_context& io, held_replies_owner& owner)
+    held_replies(event_loop& io, held_replies_owner& owner)
         : alarm_(io, "held replies", [this] { expire(); }), owner_(owner) {}
 
     // One that is released earlier is simply not held any more.

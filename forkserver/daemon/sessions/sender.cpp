@@ -124,7 +124,8 @@ failure beyond(const ipc::packet_sender& s, const v1::SpawnRequest& r) {
 
 // Root has no less than any forkserver: its requests are as those of the forkserver's own user.
 bool is_another_user(const ipc::packet_sender& s) noexcept {
-    return s.uid != ::getuid() && s.uid != 0;
+    static const uid_t own = ::getuid();  // which never changes
+    return s.uid != own && s.uid != 0;
 }
 
 failure beyond_sender(const ipc::packet_sender& s, const v1::ClientMessage& m) {

@@ -42,7 +42,7 @@ bool passes(int e) noexcept { return e == ETOOMANYREFS || e == ENOBUFS || e == E
 
 }  // namespace
 
-session::session(boost::asio::io_context& io, session_id id, std::shared_ptr<amounts> of_user,
+session::session(event_loop& io, session_id id, std::shared_ptr<amounts> of_user,
                  session_owner& owner)
     : account(std::make_shared<daemon::account>(std::move(of_user))),
       io_(io),
@@ -82,8 +82,9 @@ void session::read_turn() {
 
 void session::take_packets() {
     const std::uint64_t began = ipc::monotonic_ns();
-    for (int i = 0;
-         i < k_packets_a_turn && !ended_ && !congested() && ipc::monotonic_ns() - began < k_turn_ns;
+    // One is all, as a rule: the loop tells if it is not.
+    const int most = socket_.reads_in_a_row() > 1 ? k_packets_a_turn : 1;
+    for (int i = 0; i < most && !ended_ && !congested() && ipc::monotonic_ns() - began < k_turn_ns;
          ++i) {
         ipc::received packet = receiver_.receive(socket_.fd());
         const leftovers of_packet(owner_, packet.descriptors);

@@ -4,7 +4,6 @@
 #include <cleanfork/v1/cleanfork.pb.h>
 #include <sys/types.h>
 
-#include <boost/asio/io_context.hpp>
 #include <cleanfork/unique_fd.hpp>
 #include <cstdint>
 #include <deque>
@@ -15,6 +14,7 @@
 
 #include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/loop/watched_fd.hpp"
 #include "forkserver/daemon/sessions/charges.hpp"
 #include "forkserver/spawn/plan.hpp"
@@ -44,8 +44,7 @@ protected:
 class session : public std::enable_shared_from_this<session> {
 public:
     // `of_user` is the account of all its user's sessions.
-    session(boost::asio::io_context& io, session_id id, std::shared_ptr<amounts> of_user,
-            session_owner& owner);
+    session(event_loop& io, session_id id, std::shared_ptr<amounts> of_user, session_owner& owner);
 
     // 0, or the errno of a socket that cannot be watched, and is not taken.
     [[nodiscard]] int take(unique_fd& socket);
@@ -114,7 +113,7 @@ private:
     bool transmit(const ipc::encoded& e, std::span<const int> descriptors);
     [[nodiscard]] bool congested() const noexcept;
 
-    boost::asio::io_context& io_;
+    event_loop& io_;
     watched_fd socket_;
     bounded_timer write_again_, read_again_;
     ino_t inode_ = 0;

@@ -43,8 +43,8 @@ bool passes(const failure& why) noexcept {
 
 }  // namespace
 
-generation::generation(boost::asio::io_context& io, const spawn::launcher& launcher, logger& log,
-                       identity i, generation_owner& owner, forked_children_owner& children)
+generation::generation(event_loop& io, const spawn::launcher& launcher, logger& log, identity i,
+                       generation_owner& owner, forked_children_owner& children)
     : launcher_(launcher),
       log_(log),
       owner_(owner),

@@ -3,7 +3,6 @@
 
 #include <cleanfork/v1/cleanfork.pb.h>
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <cleanfork/failure.hpp>
 #include <cleanfork/unique_fd.hpp>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/templates/child_request.hpp"
 #include "forkserver/daemon/templates/child_slots.hpp"
 #include "forkserver/daemon/templates/output_tail.hpp"
@@ -69,8 +69,8 @@ public:
         unique_fd control, messages;
     };
     // Throws when its descriptors cannot be watched.
-    generation(boost::asio::io_context& io, const spawn::launcher& launcher, logger& log,
-               identity i, generation_owner& owner, forked_children_owner& children);
+    generation(event_loop& io, const spawn::launcher& launcher, logger& log, identity i,
+               generation_owner& owner, forked_children_owner& children);
     generation(const generation&) = delete;
     generation& operator=(const generation&) = delete;
 

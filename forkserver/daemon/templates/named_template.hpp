@@ -3,7 +3,6 @@
 
 #include <cleanfork/v1/cleanfork.pb.h>
 
-#include <boost/asio/io_context.hpp>
 #include <cleanfork/failure.hpp>
 #include <deque>
 #include <memory>
@@ -13,6 +12,7 @@
 #include "forkserver/daemon/children/births.hpp"
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/log.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/templates/backoff.hpp"
 #include "forkserver/daemon/templates/generation.hpp"
 #include "forkserver/daemon/templates/template_spec.hpp"
@@ -46,7 +46,7 @@ public:
 
     // What templates are made with.
     struct tools {
-        boost::asio::io_context& io;
+        event_loop& io;
         spawn::launcher& launcher;
         child_table& children;
         births& begin;

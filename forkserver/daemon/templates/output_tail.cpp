@@ -17,7 +17,7 @@ constexpr int k_reads_at_once = 16;
 
 }  // namespace
 
-output_tail::output_tail(boost::asio::io_context& io, unique_fd pipe) : pipe_(io, "output") {
+output_tail::output_tail(event_loop& io, unique_fd pipe) : pipe_(io, "output") {
     if (!pipe) return;
     if (const int e = pipe_.take(pipe))
         throw boost::system::system_error(e, boost::system::system_category(), "output pipe");

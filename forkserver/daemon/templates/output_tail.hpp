@@ -1,10 +1,10 @@
 // The last words of a template: the end of its standard output and error.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <cleanfork/unique_fd.hpp>
 #include <string>
 
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/loop/watched_fd.hpp"
 
 namespace cleanfork::daemon {
@@ -13,7 +13,7 @@ class output_tail {
 public:
     // The reading end of a pipe, non-blocking; none: there is no output. Throws when it cannot be
     // watched.
-    output_tail(boost::asio::io_context& io, unique_fd pipe);
+    output_tail(event_loop& io, unique_fd pipe);
 
     // Reads what has come. False at the end of the output.
     bool drain();

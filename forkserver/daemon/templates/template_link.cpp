@@ -12,6 +12,7 @@ namespace {
 
 // After so many the others get their turn.
 constexpr int k_reports_a_turn = 64;
+constexpr unsigned k_usual_in_a_row = 2;  // of one child: that it runs, and that it has ended
 constexpr int k_most_held = 4096;
 constexpr std::size_t k_most_text = 1000;  // as forkserver/template/notes.cpp has it
 constexpr std::chrono::milliseconds k_before_reading_again{20};
@@ -51,8 +52,7 @@ std::optional<template_report> understand(ipc::received&& packet) {
 
 }  // namespace
 
-template_link::template_link(boost::asio::io_context& io, unique_fd socket,
-                             template_link_owner& owner)
+template_link::template_link(event_loop& io, unique_fd socket, template_link_owner& owner)
     : io_(io), socket_(io, "template"), again_(io, "template", [this] { await(); }), owner_(owner) {
     if (const int e = socket_.take(socket))
         throw boost::system::system_error(e, boost::system::system_category(), "control socket");
@@ -91,7 +91,9 @@ void template_link::order_kill(sequence_number sequence) {
 void template_link::await() {
     socket_.await([this] {
         turn done = turn::over;
-        bounded(io_, "report of a template", [&] { done = take_reports(k_reports_a_turn); });
+        bounded(io_, "report of a template", [&] {
+            done = take_reports(socket_.reads_in_a_row() > k_usual_in_a_row ? k_reports_a_turn : 1);
+        });
         switch (done) {
             case turn::over: return await();
             case turn::must_wait: return again_.set_in(k_before_reading_again);

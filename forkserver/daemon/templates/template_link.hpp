@@ -3,7 +3,6 @@
 
 #include <cleanfork/v1/cleanfork.pb.h>
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <cleanfork/unique_fd.hpp>
 #include <optional>
@@ -12,6 +11,7 @@
 
 #include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/loop/watched_fd.hpp"
 #include "forkserver/daemon/templates/fork_facts.hpp"
 #include "forkserver/template/order.hpp"
@@ -50,7 +50,7 @@ public:
     enum class request { waits_in_channel, comes_later };  // the latter for a warm child
 
     // Throws when the socket cannot be watched.
-    template_link(boost::asio::io_context& io, unique_fd socket, template_link_owner& owner);
+    template_link(event_loop& io, unique_fd socket, template_link_owner& owner);
     template_link(const template_link&) = delete;
     template_link& operator=(const template_link&) = delete;
     ~template_link();
@@ -76,7 +76,7 @@ private:
     void take_report(ipc::received& packet);
     void await();
 
-    boost::asio::io_context& io_;
+    event_loop& io_;
     watched_fd socket_;
     bounded_timer again_;
     template_link_owner& owner_;

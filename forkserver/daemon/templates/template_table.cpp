@@ -37,9 +37,8 @@ constexpr milliseconds k_between{1};  // calls pass from one fork of a pool to t
 
 }  // namespace
 
-template_table::template_table(boost::asio::io_context& io, spawn::launcher& launcher,
-                               child_table& children, births& begin, logger& log,
-                               template_table_owner& owner)
+template_table::template_table(event_loop& io, spawn::launcher& launcher, child_table& children,
+                               births& begin, logger& log, template_table_owner& owner)
     : tools_{io, launcher, children, begin, log},
       owner_(owner),
       sweep_(io, "deadlines of templates", [this] { sweep(); }),

@@ -3,7 +3,6 @@
 
 #include <cleanfork/v1/cleanfork.pb.h>
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <cleanfork/failure.hpp>
 #include <map>
@@ -14,6 +13,7 @@
 #include "forkserver/daemon/children/child_table.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/templates/named_template.hpp"
 #include "forkserver/spawn/launcher.hpp"
 
@@ -36,8 +36,8 @@ protected:
 
 class template_table final : private named_template_owner {
 public:
-    template_table(boost::asio::io_context& io, spawn::launcher& launcher, child_table& children,
-                   births& begin, logger& log, template_table_owner& owner);
+    template_table(event_loop& io, spawn::launcher& launcher, child_table& children, births& begin,
+                   logger& log, template_table_owner& owner);
 
     // Starts a generation from the request. It is answered when that has settled, unless the
     // request says no_wait: then at once.

@@ -12,6 +12,8 @@ using namespace cleanfork::testing;
 
 namespace {
 
+constexpr int k_together = 3;
+
 void check_exhausted(const failure& f, std::string_view object, std::string_view option) {
     CHECK(f.step == step::quota);
     CHECK(f.error_number == EDQUOT);
@@ -20,17 +22,18 @@ void check_exhausted(const failure& f, std::string_view object, std::string_view
     CHECK(f.detail.find(option) != std::string::npos);
 }
 
-// Two spawns of each session, which come to the daemon at a time; why some were refused.
+// Three spawns of each session, which come to the daemon at a time; why some were refused. The
+// first is read alone, and has begun when the others are.
 std::vector<failure> refused_together(const test_daemon& daemon, std::vector<raw_session>& sessions,
                                       const v1::SpawnRequest& r, std::span<const int> fds = {}) {
     daemon.stop();
     for (raw_session& s : sessions)
-        for (int i = 0; i < 2; ++i) s.post_spawn(r, fds);
+        for (int i = 0; i < k_together; ++i) s.post_spawn(r, fds);
     daemon.signal(SIGCONT);
     std::vector<failure> refused;
     for (std::size_t i = 0; i < sessions.size(); ++i) {
         // A refusal comes before the replies to those that wait.
-        for (int replies = 0; replies < 2;) {
+        for (int replies = 0; replies < k_together;) {
             const auto m = sessions.at(i).receive();
             REQUIRE(m.has_value());
             if (m->message.request_id() == 0) continue;
@@ -61,7 +64,7 @@ TEST_CASE("one queued spawn of all sessions more than allowed fails") {
     test_daemon daemon({.args = {"--max-user-queued", "1"}});
     std::vector<raw_session> sessions;
     for (int i = 0; i < 2; ++i) sessions.emplace_back(daemon);
-    // The second of a session is read in the turn of the first.
+    // The third of a session is read in the turn of the second.
     const auto refused = refused_together(daemon, sessions, program({"/bin/true"}));
     REQUIRE_FALSE(refused.empty());
     for (const failure& f : refused) check_exhausted(f, "queued spawns", "--max-user-queued");

@@ -29,7 +29,7 @@ void write_all(const unique_fd& fd, const std::string& text) {
 }  // namespace
 
 TEST_CASE("the last 4 KiB are kept") {
-    boost::asio::io_context io;
+    event_loop io;
     pipe_ends p = make_pipe();
     output_tail tail(io, std::move(p.reading));
     write_all(p.writing, std::string(5000, 'a'));
@@ -39,11 +39,11 @@ TEST_CASE("the last 4 KiB are kept") {
 }
 
 TEST_CASE("it is read as it comes, and to its end") {
-    boost::asio::io_context io;
+    event_loop io;
     pipe_ends p = make_pipe();
     output_tail tail(io, std::move(p.reading));
     write_all(p.writing, "one ");
-    io.run_one();
+    CHECK(io.run_once());
     CHECK(tail.text() == "one ");
     write_all(p.writing, "two");
     p.writing.reset();
@@ -53,9 +53,9 @@ TEST_CASE("it is read as it comes, and to its end") {
 }
 
 TEST_CASE("a template without output has an empty tail") {
-    boost::asio::io_context io;
+    event_loop io;
     output_tail tail(io, unique_fd());
     CHECK_FALSE(tail.drain());
     CHECK(tail.text().empty());
-    CHECK(io.run() == 0);
+    io.run();  // which has nothing to wait for
 }

@@ -22,8 +22,8 @@ ipc::process_ref ended_process() {
 
 // Children that templates forked: their ends are told, and nothing is watched.
 struct family final : private child_table_owner {
-    boost::asio::io_context io;
-    child_table children{io, *child_table::create_watch(), *this};
+    event_loop io;
+    child_table children{io, *this};
     logger log{log_level::error};
     int exits = 0;
 
