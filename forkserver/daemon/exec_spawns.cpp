@@ -86,7 +86,9 @@ result<child*> spawns::begin_exec(queued_spawn& q, bool is_service) {
     auto made = core_.launcher.begin(std::move(*p));
     if (!made) return made.error();
     spawn::birth& b = **made;
-    const bool begun = b.wait(births_.patience(q.session));
+    // What else is there goes on beside it.
+    const bool waits = queue_.empty() || !births_.has_room_beside();
+    const bool begun = waits ? b.wait(births_.patience(q.session)) : b.has_told();
     if (begun && !b.failed())
         return take_in(q.session, std::move(*e), {std::move(b.process()), b.started_ns()});
     if (begun && ipc::pidfd_wait(b.process().pidfd(), ipc::pidfd_event::ended, k_end_ms)) {

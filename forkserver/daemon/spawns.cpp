@@ -159,7 +159,8 @@ void spawns::pump() {
     auto q = queue_.pop();
     if (!q) return;
     begin(std::move(*q));
-    if (queue_.empty()) return;
+    if (queue_.empty()) return births_.await_fresh();
+    births_.tell_begun();
     pumping_ = true;
     post_bounded(core_.io, "spawns", [this] {
         pumping_ = false;

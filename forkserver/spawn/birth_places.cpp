@@ -27,14 +27,19 @@ birth_place::~birth_place() {
 }
 
 int birth_place::send(plan& p) {
-    std::vector<int> all;
+    int all[k_most_sources];
+    std::size_t count = 0;
+    bool is_too_many = false;
     each_source(p, channel() + 1, [&](const int& fd) {
-        if (std::find(all.begin(), all.end(), fd) == all.end()) all.push_back(fd);
+        if (std::find(all, all + count, fd) != all + count) return;
+        is_too_many = count == k_most_sources;
+        if (!is_too_many) all[count++] = fd;
     });
-    for (std::size_t i = 0; i < all.size(); i += ipc::k_max_descriptors) {
-        const std::size_t n = std::min(all.size() - i, ipc::k_max_descriptors);
+    if (is_too_many) return E2BIG;
+    for (std::size_t i = 0; i < count; i += ipc::k_max_descriptors) {
+        const std::size_t n = std::min(count - i, ipc::k_max_descriptors);
         has_sent_ = true;
-        if (ipc::send_packet(ours_.get(), "d", {all.data() + i, n}) != ipc::send_status::sent)
+        if (ipc::send_packet(ours_.get(), "d", {all + i, n}) != ipc::send_status::sent)
             return errno;
     }
     return 0;

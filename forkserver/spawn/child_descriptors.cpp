@@ -85,15 +85,14 @@ void find_collisions(plan& p) noexcept {
 // What birth_place::send() has sent: each source once, in the order of the plan.
 int receive_descriptors(const child_context& c) noexcept {
     if (c.channel < 0) return 0;
-    constexpr int k_most = 2 * k_received_at_once;  // of a packet, and of the session
-    int sent[k_most], received[k_most];
+    int sent[k_most_sources], received[k_most_sources];
     int count = 0, known = 0, e = 0;
     each_source(*c.p, c.channel + 1, [&](int& fd) noexcept {
         const int at = static_cast<int>(std::find(sent, sent + known, fd) - sent);
         if (e == 0 && at == known) {
             int n = 0;
             if (known == count) {
-                e = known > k_most - k_received_at_once
+                e = known > k_most_sources - k_received_at_once
                         ? E2BIG
                         : receive_some(c.channel, received + count, n);
                 count += n;

@@ -99,25 +99,29 @@ namespace {
 bool is_born_in_cgroup(const plan& p) noexcept { return p.cgroup_fd >= 0 && !p.join_cgroup; }
 
 int clone_sharing_memory(child_context& context, void* stack, int& pidfd) {
-    int flags = CLONE_VM | CLONE_PIDFD | SIGCHLD;
+    int flags = CLONE_VM | CLONE_PIDFD | CLONE_CHILD_SETTID | SIGCHLD;
     if (!ipc::k_has_raw_call) flags |= CLONE_VFORK;  // for the sake of errno
     if (context.channel >= 0) flags |= CLONE_FILES;
-    return ::clone(&run_child, static_cast<char*>(stack) + k_stack_size, flags, &context, &pidfd);
+    return ::clone(&run_child, static_cast<char*>(stack) + k_stack_size, flags, &context, &pidfd,
+                   nullptr, &context.report->begun);
 }
 
 // This copies the memory map, like fork.
 int clone_copying_memory(child_context& context, bool into_cgroup, int& pidfd) {
-    const int flags = CLONE_PIDFD | (context.channel >= 0 ? CLONE_FILES : 0);
+    const int flags = CLONE_PIDFD | CLONE_CHILD_SETTID | (context.channel >= 0 ? CLONE_FILES : 0);
+    void* const tid = &context.report->begun;
     long pid = 0;
     if (into_cgroup) {
         clone_args args{};
         args.flags = static_cast<std::uint64_t>(flags) | CLONE_INTO_CGROUP;
         args.exit_signal = SIGCHLD;
         args.pidfd = reinterpret_cast<std::uintptr_t>(&pidfd);
+        args.child_tid = reinterpret_cast<std::uintptr_t>(tid);
         args.cgroup = static_cast<std::uint64_t>(context.p->cgroup_fd);
         pid = ::syscall(SYS_clone3, &args, sizeof args);
     } else {
-        pid = ::syscall(SYS_clone, flags | SIGCHLD, nullptr, &pidfd, nullptr, nullptr);
+        // Machines differ in which of the last two it is; the other is not looked at.
+        pid = ::syscall(SYS_clone, flags | SIGCHLD, nullptr, &pidfd, tid, tid);
     }
     if (pid == 0) run_child(&context);
     return static_cast<int>(pid);
@@ -207,8 +211,7 @@ bool birth::wait(std::chrono::nanoseconds most) noexcept {
     const std::uint64_t began = ipc::monotonic_ns();
     while (!done_) {
         const std::uint32_t now = word.load(std::memory_order_acquire);
-        done_ = (now & FUTEX_OWNER_DIED) != 0;
-        if (done_) break;
+        if (has_told()) break;
         const auto left = most - std::chrono::nanoseconds(ipc::monotonic_ns() - began);
         if (left.count() > 0 && (sleep_while(word, now, left) || errno == EAGAIN)) continue;
         if (left.count() > 0 && errno == EINTR) continue;
@@ -216,6 +219,12 @@ bool birth::wait(std::chrono::nanoseconds most) noexcept {
         done_ = ipc::pidfd_wait(process_.pidfd(), ipc::pidfd_event::ended, 0);
         break;
     }
+    return done_;
+}
+
+bool birth::has_told() noexcept {
+    if ((place_->report().begun.load(std::memory_order_acquire) & FUTEX_OWNER_DIED) != 0)
+        done_ = true;
     return done_;
 }
 

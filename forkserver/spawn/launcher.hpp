@@ -45,6 +45,8 @@ public:
 
     // True when it has begun its program, or failed to. Waits for that at most so long.
     [[nodiscard]] bool wait(std::chrono::nanoseconds most) noexcept;
+    // The same as far as its memory tells, without a system call.
+    [[nodiscard]] bool has_told() noexcept;
     // After that: the process, which runs the program, or why it does not. Such a process has
     // ended or is about to; whoever has it reaps it.
     [[nodiscard]] bool failed() const noexcept;

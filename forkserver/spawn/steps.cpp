@@ -274,8 +274,7 @@ void announce_end(child_report& r) noexcept {
     r.head.list.next = &r.lock;
     r.head.futex_offset = offsetof(child_report, begun) - offsetof(child_report, lock);
     r.head.list_op_pending = nullptr;
-    r.begun.store(static_cast<std::uint32_t>(raw_call(SYS_gettid)) | FUTEX_WAITERS,
-                  std::memory_order_release);
+    r.begun.fetch_or(FUTEX_WAITERS, std::memory_order_release);
     raw_call(SYS_set_robust_list, &r.head, sizeof r.head);
 }
 

@@ -19,11 +19,15 @@ struct child_report {
     std::int32_t index;      // which limit, which descriptor; -1: the step as a whole
     std::uint32_t at;        // the step it is in
     std::uint32_t received;  // it has the descriptors that were sent to it
-    // FUTEX_OWNER_DIED is set in it when the process has exec'ed or ended: see launcher.hpp.
+    // The child's number, by CLONE_CHILD_SETTID. FUTEX_OWNER_DIED is set in it when the process
+    // has exec'ed or ended: see launcher.hpp.
     std::atomic<std::uint32_t> begun;
     robust_list lock;
     robust_list_head head;
 };
+
+// Descriptors that a plan names: of a packet, and of the session.
+inline constexpr int k_most_sources = 128;
 
 struct child_context {
     plan* p;

@@ -38,9 +38,16 @@ failure late() {
 }  // namespace
 
 nanoseconds births::patience(session_id session) const noexcept {
-    const bool any = std::any_of(all_.begin(), all_.end(),
-                                 [&](const one& o) { return o.cause.session == session; });
+    const bool any = std::any_of(all_.begin(), all_.end(), [&](const one& o) {
+        return o.cause.session == session && age(o) > k_patience;
+    });
     return any ? nanoseconds() : nanoseconds(k_patience);
+}
+
+bool births::has_room_beside() const noexcept {
+    const auto fresh =
+        std::count_if(all_.begin(), all_.end(), [](const one& o) { return age(o) < k_patience; });
+    return static_cast<unsigned>(fresh) + 1 < processors_;
 }
 
 bool births::is_full() const noexcept { return all_.size() >= k_most; }
@@ -113,6 +120,29 @@ void births::look() {
     }
     bounded(io_, "births", [this] { owner_.on_births_looked_at(); });
     arm();
+}
+
+// Who is told may add more, as in look().
+template <class IsReady>
+void births::tell_each(IsReady is_ready) {
+    for (auto at = all_.begin(); at != all_.end();) {
+        if (is_ready(*at) && look_at(*at))
+            at = all_.erase(at);
+        else
+            ++at;
+    }
+    if (all_.empty()) look_again_.cancel();
+}
+
+void births::tell_begun() {
+    tell_each([](const one& o) { return o.whose && o.birth->has_told(); });
+}
+
+void births::await_fresh() {
+    tell_each([](one& o) {
+        const nanoseconds left = k_patience - age(o);
+        return o.whose && (o.birth->has_told() || (left.count() > 0 && o.birth->wait(left)));
+    });
 }
 
 bool births::look_at(one& o) {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
@@ -59,8 +60,15 @@ public:
     births(event_loop& io, births_owner& owner)
         : io_(io), look_again_(io, "births", [this] { look(); }), owner_(owner) {}
 
-    // How long the loop waits for a process at most: nearly all have begun by then.
+    // How long the loop waits for a process at most: nearly all have begun by then. Not at all for
+    // one of a session that has others that take longer.
     [[nodiscard]] std::chrono::nanoseconds patience(session_id session) const noexcept;
+    // One more can begin beside those that just have been made: each has a processor.
+    [[nodiscard]] bool has_room_beside() const noexcept;
+    // Tells of those that have begun, as far as that is known without a system call.
+    void tell_begun();
+    // The same, and waits for those that just have been made, as long as for each alone.
+    void await_fresh();
     // When it throws the process is killed, and nobody is told.
     void add(std::unique_ptr<spawn::birth> birth, birth_cause cause, std::unique_ptr<born> whose);
     // One of them that nobody else reaps.
@@ -88,6 +96,8 @@ private:
     // True when there is nothing more to do.
     bool look_at(one& o);
     static bool is_gone(one& o);
+    template <class IsReady>
+    void tell_each(IsReady is_ready);
     template <class Which>
     void end_each(Which which, const failure& why);
     void abandon(one& o, const failure& why);
@@ -97,6 +107,7 @@ private:
     bounded_timer look_again_;
     births_owner& owner_;
     std::list<one> all_;
+    const unsigned processors_ = std::thread::hardware_concurrency();
 };
 
 }  // namespace cleanfork::daemon

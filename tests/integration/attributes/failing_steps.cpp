@@ -86,7 +86,7 @@ std::uint64_t clone_flags(bool unshares) {
 #else
     constexpr std::uint64_t k_memory = CLONE_VM;
 #endif
-    return k_memory | CLONE_PIDFD | SIGCHLD |
+    return k_memory | CLONE_PIDFD | CLONE_CHILD_SETTID | SIGCHLD |
            (unshares ? static_cast<std::uint64_t>(CLONE_FILES) : 0);
 }
 
@@ -299,14 +299,14 @@ TEST_CASE("without close_range a child still gets nothing that it was not given"
 TEST_CASE("a child that cannot be watched is not left running") {
     rlimit limit{};
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    // The epoll of the children comes after the reserved numbers and the socket of a birth place.
-    const std::uint64_t watch = std::min<rlim_t>(64, limit.rlim_max / 4) + 1;
+    // Its pidfd comes after the reserved numbers, seven of the forkserver's own and the session's.
+    const std::uint64_t pidfd = std::min<rlim_t>(64, limit.rlim_max / 4) + 7;
     check_failing({"no watch",
                    step::prepare,
                    ENOSPC,
                    "pidfd",
                    {.program = "/bin/cat"},
-                   {rule("epoll_ctl" + argument(0, watch) + argument(1, 1), ENOSPC)},
+                   {rule("epoll_ctl" + argument(1, 1) + argument(2, pidfd), ENOSPC)},
                    {},
                    false});
 }

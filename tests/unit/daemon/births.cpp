@@ -82,3 +82,32 @@ TEST_CASE("one that cannot begin fails when its session ends, and leaves nobody"
     CHECK_FALSE(s.what->has_value());
     while (!s.late.all().empty()) (void)s.io.run_once();
 }
+
+TEST_CASE("one that has begun is told as soon as somebody looks, and nothing is waited for then") {
+    scene s;
+    const pid_t pid = s.add({"/bin/sleep", "1000"});
+    while (!s.what.has_value()) {
+        ::sched_yield();
+        s.late.tell_begun();
+    }
+    REQUIRE(s.what->has_value());
+    spawn::spawned& process = **s.what;
+    CHECK(process.process.pid() == pid);
+    CHECK(s.late.all().empty());
+    s.io.run();
+    process.process.signal(SIGKILL);
+    (void)process.process.reap(0);
+}
+
+TEST_CASE("those that just have been made are waited for, and do not count as slow") {
+    scene s;
+    CHECK(s.late.patience(k_session).count() > 0);
+    s.add({"/bin/true"});
+    CHECK(s.late.patience(k_session).count() > 0);
+    while (!s.what.has_value()) {  // where the machine lets nobody run, its time is over
+        s.late.await_fresh();
+        if (!s.what.has_value()) (void)s.io.run_once();
+    }
+    REQUIRE(s.what->has_value());
+    CHECK((**s.what).process.reap(0).end.has_value());
+}
