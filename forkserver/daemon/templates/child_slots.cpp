@@ -4,6 +4,7 @@
 #include <cassert>
 #include <csignal>
 #include <numeric>
+#include <utility>
 
 namespace cleanfork::daemon {
 
@@ -70,7 +71,7 @@ void child_slots::check([[maybe_unused]] const slot& s) const {
 
 // ---- orders ----------------------------------------------------------------
 
-void child_slots::order_for_call(queued_spawn call, clock::time_point now, unique_fd channel) {
+void child_slots::order_for_call(queued_spawn call, clock::time_point now, call_channel channel) {
     slot s;
     s.call = std::move(call);
     s.wanted = std::move(channel);
@@ -97,7 +98,7 @@ void child_slots::ask_warm(queued_spawn call, clock::time_point now) {
     const auto at = first_warm();
     unique_fd channel = leave_pool(at);
     at->second.call = std::move(call);
-    at->second.wanted = std::move(channel);
+    at->second.wanted = call_channel(std::move(channel));
     at->second.deadline = now + to_start_;
     enter(at->second, stage::asked);
 }
@@ -166,7 +167,7 @@ child_slots::start child_slots::started(sequence_number s, ipc::process_ref proc
     begun.call = std::move(its.call);
     its.call.reset();
     its.process = {};
-    its.wanted.reset();
+    begun.channel = std::exchange(its.wanted, {});
     enter(its, stage::running);
     return begun;
 }
@@ -186,7 +187,7 @@ std::optional<child_slots::concerned> child_slots::failed(sequence_number s, fai
     if (its.channel) order_warm_from_ = now + k_pause;
     concerned c{std::move(its.call), {}};
     its.call.reset();
-    its.wanted.reset();
+    its.wanted = {};
     leave_pool(at);
     enter(its, stage::unwanted);
     if (where == failed_at::fork) erase(at);
@@ -210,7 +211,7 @@ child_slots::withdrawn child_slots::withdraw(slots::iterator at) {
     withdrawn w{at->first, std::move(its.process), std::move(its.call)};
     its.process = {};
     its.call.reset();
-    its.wanted.reset();
+    its.wanted = {};
     leave_pool(at);
     enter(its, stage::unwanted);
     return w;

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "forkserver/daemon/sessions/spawn_queue.hpp"
+#include "forkserver/daemon/templates/call_channels.hpp"
 #include "ipc/base/process_ref.hpp"
 
 namespace cleanfork::daemon {
@@ -38,7 +39,7 @@ public:
     // The number of the next order.
     [[nodiscard]] sequence_number next() const noexcept { return next_; }
     // `channel` is kept until the child has started: it sees by its end that nobody wants it.
-    void order_for_call(queued_spawn call, clock::time_point now, unique_fd channel = {});
+    void order_for_call(queued_spawn call, clock::time_point now, call_channel channel = {});
     // `channel` is where its request will be sent.
     void order_warm(unique_fd channel, clock::time_point now);
 
@@ -65,6 +66,7 @@ public:
     struct start {
         std::optional<queued_spawn> call;  // empty: the process is to be killed
         ipc::process_ref process;          // the one told now, or else when it parked
+        call_channel channel;              // of the call, whose child has taken its request
     };
     [[nodiscard]] start started(sequence_number s, ipc::process_ref process);
     // To follow a start with a call: the child's number, none when nobody wants it.
@@ -131,7 +133,7 @@ private:
         stage at = stage::ordered;
         std::optional<queued_spawn> call;  // ordered or asked
         unique_fd channel;                 // ordered or parked, and in the pool
-        unique_fd wanted;                  // ordered or asked: the channel of a call
+        call_channel wanted;               // ordered or asked: of a call
         ipc::process_ref process;          // once told, until it runs
         pid_t pid = 0;                     // once told
         child_id child;                    // running

@@ -1,7 +1,5 @@
 #include "forkserver/daemon/templates/generation.hpp"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
@@ -13,13 +11,6 @@
 namespace cleanfork::daemon {
 
 namespace {
-
-// A child has nothing to say there, and nothing can come into what is closed here.
-result<ipc::socket_pair> channel_pair() {
-    auto pair = ipc::seqpacket_pair();
-    if (pair) ::shutdown(pair->first.get(), SHUT_RD);
-    return pair;
-}
 
 // For a template whose control socket is closed: it ends, or it is ended.
 constexpr std::chrono::seconds k_to_end{1};
@@ -55,6 +46,7 @@ generation::generation(event_loop& io, const spawn::launcher& launcher, logger& 
       link_(io, launcher.own_descriptor(std::move(i.control)), *this),
       messages_(io, i.messages ? launcher.own_descriptor(std::move(i.messages)) : unique_fd()),
       proof_(spec_),
+      channels_(launcher),
       slots_(spec_->warm, spec_->call_timeout) {}
 
 void generation::process_began(const ipc::process_ref& process) {
@@ -106,38 +98,45 @@ bool generation::call_warm(queued_spawn& q, const child_request& request) {
 // ordered that is not known here, whatever throws.
 result<void> generation::order_for_call(queued_spawn& q, const child_request& request,
                                         const fork_facts& facts) {
-    auto pair = channel_pair();
-    if (!pair) return pair.error();
-    if (auto sent = request.send(pair->first.get()); !sent) return sent;
+    auto channel = channels_.take();
+    if (!channel) return channel.error();
+    if (auto sent = request.send(channel->ours()); !sent) return sent;
     const sequence_number s = slots_.next();
-    slots_.order_for_call(std::move(q), clock::now(), std::move(pair->first));
-    auto ordered =
-        order_fork(s, pair->second.get(), template_link::request::waits_in_channel, facts);
+    const int childs = channel->childs();
+    proof_.add_passing(channel->childs_inode());
+    slots_.order_for_call(std::move(q), clock::now(), std::move(*channel));
+    auto ordered = order_fork(s, childs, template_link::request::waits_in_channel, facts);
     if (!ordered) q = std::move(*take_back_order(s));
     return ordered;
 }
 
 result<void> generation::order_warm(const fork_facts& facts) {
-    auto pair = channel_pair();
-    if (!pair) return pair.error();
+    auto channel = channels_.make();
+    if (!channel) return channel.error();
     const sequence_number s = slots_.next();
-    slots_.order_warm(launcher_.own_descriptor(std::move(pair->first)), clock::now());
-    auto ordered = order_fork(s, pair->second.get(), template_link::request::comes_later, facts);
+    proof_.add_passing(channel->childs_inode());
+    slots_.order_warm(std::move(*channel).take_ours(), clock::now());
+    auto ordered = order_fork(s, channel->childs(), template_link::request::comes_later, facts);
     if (!ordered) (void)take_back_order(s);
     return ordered;
 }
 
 std::optional<queued_spawn> generation::take_back_order(sequence_number s) {
     auto concerned = slots_.failed(s, child_slots::failed_at::fork, clock::now());
+    keep_channel();
     return concerned ? std::move(concerned->call) : std::nullopt;
 }
 
 result<void> generation::order_fork(sequence_number s, int channel, template_link::request r,
                                     const fork_facts& facts) {
-    proof_.add_passing(channel);
     const int e = link_.order_fork(s, channel, r, facts);
     if (e == 0) return {};
     return ipc::fail(step::fork, e, spec_->name, "the template takes no orders");
+}
+
+// That of a child which did not run is not used again.
+void generation::keep_channel() {
+    if (state_ == generation_state::ready) channels_.prepare();
 }
 
 bool generation::refill() {
@@ -165,6 +164,7 @@ std::vector<queued_spawn> generation::take_back(session_id session, request_id r
         kill_child(w);
         taken.push_back(std::move(*w.call));
     }
+    keep_channel();
     return taken;
 }
 
@@ -275,7 +275,9 @@ void generation::sweep(clock::time_point now) {
             ipc::fail(step::child_start, ETIMEDOUT, spec_->name,
                       "its child did not take the request within " +
                           std::to_string(spec_->call_timeout.count()) + " ms and was killed"));
-    if (!late.empty()) owner_.on_change(*this);
+    if (late.empty()) return;
+    keep_channel();
+    owner_.on_change(*this);
 }
 
 bool generation::has_deadlines() const noexcept {

@@ -138,6 +138,7 @@ private:
     // An order that could not be sent; its call, if it is for one.
     std::optional<queued_spawn> take_back_order(sequence_number s);
     void kill_child(const child_slots::withdrawn& w);
+    void keep_channel();
     [[nodiscard]] bool leads_group() const noexcept;
     void kill_process();
     void end_as(generation_state s, const failure& why);
@@ -161,6 +162,7 @@ private:
     template_link link_;
     output_tail messages_;
     template_proof proof_;
+    call_channels channels_;
     pid_t pid_ = 0;  // of its process, also when that has ended; 0: not known yet
     std::uint64_t refused_reports_ = 0;
     child_slots slots_;

@@ -74,6 +74,7 @@ result<ipc::process_ref> generation::process_of(sequence_number s, report& m) {
 void generation::refuse_child(sequence_number s, const report& m, const failure& why) {
     if (why.error_number == EPERM) return refuse(m, why);
     auto concerned = slots_.failed(s, child_slots::failed_at::start, clock::now());
+    keep_channel();
     link_.order_kill(s);
     if (concerned && concerned->call) children_.on_call_failed(std::move(*concerned->call), why);
     owner_.on_change(*this);
@@ -91,6 +92,7 @@ void generation::on_ready(const v1::TemplateReady& r) {
     initialization_ns_ = r.initialization_ns();
     if (auto clean = proof_.begin(process_->pid(), r); !clean) return fail_unproved(clean.error());
     state_ = generation_state::ready;
+    keep_channel();
     ready_since_ = clock::now();
     owner_.on_state(*this, {});
 }
@@ -116,6 +118,7 @@ void generation::on_child_started(report& m) {
         begun.process.signal(SIGKILL);
         return;
     }
+    channels_.give_back(std::move(begun.channel));
     const child_id child =
         children_.on_started(id_, std::move(*begun.call), std::move(begun.process));
     slots_.runs_as(s, child);
@@ -140,6 +143,7 @@ void generation::on_child_failed(const report& m) {
     if (!is_its_own && !is_of_template(m))
         return refuse(m, ipc::fail(step::fork, EPERM, "report", "neither child nor template"));
     auto concerned = slots_.failed(s, where, clock::now());
+    keep_channel();
     if (!concerned) return;
     if (concerned->call) children_.on_call_failed(std::move(*concerned->call), why);
     if (unclean) return fail_unproved(why);
@@ -158,6 +162,7 @@ void generation::on_child_ended(const report& m) {
         return fail(
             ipc::fail(step::fork, EPERM, spec_->name, "it told of the end of a child that lives"));
     auto concerned = slots_.ended(s, clock::now());
+    keep_channel();
     if (!concerned) return;
     if (concerned->call)
         children_.on_call_failed(

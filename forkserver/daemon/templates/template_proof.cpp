@@ -1,6 +1,5 @@
 #include "forkserver/daemon/templates/template_proof.hpp"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cassert>
@@ -69,9 +68,9 @@ result<fork_facts> template_proof::check() const {
     return ipc::fail(step::clean, 0, spec_->name, ipc::summary(*report));
 }
 
-void template_proof::add_passing(int channel) {
-    struct stat st {};
-    if (::fstat(channel, &st) == 0) passing_[next_passing_++ % passing_.size()] = st.st_ino;
+void template_proof::add_passing(ino_t channel) noexcept {
+    if (passing_[(next_passing_ - 1) % passing_.size()] != channel)
+        passing_[next_passing_++ % passing_.size()] = channel;
 }
 
 std::optional<std::size_t> template_proof::threads() const {

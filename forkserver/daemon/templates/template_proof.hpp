@@ -28,7 +28,7 @@ public:
     // the template's loop runs in it between this and the fork, unless it is at the fork before.
     [[nodiscard]] result<fork_facts> check() const;
     // `channel` is being sent to the template, which holds it while it forks.
-    void add_passing(int channel);
+    void add_passing(ino_t channel) noexcept;
 
     // Empty before begin(), and when it has ended.
     [[nodiscard]] std::optional<std::size_t> threads() const;
