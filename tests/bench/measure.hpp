@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <cstdio>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -23,7 +26,7 @@ struct contender {
 
 struct figure {
     std::string name;
-    double median_us = 0, p10_us = 0, p90_us = 0;
+    double median_us = 0, p10_us = 0, p99_us = 0, p999_us = 0;
     std::size_t runs = 0;
 };
 
@@ -31,6 +34,48 @@ inline nanoseconds timed(const std::function<void()>& f) {
     const auto begin = std::chrono::steady_clock::now();
     f();
     return std::chrono::steady_clock::now() - begin;
+}
+
+// Sorts what is a contender's.
+inline figure summary(std::string name, std::vector<double> us) {
+    std::sort(us.begin(), us.end());
+    const auto at = [&](double q) {
+        return us.at(static_cast<std::size_t>(q * static_cast<double>(us.size() - 1)));
+    };
+    return {std::move(name), at(0.5), at(0.1), at(0.99), at(0.999), us.size()};
+}
+
+inline const figure& named(const std::vector<figure>& figures, std::string_view name) {
+    const auto found = std::find_if(figures.begin(), figures.end(),
+                                    [&](const figure& f) { return f.name == name; });
+    if (found == figures.end()) throw std::logic_error("no figure " + std::string(name));
+    return *found;
+}
+
+// How the medians of two compare.
+inline double ratio(const std::vector<figure>& figures, std::string_view ours,
+                    std::string_view theirs) {
+    return named(figures, ours).median_us / named(figures, theirs).median_us;
+}
+
+// Prints them too.
+inline nlohmann::json to_json(const std::vector<figure>& figures, const std::string& base) {
+    nlohmann::json rows = nlohmann::json::array();
+    for (const figure& f : figures) {
+        const double than = f.median_us / named(figures, base).median_us;
+        rows.push_back({{"contender", f.name},
+                        {"median_us", f.median_us},
+                        {"p10_us", f.p10_us},
+                        {"p99_us", f.p99_us},
+                        {"p999_us", f.p999_us},
+                        {"runs", f.runs},
+                        {"ratio_to", base},
+                        {"ratio", than}});
+        std::printf("  %-34s %10.1f us   p99 %9.1f   p99.9 %9.1f   %7.3f x %s\n", f.name.c_str(),
+                    f.median_us, f.p99_us, f.p999_us, than, base.c_str());
+    }
+    std::fflush(stdout);
+    return rows;
 }
 
 // A B C A B C ..., after a few rounds that do not count.
@@ -44,14 +89,8 @@ inline std::vector<figure> alternate(const std::vector<contender>& contenders, s
             if (round >= warm_up || contenders[i].every > 1) samples[i].push_back(us);
         }
     std::vector<figure> figures;
-    for (std::size_t i = 0; i < contenders.size(); ++i) {
-        auto& s = samples[i];
-        std::sort(s.begin(), s.end());
-        const auto at = [&](double q) {
-            return s.at(static_cast<std::size_t>(q * static_cast<double>(s.size() - 1)));
-        };
-        figures.push_back({contenders[i].name, at(0.5), at(0.1), at(0.9), s.size()});
-    }
+    for (std::size_t i = 0; i < contenders.size(); ++i)
+        figures.push_back(summary(contenders[i].name, std::move(samples[i])));
     return figures;
 }
 

@@ -1,7 +1,8 @@
 """./dev bench: what a process costs in Python, each way taking its turn in one run.
 
-Prints tables and writes bench-python.json. --quick: a tenth of the rounds. The parts run
-in interpreters of their own, so that each has the size that it is about.
+Prints tables, at the end the goals (goals.json), and writes bench-python.json. --quick: a tenth
+of the rounds. The parts run in interpreters of their own, so that each has the size that it is
+about.
 """
 
 import argparse
@@ -17,6 +18,8 @@ import tempfile
 import time
 
 import cleanfork
+from python_crowd import crowd
+from python_goals import Goals
 
 # The part decides what this script imports, here and in whichever process imports it.
 PART = os.environ.get("PYTHON_BENCH_PART", "")
@@ -26,6 +29,8 @@ if PART == "numpy":
 GIB_4 = 4 << 30
 IDLE_CHILDREN = 8
 SPAWN_ROUNDS = 4  # one in so many: it is slow
+POOL = 4
+MANY, MANY_AT_A_TIME = 128, 19
 
 
 # ---- what children do
@@ -51,6 +56,10 @@ def tell_time(path):
 
 def idle(end):
     end.poll(None)  # until the other end is closed
+
+
+def same(value):
+    return value
 
 
 TARGET = use_numpy if PART == "numpy" else nothing
@@ -99,6 +108,24 @@ def into_memfd(payload):
         f.write(payload)
 
 
+def use_pool_once(ctx):
+    with ctx.Pool(POOL) as pool:
+        assert pool.map(same, range(POOL)) == list(range(POOL))
+        pool.close()
+        pool.join()
+
+
+def many(ctx):
+    alive = []
+    for _ in range(MANY):
+        if len(alive) == MANY_AT_A_TIME:
+            alive.pop(0).join()
+        alive.append(ctx.Process(target=nothing))
+        alive[-1].start()
+    for p in alive:
+        p.join()
+
+
 def to_first_line(run, path):
     before = time.monotonic_ns()
     run(path)
@@ -136,13 +163,19 @@ def rows(title, times, bases):
     found = []
     for name, values in times.items():
         ratios = {base: medians[name] / medians[base] for base in bases}
-        deciles = statistics.quantiles(values, n=10) if len(values) > 1 else values * 9
+        late = sorted(values)
+        p99, p999 = (late[int(q * (len(late) - 1))] for q in (0.99, 0.999))
         found.append({"contender": name, "median_ms": medians[name] * 1e3,
-                      "p10_ms": deciles[0] * 1e3, "p90_ms": deciles[-1] * 1e3,
+                      "p99_ms": p99 * 1e3, "p999_ms": p999 * 1e3,
                       "runs": len(values), "ratios": ratios})
         told = "  ".join(f"{ratio:6.2f} x {base}" for base, ratio in ratios.items())
-        print(f"  {name:34s} {medians[name] * 1e3:9.2f} ms   {told}", flush=True)
+        print(f"  {name:34s} {medians[name] * 1e3:9.2f} ms   p99 {p99 * 1e3:9.2f}"
+              f"   p99.9 {p999 * 1e3:9.2f}   {told}", flush=True)
     return found
+
+
+def ratio(found, contender, base):
+    return next(row["ratios"][base] for row in found if row["contender"] == contender)
 
 
 def contexts():
@@ -192,6 +225,19 @@ def faults_of(ctx):
     return p._popen.rusage.ru_minflt
 
 
+def rates(all_of, rounds, goals):
+    out = {}
+    for name, run in (("pool", use_pool_once), ("many", many)):
+        turns = [(of, lambda ctx=all_of[of], run=run: clock(lambda: run(ctx)))
+                 for of in ("stock fork", "stock forkserver", "cleanfork")]
+        out[name] = rows(f"{name}: {run.__name__}, {PART}",
+                         alternate(turns, max(rounds // 10, 3)),
+                         ("stock fork", "stock forkserver"))
+        for base in ("fork", "forkserver"):
+            goals.measured(f"{name}_{base}", 1 / ratio(out[name], "cleanfork", f"stock {base}"))
+    return out
+
+
 def page_faults(all_of):
     """Of a child that does next to nothing, to its end: exact, whatever else the machine does."""
     found = {"os.fork()": statistics.median(faults_of_fork() for _ in range(20))}
@@ -206,7 +252,7 @@ def page_faults(all_of):
 # ---- parts
 
 
-def part_of_size(rounds):
+def part_of_size(rounds, goals):
     all_of = contexts()
     bare = "os.fork() + wait"
     out = {}
@@ -216,6 +262,10 @@ def part_of_size(rounds):
                       SPAWN_ROUNDS if name == "stock spawn" else 1))
     out["start_and_join"] = rows(f"start() + join(), {PART}", alternate(turns, rounds),
                                  (bare, "stock forkserver"))
+    goals.measured(f"{PART}_start_join", ratio(out["start_and_join"], "cleanfork", bare))
+    goals.measured(f"{PART}_start_join_stock",
+                   ratio(out["start_and_join"], "cleanfork", "stock forkserver"))
+    goals.measured(f"{PART}_cold", ratio(out["start_and_join"], "cleanfork, warm=0", bare))
 
     with tempfile.TemporaryDirectory() as place:
         path = os.path.join(place, "time")
@@ -228,8 +278,9 @@ def part_of_size(rounds):
             turns.append((name, lambda run=run: to_first_line(run, path)))
         out["first_line"] = rows(f"start() to the target's first line, {PART}",
                                  alternate(turns, rounds), (bare, "os.fork() to the first line"))
+    goals.measured(f"{PART}_first_line", ratio(out["first_line"], "cleanfork", bare))
 
-    turns = []
+    turns = [(bare, lambda: clock(lambda: fork_and_wait(TARGET)))]
     for size, label in ((0, "none"), (1 << 10, "1 KB"), (10 << 20, "10 MB")):
         arguments = (os.urandom(size),) if size else ()
         target = take if size else nothing
@@ -240,7 +291,8 @@ def part_of_size(rounds):
                           4 if size > 1 << 20 else 1))
     turns.append(("10 MB into a memfd", lambda: clock(lambda: into_memfd(arguments[0]))))
     out["start"] = rows(f"start() alone, by payload, {PART}", alternate(turns, rounds),
-                        ("cleanfork, none",))
+                        ("cleanfork, none", bare))
+    goals.measured(f"{PART}_start", ratio(out["start"], "cleanfork, none", bare))
 
     pss = {name: idle_memory(all_of[name]) for name in ("stock forkserver", "cleanfork")}
     print(f"PSS of an idle child, {PART}")
@@ -248,6 +300,10 @@ def part_of_size(rounds):
         print(f"  {name:34s} {value:9.0f} KiB   {value / pss['stock forkserver']:6.2f} x stock forkserver")
     out["idle_pss_kib"] = pss
     out["page_faults"] = page_faults(all_of)
+    if PART == "small":
+        out["rates"] = rates(all_of, rounds, goals)
+    else:
+        out["crowd"] = crowd(all_of["cleanfork"], goals)
     return out
 
 
@@ -293,12 +349,22 @@ def main():
     chosen = parser.parse_args()
     rounds = chosen.rounds // 10 if chosen.quick else chosen.rounds
     if chosen.part:
-        found = part_large(rounds) if PART == "large" else part_of_size(rounds)
+        goals = Goals()
+        found = part_large(rounds) if PART == "large" else part_of_size(rounds, goals)
+        found = {"figures": found,
+                 "goals": {row["id"]: row["value"] for row in goals.rows if "value" in row}}
         with open(chosen.part, "w") as f:
             json.dump(found, f)
         return
     names = (chosen.only,) if chosen.only else ("small", "numpy", "large")
-    results = {name: run_part(name, rounds) for name in names}
+    found = {name: run_part(name, rounds) for name in names}
+    results = {name: of_part["figures"] for name, of_part in found.items()}
+    goals = Goals()
+    for of_part in found.values():
+        for name, value in of_part["goals"].items():
+            goals.measured(name, value)
+    goals.print()
+    results["goals"] = goals.rows
     with open("bench-python.json", "w") as f:
         json.dump(results, f, indent=2)
     print("written to bench-python.json")

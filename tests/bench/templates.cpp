@@ -1,12 +1,14 @@
 #include "tests/bench/templates.hpp"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <fstream>
 #include <stdexcept>
 
 #include "tests/bench/measure.hpp"
@@ -121,24 +123,7 @@ struct subject {
     }
 };
 
-json rows(const std::vector<figure>& figures) {
-    json out = json::array();
-    for (const figure& f : figures) {
-        const double ratio = f.median_us / figures.front().median_us;
-        out.push_back({{"contender", f.name},
-                       {"median_us", f.median_us},
-                       {"p10_us", f.p10_us},
-                       {"p90_us", f.p90_us},
-                       {"runs", f.runs},
-                       {"ratio", ratio}});
-        std::printf("  %-34s %10.1f us   p10 %9.1f   p90 %9.1f   %7.3f x %s\n", f.name.c_str(),
-                    f.median_us, f.p10_us, f.p90_us, ratio, figures.front().name.c_str());
-    }
-    std::fflush(stdout);
-    return out;
-}
-
-json in_flight(const subject& s, boost::asio::io_context& io, int total) {
+json in_flight(const subject& s, boost::asio::io_context& io, int total, goals* judged) {
     std::vector<double> raw, ours, ratios;
     for (int round = 0; round < 5; ++round) {
         raw.push_back(fork_rate(total, 16));
@@ -146,65 +131,184 @@ json in_flight(const subject& s, boost::asio::io_context& io, int total) {
         ratios.push_back(ours.back() / raw.back());
     }
     for (auto* v : {&raw, &ours, &ratios}) std::sort(v->begin(), v->end());
+    if (judged != nullptr) judged->measured("call_rate", ratios[2]);
     std::printf("  16 in flight: fork %.0f/s, calls %.0f/s: %.2f x (median of 5 pairs)\n", raw[2],
                 ours[2], ratios[2]);
     return {{"fork_per_s", raw[2]}, {"calls_per_s", ours[2]}, {"ratio", ratios[2]}};
 }
 
-json of_size(const cleanfork::client& client, boost::asio::io_context& io, std::size_t mib,
-             std::size_t rounds) {
-    std::printf("(f) calls of a template with %zu MiB touched\n", mib);
-    const touched same(mib << 20);
-    const cleanfork::unique_fd clock(::memfd_create("clock", MFD_CLOEXEC));
-    if (!clock || ::ftruncate(clock.get(), 4096) != 0) throw std::runtime_error("memfd");
-    std::int64_t* page = shared_clock(clock.get());
-    cleanfork::template_options o{
-        .process = {.program = CLEANFORK_TEST_HELPER_DIR "/template_program",
-                    .env = {.set = {{"TEMPLATE_TOUCH_MIB", std::to_string(mib)}}}}};
-    client.add_template("cold", o);
-    o.huge_pages = true;
-    client.add_template("huge", o);
-    o.huge_pages = false;
-    cleanfork::template_options keeping = o;
-    keeping.process.program = CLEANFORK_TEST_HELPER_DIR "/template_kept";
-    client.add_template("kept", keeping);
-    o.warm = 4;
-    client.add_template("warm", o);
-    const subject cold{client, "cold", clock.get(), page};
-    const subject huge{client, "huge", clock.get(), page};
-    const subject kept{client, "kept", clock.get(), page};
-    const subject warm{client, "warm", clock.get(), page};
+// ---- processor time
+
+std::uint64_t run_ns_of(pid_t pid) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/schedstat");
+    std::uint64_t ns = 0;
+    if (!(file >> ns)) throw std::runtime_error("the kernel does not tell schedstat");
+    return ns;
+}
+
+double us_of(const cleanfork::resource_usage& u) {
+    return static_cast<double>((u.user + u.system).count());
+}
+
+double us_of_children() {
+    rusage u{};
+    ::getrusage(RUSAGE_CHILDREN, &u);
+    const auto us = [](const timeval& t) {
+        return static_cast<double>(t.tv_sec * 1'000'000L + t.tv_usec);
+    };
+    return us(u.ru_utime) + us(u.ru_stime);
+}
+
+// Of one fork, with its child, in us.
+double cpu_of_fork(std::size_t rounds) {
+    const double children = us_of_children();
+    const std::uint64_t own = run_ns_of(::getpid());
+    for (std::size_t i = 0; i < rounds; ++i) fork_and_wait();
+    return (us_of_children() - children + static_cast<double>(run_ns_of(::getpid()) - own) / 1e3) /
+           static_cast<double>(rounds);
+}
+
+// Of one call: this process, the forkserver, the template and the child together.
+double cpu_of_call(const subject& s, std::size_t rounds) {
+    const pid_t all[] = {::getpid(), s.client.server().pid,
+                         s.client.template_info(s.name).current()->pid};
+    const auto of_all = [&] {
+        std::uint64_t ns = 0;
+        for (const pid_t pid : all) ns += run_ns_of(pid);
+        return static_cast<double>(ns) / 1e3;
+    };
+    const double before = of_all();
+    double children = 0;
+    for (std::size_t i = 0; i < rounds; ++i)
+        children += us_of(s.client.run_call(s.name, "nothing").usage);
+    return (of_all() - before + children) / static_cast<double>(rounds);
+}
+
+json processor_time(const subject& s, std::size_t rounds, goals& judged) {
+    std::vector<double> raw, ours, ratios;
+    for (int round = 0; round < 5; ++round) {
+        raw.push_back(cpu_of_fork(rounds));
+        ours.push_back(cpu_of_call(s, rounds));
+        ratios.push_back(ours.back() / raw.back());
+    }
+    for (auto* v : {&raw, &ours, &ratios}) std::sort(v->begin(), v->end());
+    judged.measured("call_cpu", ratios[2]);
+    std::printf("  processor time of all: fork %.1f us, call %.1f us: %.2f x (median of 5 pairs)\n",
+                raw[2], ours[2], ratios[2]);
+    return {{"fork_us", raw[2]}, {"call_us", ours[2]}, {"ratio", ratios[2]}};
+}
+
+// ---- one size
+
+class templates_of_size {
+public:
+    templates_of_size(const cleanfork::client& client, std::size_t mib)
+        : client_(client), same_(mib << 20), clock_(::memfd_create("clock", MFD_CLOEXEC)) {
+        if (!clock_ || ::ftruncate(clock_.get(), 4096) != 0) throw std::runtime_error("memfd");
+        page_ = shared_clock(clock_.get());
+        cleanfork::template_options o{
+            .process = {.program = CLEANFORK_TEST_HELPER_DIR "/template_program",
+                        .env = {.set = {{"TEMPLATE_TOUCH_MIB", std::to_string(mib)}}}}};
+        client.add_template("cold", o);
+        o.huge_pages = true;
+        client.add_template("huge", o);
+        o.huge_pages = false;
+        cleanfork::template_options keeping = o;
+        keeping.process.program = CLEANFORK_TEST_HELPER_DIR "/template_kept";
+        client.add_template("kept", keeping);
+        o.warm = k_warm;
+        client.add_template("warm", o);
+    }
+    templates_of_size(const templates_of_size&) = delete;
+    templates_of_size& operator=(const templates_of_size&) = delete;
+    ~templates_of_size() {
+        for (const char* name : {"cold", "huge", "kept", "warm"}) client_.remove_template(name);
+        ::munmap(page_, 4096);
+    }
+
+    [[nodiscard]] subject of(const char* name) const {
+        return {client_, name, clock_.get(), page_};
+    }
+    // As between calls of a service: the pool has been filled.
+    void fill() const {
+        while (client_.template_info("warm").current()->warm_pids.size() < k_warm) {
+        }
+    }
+    [[nodiscard]] std::int64_t* page() const noexcept { return page_; }
+
+private:
+    static constexpr unsigned k_warm = 4;
+    const cleanfork::client& client_;
+    touched same_;
+    cleanfork::unique_fd clock_;
+    std::int64_t* page_ = nullptr;
+};
+
+struct size {
+    std::size_t mib, rounds;
+    std::string name;  // as goals.json has it
+};
+
+json to_exit(const templates_of_size& t, const size& of, goals& judged) {
+    const char* const raw = "fork + _exit + waitpid";
+    const char* const cold = "call, to its exit event";
+    const char* const warm = "the same, warm";
+    const auto called = [&](const char* name) {
+        return [s = t.of(name)] { return timed([&] { s.call(); }); };
+    };
+    const auto figures = alternate({{raw, [] { return timed(fork_and_wait); }},
+                                    {cold, called("cold")},
+                                    {"the same, huge pages", called("huge")},
+                                    {"the same, kept from children", called("kept")},
+                                    {warm,
+                                     [&, s = t.of("warm")] {
+                                         t.fill();
+                                         return timed([&] { s.call(); });
+                                     }}},
+                                   of.rounds);
+    judged.measured("warm_exit_" + of.name, ratio(figures, warm, raw));
+    if (of.mib <= 256) judged.measured("cold_exit_" + of.name, ratio(figures, cold, raw));
+    return to_json(figures, raw);
+}
+
+json to_first_instruction(const templates_of_size& t, const size& of, goals& judged) {
+    const char* const raw = "fork, to the child";
+    const char* const warm = "the same, warm";
+    const subject called = t.of("cold"), forked_ahead = t.of("warm");
+    const auto figures = alternate({{raw, [&] { return fork_to_first(t.page()); }},
+                                    {"call, to its entry", [&] { return called.to_first(); }},
+                                    {warm,
+                                     [&] {
+                                         t.fill();
+                                         return forked_ahead.to_first();
+                                     }}},
+                                   of.rounds);
+    judged.measured("warm_first_" + of.name, ratio(figures, warm, raw));
+    return to_json(figures, raw);
+}
+
+json of_size(const cleanfork::client& client, boost::asio::io_context& io, const size& of,
+             goals& judged) {
+    std::printf("(f) calls of a template with %zu MiB touched\n", of.mib);
+    const templates_of_size t(client, of.mib);
+    const bool is_least = of.mib == 1;
     json out;
-    out["to_exit"] = rows(
-        alternate({{"fork + _exit + waitpid", [] { return timed(fork_and_wait); }},
-                   {"call, to its exit event", [&] { return timed([&] { cold.call(); }); }},
-                   {"the same, huge pages", [&] { return timed([&] { huge.call(); }); }},
-                   {"the same, kept from children", [&] { return timed([&] { kept.call(); }); }}},
-                  rounds));
-    out["to_first_instruction"] =
-        rows(alternate({{"fork, to the child", [&] { return fork_to_first(page); }},
-                        {"call, to its entry", [&] { return cold.to_first(); }},
-                        {"the same, warm",
-                         [&] {
-                             // As between calls of a service: the pool has been filled.
-                             while (client.template_info("warm").current()->warm_pids.size() < 4) {
-                             }
-                             return warm.to_first();
-                         }}},
-                       rounds));
-    out["in_flight_16"] = in_flight(cold, io, static_cast<int>(rounds));
-    for (const char* name : {"cold", "huge", "kept", "warm"}) client.remove_template(name);
-    ::munmap(page, 4096);
+    out["to_exit"] = to_exit(t, of, judged);
+    out["to_first_instruction"] = to_first_instruction(t, of, judged);
+    out["in_flight_16"] =
+        in_flight(t.of("cold"), io, static_cast<int>(of.rounds), is_least ? &judged : nullptr);
+    if (is_least) out["processor_time"] = processor_time(t.of("cold"), of.rounds, judged);
     return out;
 }
 
 }  // namespace
 
-json templates(const cleanfork::client& client, boost::asio::io_context& io, std::size_t rounds) {
+json templates(const cleanfork::client& client, boost::asio::io_context& io, std::size_t rounds,
+               goals& judged) {
     json out;
-    out["1_mib"] = of_size(client, io, 1, rounds);
-    out["256_mib"] = of_size(client, io, 256, rounds / 5);
-    out["4_gib"] = of_size(client, io, 4096, std::max<std::size_t>(rounds / 50, 5));
+    for (const size& of : {size{1, rounds, "1_mib"}, size{256, rounds / 5, "256_mib"},
+                           size{4096, std::max<std::size_t>(rounds / 50, 5), "4_gib"}})
+        out[of.name] = of_size(client, io, of, judged);
     return out;
 }
 

@@ -11,10 +11,10 @@ python_packages=(python3-dev pybind11-dev)
 # Of Boost.Process, which is a library of its own since 1.86.
 bench_packages=(
     'libboost-filesystem-dev>=1.81|libboost-filesystem1.81-dev|libboost-filesystem1.[89]*-dev'
-    'libboost-process-dev>=1.86|libboost-process1.[89]*-dev|-' python3-numpy)
+    'libboost-process-dev>=1.86|libboost-process1.[89]*-dev|-' python3-numpy strace)
 example_packages=(zlib1g-dev openssl)
 test_packages=("${build_packages[@]}" "${grpc_packages[@]}" "${bench_packages[@]}"
-    "${example_packages[@]}" doctest-dev strace procps python3
+    "${example_packages[@]}" doctest-dev procps python3
     "${python_packages[@]}" python3-grpcio python3-numpy
     python3-cloudpickle python3-pytest python3-joblib python3-dask python3-gevent python3-eventlet
     python3-pip python3-venv mypy 'clang|clang-[12][0-9]')
