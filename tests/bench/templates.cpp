@@ -101,6 +101,26 @@ struct subject {
         if (!r.status.success()) throw std::runtime_error("call: " + r.status.to_string());
         return nanoseconds(*clock - before);
     }
+    // As between calls of a service: the pool has been filled.
+    void await_pool() const {
+        while (client.template_info(name).current()->warm_pids.size() < 4) {
+        }
+    }
+    // The same, of the leases that this session has. It asks for them once it calls again.
+    void await_lease() const {
+        while (client.template_info(name).current()->leased == 0) {
+        }
+        await_pool();
+    }
+    // Until the entry has returned; its process is waited for when nobody looks at the clock.
+    [[nodiscard]] nanoseconds to_answer() const {
+        const std::int64_t before = now_ns();
+        const auto p = client.call(name, "nothing", {}, {.answer = true});
+        if (!p.wait_answer()) throw std::runtime_error("no answer");
+        const nanoseconds took(now_ns() - before);
+        if (!p.wait().success()) throw std::runtime_error("call");
+        return took;
+    }
     double rate(boost::asio::io_context& io, int total, int in_flight) const {
         int started = 0;
         std::function<void()> next = [&] {
@@ -169,31 +189,55 @@ json of_size(const cleanfork::client& client, boost::asio::io_context& io, std::
     keeping.process.program = CLEANFORK_TEST_HELPER_DIR "/template_kept";
     client.add_template("kept", keeping);
     o.warm = 4;
+    client.add_template("leased", o);
+    o.leases = 0;
     client.add_template("warm", o);
     const subject cold{client, "cold", clock.get(), page};
     const subject huge{client, "huge", clock.get(), page};
     const subject kept{client, "kept", clock.get(), page};
     const subject warm{client, "warm", clock.get(), page};
+    const subject leased{client, "leased", clock.get(), page};
+    for (int i = 0; i < 2; ++i) leased.call();
     json out;
     out["to_exit"] = rows(
         alternate({{"fork + _exit + waitpid", [] { return timed(fork_and_wait); }},
                    {"call, to its exit event", [&] { return timed([&] { cold.call(); }); }},
                    {"the same, huge pages", [&] { return timed([&] { huge.call(); }); }},
-                   {"the same, kept from children", [&] { return timed([&] { kept.call(); }); }}},
+                   {"the same, kept from children", [&] { return timed([&] { kept.call(); }); }},
+                   {"the same, warm",
+                    [&] {
+                        warm.await_pool();
+                        return timed([&] { warm.call(); });
+                    }},
+                   {"the same, leased",
+                    [&] {
+                        leased.await_lease();
+                        return timed([&] { leased.call(); });
+                    }},
+                   {"leased, to its answer",
+                    [&] {
+                        leased.await_lease();
+                        return leased.to_answer();
+                    }},
+                   {"call, to its answer", [&] { return cold.to_answer(); }}},
                   rounds));
     out["to_first_instruction"] =
         rows(alternate({{"fork, to the child", [&] { return fork_to_first(page); }},
                         {"call, to its entry", [&] { return cold.to_first(); }},
                         {"the same, warm",
                          [&] {
-                             // As between calls of a service: the pool has been filled.
-                             while (client.template_info("warm").current()->warm_pids.size() < 4) {
-                             }
+                             warm.await_pool();
                              return warm.to_first();
+                         }},
+                        {"the same, leased",
+                         [&] {
+                             leased.await_lease();
+                             return leased.to_first();
                          }}},
                        rounds));
     out["in_flight_16"] = in_flight(cold, io, static_cast<int>(rounds));
-    for (const char* name : {"cold", "huge", "kept", "warm"}) client.remove_template(name);
+    for (const char* name : {"cold", "huge", "kept", "warm", "leased"})
+        client.remove_template(name);
     ::munmap(page, 4096);
     return out;
 }

@@ -123,14 +123,14 @@ void child_table::reap(child& c) {
     owner_.on_exits_drained();
 }
 
-bool child_table::ended(child& c, int wait_status, v1::Usage usage, std::string error) {
+bool child_table::ended(child& c, child_exit end) {
     if (c.exit) return true;
     // Once it was reaped the kernel itself may tell.
     const auto kernels = ipc::pidfd_exit_status(c.process.pidfd());
     if (!kernels && !ipc::pidfd_wait(c.process.pidfd(), ipc::pidfd_event::ended, 0)) return false;
-    wait_status = kernels.value_or(wait_status);
+    end.wait_status = kernels.value_or(end.wait_status);
     c.origin.forked_by = {};
-    exited(c, {.wait_status = wait_status, .usage = std::move(usage), .error = std::move(error)});
+    exited(c, std::move(end));
     owner_.on_exits_drained();
     return true;
 }
