@@ -1,6 +1,7 @@
 // The members of client that are about templates and their entries.
 #include "client/src/requests/async_call.hpp"
 #include "client/src/requests/blocking_call.hpp"
+#include "client/src/requests/leased_call.hpp"
 #include "client/src/requests/spawn_requests.hpp"
 #include "client/src/requests/template_requests.hpp"
 #include "client/src/run/async_run.hpp"
@@ -14,7 +15,7 @@ using namespace detail;
 
 result<process> client::try_call(std::string_view template_name, std::string_view entry,
                                  const payload& p, const call_options& options, timeout t) const {
-    return ask<spawn_request>(connection_, t, entry_call{template_name, entry, p, options});
+    return call_entry(connection_, t, {template_name, entry, p, options});
 }
 
 process client::call(std::string_view template_name, std::string_view entry, const payload& p,

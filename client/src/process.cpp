@@ -66,6 +66,15 @@ void process::start_wait(const std::shared_ptr<child_state>& state, wait_handler
     std::move(done)(make_error_code(no_child(step::wait)), exit_status());
 }
 
+std::optional<call_answer> process::wait_answer(
+    std::optional<std::chrono::nanoseconds> within) const {
+    if (!state_) throw spawn_error(no_child(step::wait));
+    if (!state_->hears())
+        throw spawn_error(ipc::fail(step::wait, EINVAL, "answer",
+                                    "the call was made without call_options::answer"));
+    return state_->wait_answer(deadline_after(within));
+}
+
 bool process::running() const {
     if (state_ && asks_forkserver(*state_)) return !state_->known();
     return state_ && !state_->end() &&

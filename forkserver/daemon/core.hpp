@@ -9,6 +9,7 @@
 #include "forkserver/daemon/sessions/session_table.hpp"
 #include "forkserver/spawn/launcher.hpp"
 #include "ipc/base/features.hpp"
+#include "ipc/wire/defaults.hpp"
 #include "ipc/wire/limits.hpp"
 
 namespace cleanfork::daemon {
@@ -43,6 +44,7 @@ struct server_config {
     ipc::feature_set features;
     std::string version;
     bool is_private = false;  // ends with its first session
+    std::chrono::milliseconds lease_idle = ipc::k_default_lease_idle;
 };
 
 // What `stats` tells, since the start.

@@ -66,6 +66,7 @@ void to_wire(const child& c, std::uint64_t now, v1::ChildInfo& i) {
     i.set_keep(c.origin.lifetime.keep);
     i.set_template_name(c.origin.template_name);
     i.set_tree(c.origin.tree.by);
+    i.set_leased(c.lease.has_value());
     if (c.exit) to_wire(c, *i.mutable_exit());
     if (c.restart) add_restarts(c, i);
 }
@@ -97,6 +98,7 @@ void dispatch::on_message(session& s, message& m) {
         }
     for (const std::uint64_t id : m.message.acknowledged())
         parts_.ended.acknowledge(s, child_id(id));
+    for (const v1::LeaseUse& use : m.message.leases_used()) parts_.spawning.lease_used(s, use);
     if (on_message_with_descriptors(s, request, m)) return;
     if (!m.descriptors.empty())
         return s.end(bad_packet("descriptors with a request that takes none"));
@@ -198,6 +200,7 @@ void dispatch::update_base(session& s, request_id request, message& m) {
     if (f.step == step::protocol) return s.end(f);
     if (f.step != step::none) return s.send_failure(request, f);
     s.uncharged_base_bytes = bytes;
+    parts_.out.revoke(s.id());  // what waits has the one before
     v1::ServerMessage reply = reply_to(request);
     reply.mutable_update_base();
     s.send(reply);

@@ -32,6 +32,7 @@ public:
         restarts& again;
         births& begin;
         template_table& templates;
+        leases& out;
         spawns& spawning;
         exits& ended;
     };

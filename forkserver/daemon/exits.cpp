@@ -14,11 +14,12 @@ constexpr std::size_t k_visits_a_turn = 1024;
 }  // namespace
 
 exits::exits(core& c, child_table& children, lifetimes& ends, template_table& templates,
-             spawns& spawning, restarts& again)
+             leases& out, spawns& spawning, restarts& again)
     : core_(c),
       children_(children),
       lifetimes_(ends),
       templates_(templates),
+      leases_(out),
       spawns_(spawning),
       restarts_(again),
       unclaimed_(children, c.log, c.config.quotas.unclaimed_statuses) {
@@ -30,6 +31,9 @@ void exits::on_exit(child& c) {
         core_.log.debug("exited", {{"child", c.id.value()},
                                    {"wait_status", std::int64_t{c.exit->wait_status}}});
     });
+    // Its client may have ended between the call and the word of it.
+    if (c.lease && !c.exit->is_unused) templates_.call_began(c.origin.template_name);
+    leases_.is_over(c);
     if (c.origin.forked_by) templates_.child_ended(c.origin.forked_by, c.id);
     if (c.origin.process_of) {
         templates_.process_ended(c.origin.process_of, c.process.pid(), c.exit->wait_status);
@@ -56,7 +60,7 @@ void exits::over(child& c) {
     lifetimes_.child_exited(c);
     child* left = children_.find(id);
     if (left == nullptr || left->origin.session) return;
-    const bool keep = left->origin.lifetime.keep;
+    const bool keep = left->origin.lifetime.keep && !left->exit->is_unused;
     if (told || (!keep && !left->ending)) {
         left->acknowledged = true;
         return forget_if_done(*left);
@@ -178,7 +182,7 @@ void exits::end_of_session(child& c) {
     // end() may have forgotten it.
     child* left = children_.find(which);
     if (left == nullptr || !left->exit || left->ending) return;
-    if (left->origin.lifetime.keep && !left->acknowledged)
+    if (left->origin.lifetime.keep && !left->acknowledged && !left->exit->is_unused)
         unclaimed_.add(*left);
     else
         children_.forget(which);

@@ -15,7 +15,7 @@ namespace cleanfork::daemon {
 
 class exits {
 public:
-    exits(core& c, child_table& children, lifetimes& ends, template_table& templates,
+    exits(core& c, child_table& children, lifetimes& ends, template_table& templates, leases& out,
           spawns& spawning, restarts& again);
 
     // The process of a child has ended.
@@ -54,6 +54,7 @@ private:
     child_table& children_;
     lifetimes& lifetimes_;
     template_table& templates_;
+    leases& leases_;
     spawns& spawns_;
     restarts& restarts_;
     unclaimed unclaimed_;

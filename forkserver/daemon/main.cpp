@@ -125,8 +125,11 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
     rlimit descriptors{};
     ::getrlimit(RLIMIT_NOFILE, &descriptors);
     const server_config config{fitted(o.quotas, descriptors.rlim_cur, memory_limit()),
-                               descriptors.rlim_cur, ipc::probe_features(&unknown),
-                               CLEANFORK_VERSION, bool(ends.private_socket)};
+                               descriptors.rlim_cur,
+                               ipc::probe_features(&unknown),
+                               CLEANFORK_VERSION,
+                               bool(ends.private_socket),
+                               std::chrono::milliseconds(o.lease_idle_ms)};
     for (const std::string& name : unknown) log.warning("unknown_feature", {{"name", name}});
     auto launcher = spawn::launcher::create(config.features, soft_limit);
     if (!launcher) return launcher.error();

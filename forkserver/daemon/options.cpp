@@ -40,6 +40,9 @@ std::optional<int> parse(int argc, char** argv, options& o) {
           "Bytes of memory that requests and bases of all sessions take");
     quota("--max-unclaimed", o.quotas.unclaimed_statuses,
           "Statuses kept of children that outlived their session");
+    app.add_option("--lease-idle", o.lease_idle_ms,
+                   "Milliseconds after which a leased child that nobody has called is taken back")
+        ->check(CLI::PositiveNumber);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {

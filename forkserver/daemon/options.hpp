@@ -19,6 +19,7 @@ struct options {
     std::string early_name;
     log_level least = log_level::info;
     daemon::quotas quotas;
+    std::chrono::milliseconds::rep lease_idle_ms = ipc::k_default_lease_idle.count();
 };
 
 // The exit code when there is nothing more to do: --help, or an option that is wrong.

@@ -27,16 +27,17 @@ server::server(event_loop& io, server_config config, spawn::launcher launcher, l
     : owner_(owner),
       core_(io, std::move(config), std::move(launcher), log),
       children_(io, *this),
+      leases_(io, children_, core_.config.lease_idle),
       lifetimes_(io, children_, core_.config.features, log, *this),
       orphans_(io, core_.launcher, children_, births_),
       births_(io, *this),
       restarts_(io, core_.launcher, children_, births_, core_.closing, log, *this),
-      spawns_(core_, children_, templates_, restarts_, births_),
-      templates_(io, core_.launcher, children_, births_, log, spawns_),
-      exits_(core_, children_, lifetimes_, templates_, spawns_, restarts_),
-      dispatch_(
-          {core_, children_, lifetimes_, orphans_, restarts_, births_, templates_, spawns_, exits_},
-          *this) {
+      spawns_(core_, children_, templates_, leases_, restarts_, births_),
+      templates_(io, core_.launcher, children_, births_, leases_, log, spawns_),
+      exits_(core_, children_, lifetimes_, templates_, leases_, spawns_, restarts_),
+      dispatch_({core_, children_, lifetimes_, orphans_, restarts_, births_, templates_, leases_,
+                 spawns_, exits_},
+                *this) {
     visited_.reserve(k_shutdowns_a_turn);
 }
 

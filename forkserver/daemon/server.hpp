@@ -88,6 +88,7 @@ private:
     server_owner& owner_;
     core core_;
     child_table children_;
+    leases leases_;
     lifetimes lifetimes_;
     orphans orphans_;
     births births_;

@@ -45,8 +45,14 @@ void spawns::answer(const queued_spawn& q, const result<child*>& r) {
     to_wire(r, 1, *reply.mutable_spawn());
     if (!r) return (void)s->send(reply);
     reply.add_descriptors(v1::DESCRIPTOR_PURPOSE_PIDFD);
-    const int pidfd = (*r)->process.pidfd();
-    if (!s->send(reply, {&pidfd, 1})) abandon(**r);
+    int fds[] = {(*r)->process.pidfd(), -1};
+    std::size_t count = 1;
+    if ((*r)->lease && (*r)->lease->channel) {
+        reply.add_descriptors(v1::DESCRIPTOR_PURPOSE_LEASE);
+        fds[count++] = (*r)->lease->channel.get();
+        reply.mutable_spawn()->mutable_spawned()->set_lease_descriptor(2);
+    }
+    if (!s->send(reply, {fds, count})) abandon(**r);
 }
 
 void spawns::answer_item(const queued_spawn& q, const result<child*>& r) {

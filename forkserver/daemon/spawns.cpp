@@ -26,6 +26,7 @@ queued_spawn from_packet(const session& s, const ipc::decoded<v1::ClientMessage>
     q.purposes.assign(m.message.descriptors().begin(), m.message.descriptors().end());
     q.descriptors = std::move(descriptors);
     q.base = s.base;
+    q.lease_of = spawns::lease_of(s);
     return q;
 }
 
@@ -49,11 +50,12 @@ std::size_t memory_of(const v1::SpawnRequest& r, std::size_t bytes) {
 
 }  // namespace
 
-spawns::spawns(core& c, child_table& children, template_table& templates, restarts& again,
-               births& begin)
+spawns::spawns(core& c, child_table& children, template_table& templates, leases& out,
+               restarts& again, births& begin)
     : core_(c),
       children_(children),
       templates_(templates),
+      leases_(out),
       restarts_(again),
       births_(begin),
       trees_(c.launcher.self().clone_into_cgroup),
@@ -242,6 +244,7 @@ failure spawns::refusal(const queued_spawn& q) {
         return f;
     const session* s = core_.sessions.find(q.session);
     if (s == nullptr) return {};
+    make_room(*s);
     const std::size_t most = core_.config.quotas.children_per_session;
     if (s->account->children + s->account->calls >= most)
         return core_.over_quota("children", most, "--max-children");
@@ -270,6 +273,9 @@ void spawns::begin_call(queued_spawn q) {
         return finish(std::move(q), tree.error());
     if (auto none = restarts_.prepare(*q.request, q.purposes, q.descriptors, q.base); !none)
         return finish(std::move(q), none.error());
+    if (q.asks_for_lease())
+        if (const failure why = prepare_lease(q); why.step != step::none)
+            return finish(std::move(q), why);
     q.began_ns = ipc::monotonic_ns();
     q.place.add({.calls = 1});
     templates_.call(std::move(q));
@@ -286,6 +292,7 @@ child_id spawns::on_call_started(queued_spawn q, generation_id generation,
     child_id id;
     try {
         id = add_called(q, generation, std::move(process));
+        if (q.lease) begin_lease(*children_.find(id), generation, q);
         finish(std::move(q), children_.find(id));
     } catch (...) {
         failure why = caught(core_.io, "call");

@@ -12,7 +12,7 @@ namespace cleanfork::daemon {
 
 class spawns final : public template_table_owner, private held_replies_owner {
 public:
-    spawns(core& c, child_table& children, template_table& templates, restarts& again,
+    spawns(core& c, child_table& children, template_table& templates, leases& out, restarts& again,
            births& begin);
 
     void enqueue(session& s, ipc::decoded<v1::ClientMessage>& m);
@@ -26,6 +26,11 @@ public:
     void fail_queued(const failure& why);
     // What the session asked for and did not get is dropped.
     void drop(session_id session);
+
+    // Who may use what is leased by the request at hand: queued_spawn::lease_of.
+    [[nodiscard]] static std::int64_t lease_of(const session& s);
+    // The client has sent a leased child its call.
+    void lease_used(session& s, const v1::LeaseUse& use);
 
     // Sends the reply that waits for the exit; with the exit when there is one.
     void release_reply(child& c);
@@ -46,6 +51,10 @@ private:
     [[nodiscard]] failure over_quota(const session& s, const amounts& more);
     [[nodiscard]] bool leaves_descriptors(const session& s) const;
     [[nodiscard]] failure refusal(const queued_spawn& q);
+    [[nodiscard]] bool has_room_for_lease(const session& s) const;
+    [[nodiscard]] failure prepare_lease(queued_spawn& q);
+    void begin_lease(child& c, generation_id from, queued_spawn& q);
+    void make_room(const session& s);
     void begin(queued_spawn q);
     void try_to_begin(queued_spawn q);
     void thrown(const queued_spawn& who) noexcept;
@@ -74,6 +83,7 @@ private:
     core& core_;
     child_table& children_;
     template_table& templates_;
+    leases& leases_;
     restarts& restarts_;
     births& births_;
     spawn_queue queue_;

@@ -23,7 +23,7 @@ namespace cleanfork::spawn {
 
 // Of a call_block, the orders and the reports of forkserver/template/order.hpp: forkserver and
 // template must have the same, which a template tells when it is ready.
-inline constexpr std::uint32_t k_template_protocol = 3;
+inline constexpr std::uint32_t k_template_protocol = 4;
 
 // A part of the block, from its beginning.
 struct block_part {
@@ -50,7 +50,10 @@ struct call_block {
 
     int payload = -1;  // descriptors too
     int result = -1;
-    block_part entry;  // of bytes
+    int answer = -1;             // a pipe, for the word that the entry has returned
+    int lease = -1;              // the channel on which the child waits for its call
+    std::int64_t lease_of = -1;  // the user who alone, with root, may send it; -1: anybody
+    block_part entry;            // of bytes
     block_part payload_bytes;
     block_part cgroup;     // its path, for errors
     block_part arguments;  // of block_part
@@ -82,10 +85,17 @@ struct packed_call {
     unique_fd cgroup{};
 };
 
+// What is no part of the request.
+struct call_facts {
+    std::uint64_t becomes = 0;
+    int lease = -1;  // borrowed
+    std::int64_t lease_of = -1;
+};
+
 // Validates the call as prepare() does. `request` stays where it is, as it is.
 result<packed_call> pack_call(std::unique_ptr<v1::SpawnRequest>& request,
                               const std::vector<int>& purposes, shared_descriptors descriptors,
-                              std::shared_ptr<const session_base> base, std::uint64_t becomes);
+                              std::shared_ptr<const session_base> base, const call_facts& facts);
 
 // For the child: checks it, and makes offsets pointers and indexes `descriptors`. `bytes` is
 // aligned as new has it, and stays. Null when it is not whole or of another version.
@@ -94,5 +104,7 @@ call_block* open_call(std::span<char> bytes, std::span<const int> descriptors) n
 // Descriptors that come by name have any number: they make way for those in `held`, which are
 // sorted, and after that the plan's map is final. A number that was asked for is the caller's.
 void settle_map(call_block& b, std::span<const int> held, int null_fd) noexcept;
+// Its part for the moves of any plan: what is the highest target, and who must make way first.
+void settle_moves(plan& p) noexcept;
 
 }  // namespace cleanfork::spawn

@@ -94,8 +94,8 @@ call_block* open_call(std::span<char> bytes, std::span<const int> descriptors) n
         if (!in.holds<char>(a)) return nullptr;
     for (const named_move& n : b.items<named_move>(b.names))
         if (!in.holds<char>(n.name) || n.move >= b.steps.move_count) return nullptr;
-    if (!open_descriptor(b.payload, descriptors) || !open_descriptor(b.result, descriptors))
-        return nullptr;
+    for (int* fd : {&b.payload, &b.result, &b.answer, &b.lease})
+        if (!open_descriptor(*fd, descriptors)) return nullptr;
     return &b;
 }
 
@@ -111,6 +111,11 @@ void settle_map(call_block& b, std::span<const int> held, int null_fd) noexcept 
         descriptor_move& m = moves[n.move];
         if (std::binary_search(held.begin(), held.end(), m.target)) m.target = free++;
     }
+    settle_moves(p);
+}
+
+void settle_moves(plan& p) noexcept {
+    const std::span moves(p.moves, p.move_count);
     p.highest_target = 2;
     for (descriptor_move& m : moves) {
         p.highest_target = std::max(p.highest_target, m.target);

@@ -49,9 +49,11 @@ public:
     packer(const prepared& p, const std::vector<int>& descriptors)
         : from_(p), descriptors_(descriptors) {}
 
-    std::string run(std::uint64_t becomes) && {
+    std::string run(const call_facts& facts) && {
         b_.steps = from_.plan;
-        b_.becomes = becomes;
+        b_.becomes = facts.becomes;
+        b_.lease = index_of(facts.lease);
+        b_.lease_of = facts.lease_of;
         b_.steps.set_umask = true;  // the template's is whatever it chose
         map();
         environment();
@@ -112,6 +114,7 @@ private:
     void target(const v1::CallTarget& call) {
         b_.payload = index_of(from_.payload_fd());
         b_.result = index_of(from_.result_fd());
+        b_.answer = index_of(from_.answer_fd());
         b_.entry = out_.put(call.entry());
         b_.payload_bytes = out_.put(call.payload());
         std::vector<block_part> arguments;
@@ -147,14 +150,15 @@ private:
 };
 
 packed_call pack(const prepared& p, const std::vector<unique_fd>& descriptors,
-                 const session_base& base, std::uint64_t becomes) {
+                 const session_base& base, const call_facts& facts) {
     packed_call packed;
-    packed.descriptors.reserve(descriptors.size() + 2);
+    packed.descriptors.reserve(descriptors.size() + 3);
     for (const unique_fd& fd : descriptors) packed.descriptors.push_back(fd.get());
+    if (facts.lease >= 0) packed.descriptors.push_back(facts.lease);
     if (base.cwd && p.plan.cwd_fd == base.cwd.get()) packed.descriptors.push_back(base.cwd.get());
     const bool own_cgroup = p.plan.cgroup_fd >= 0 && p.request().has_cgroup_path();
     if (own_cgroup) packed.descriptors.push_back(p.plan.cgroup_fd);
-    packed.bytes = packer(p, packed.descriptors).run(becomes);
+    packed.bytes = packer(p, packed.descriptors).run(facts);
     if (own_cgroup) {
         packed.cgroup = p.dup_cgroup();
         packed.descriptors.back() = packed.cgroup.get();
@@ -166,7 +170,7 @@ packed_call pack(const prepared& p, const std::vector<unique_fd>& descriptors,
 
 result<packed_call> pack_call(std::unique_ptr<v1::SpawnRequest>& request,
                               const std::vector<int>& purposes, shared_descriptors descriptors,
-                              std::shared_ptr<const session_base> base, std::uint64_t becomes) {
+                              std::shared_ptr<const session_base> base, const call_facts& facts) {
     // What of the child depends on what its template is, it finds out itself.
     parent_facts any;
     any.privileged = true;
@@ -175,7 +179,7 @@ result<packed_call> pack_call(std::unique_ptr<v1::SpawnRequest>& request,
     const auto planned =
         planner::prepare_into(p, std::move(request), purposes, descriptors, base, any);
     if (!planned) return planned.error();
-    return pack(p, *descriptors, *base, becomes);
+    return pack(p, *descriptors, *base, facts);
 }
 
 }  // namespace cleanfork::spawn

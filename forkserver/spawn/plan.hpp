@@ -184,6 +184,8 @@ public:
     [[nodiscard]] int payload_fd() const noexcept { return payload_fd_; }
     // Of a call: where its answer goes, -1 when nobody wants one; borrowed.
     [[nodiscard]] int result_fd() const noexcept { return result_fd_; }
+    // Of a call: the pipe that is told when its entry has returned, -1: none; borrowed.
+    [[nodiscard]] int answer_fd() const noexcept { return answer_fd_; }
     [[nodiscard]] const v1::SpawnRequest& request() const noexcept { return *request_; }
     // The plan is good for nothing after it.
     [[nodiscard]] std::unique_ptr<v1::SpawnRequest> take_request() noexcept {
@@ -199,6 +201,7 @@ private:
     unique_fd cgroup_;
     int payload_fd_ = -1;
     int result_fd_ = -1;
+    int answer_fd_ = -1;
 
     std::string name_;  // the program as asked for
     std::vector<std::string> candidate_strings_;

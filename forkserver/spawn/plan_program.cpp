@@ -44,6 +44,11 @@ result<void> planner::call() {
         if (!fd) return fd.error();
         out_.result_fd_ = *fd;
     }
+    if (c.answer_descriptor() != 0) {
+        auto fd = descriptor(c.answer_descriptor(), v1::DESCRIPTOR_PURPOSE_CHILD, "answer");
+        if (!fd) return fd.error();
+        out_.answer_fd_ = *fd;
+    }
     std::set<std::string_view> names;
     for (const auto& m : request_.descriptors())
         if (m.name().size() > ipc::k_max_name ||

@@ -2,10 +2,8 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,10 +17,13 @@
 #include "forkserver/spawn/call_block.hpp"
 #include "forkserver/spawn/steps.hpp"
 #include "forkserver/template/channel.hpp"
+#include "forkserver/template/child_files.hpp"
+#include "forkserver/template/leased_child.hpp"
 #include "forkserver/template/loop.hpp"
 #include "forkserver/template/order.hpp"
 #include "forkserver/template/take_call.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/limits.hpp"
 
 namespace cleanfork::templates {
 
@@ -39,6 +40,7 @@ struct request {
 
     [[nodiscard]] spawn::plan& plan() const noexcept { return call->steps; }
     [[nodiscard]] bool becomes_template() const noexcept { return call->becomes != 0; }
+    [[nodiscard]] bool is_leased() const noexcept { return call->lease >= 0; }
 };
 
 // One thread, so plain sigaction; two signals are libc's own, and refused.
@@ -69,21 +71,6 @@ bool has_come(int channel) {
 bool is_wanted(int channel) {
     pollfd p{channel, 0, 0};
     return ::poll(&p, 1, 0) <= 0 || (p.revents & (POLLHUP | POLLERR)) == 0;
-}
-
-// A caller that truncates the file under the mapping harms its own child alone: SIGBUS
-// ends that.
-result<std::string_view> map_payload(int fd) {
-    struct stat st {};
-    if (::fstat(fd, &st) != 0) return ipc::fail(step::prepare, errno, "payload");
-    if (!S_ISREG(st.st_mode))
-        return ipc::fail(step::request, EINVAL, "payload",
-                         "its descriptor is no file and no memfd");
-    const auto size = static_cast<std::size_t>(st.st_size);
-    if (size == 0) return std::string_view();
-    void* at = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (at == MAP_FAILED) return ipc::fail(step::prepare, errno, "payload");
-    return std::string_view(static_cast<const char*>(at), size);
 }
 
 result<void> fill_task(request& r) {
@@ -144,28 +131,16 @@ void complete(spawn::plan& p, const child_start& start, bool groups_asked) {
 result<void> understand(request& r, const child_start& start, const host& h) {
     spawn::settle_map(*r.call, start.files->numbers(), start.null_fd);
     complete(r.plan(), start, r.call->groups_asked);
+    if (r.is_leased()) return {};  // what it will run is not known yet
     if (auto filled = fill_task(r); !filled) return filled.error();
     return check_entry(h, r);
 }
 
-bool is_target(const spawn::plan& p, int fd) noexcept {
-    return std::any_of(p.moves, p.moves + p.move_count,
-                       [fd](const spawn::descriptor_move& m) { return m.target == fd; });
-}
-
-// `fd`, moved away when a descriptor of the call is to get its number.
-result<int> out_of_the_way(const spawn::plan& p, int fd) {
-    if (fd < 0 || !is_target(p, fd)) return fd;
-    const int moved = ::fcntl(fd, F_DUPFD_CLOEXEC, p.highest_target + 1);
-    if (moved < 0) return ipc::fail(step::descriptors, errno, "descriptor " + std::to_string(fd));
-    return moved;
-}
-
-// Applies the steps; after it only what is mapped, the answer's and the control
-// socket are open.
+// Applies the steps; after it only what is mapped, the result's, the answer's and a lease's
+// descriptor and the control socket are open.
 result<void> apply(child_start& start, const host& h, request& r) {
     spawn::plan& p = r.plan();
-    for (int* fd : {&start.control, &r.todo.result_fd}) {
+    for (int* fd : {&start.control, &r.todo.result_fd, &r.call->answer, &r.call->lease}) {
         auto moved = out_of_the_way(p, *fd);
         if (!moved) return moved.error();
         *fd = *moved;
@@ -179,7 +154,7 @@ result<void> apply(child_start& start, const host& h, request& r) {
             failed, report.error_number,
             spawn::object_of(p, failed, report.index, {.cgroup = r.call->text(r.call->cgroup)}));
     }
-    const int own[] = {start.control, r.todo.result_fd};
+    const int own[] = {start.control, r.todo.result_fd, r.call->answer, r.call->lease};
     if (const int e = spawn::close_unmapped(p, start.files->numbers(), own))
         return ipc::fail(step::close_descriptors, e);
     return {};
@@ -192,14 +167,20 @@ void fresh_libc(const request& r) {
     ::environ = const_cast<char**>(p.envp);
     for (std::FILE* const f : {stdin, stdout, stderr})
         if (std::feof(f) != 0 || std::ferror(f) != 0) std::clearerr(f);
+}
+
+void take_name(std::string_view entry) {
     char name[16] = {};
-    r.todo.entry.copy(name, sizeof name - 1);
+    entry.copy(name, sizeof name - 1);
     ::prctl(PR_SET_NAME, name);
 }
 
-int run_entry(const child_start& start, host& h, notes& n, const task& t) {
+int run_entry(const child_start& start, host& h, notes& n, const task& t,
+              const answer_place& answer) {
+    std::string error;
     const auto tell = [&](const std::string& text) {
         n.leave(start.sequence, text);
+        error = text;
         std::fprintf(stderr, "cleanfork: entry %.*s: %s\n", static_cast<int>(t.entry.size()),
                      t.entry.data(), text.c_str());
     };
@@ -210,6 +191,7 @@ int run_entry(const child_start& start, host& h, notes& n, const task& t) {
         tell(text_of_current_exception());
     }
     h.flush();
+    answer.tell(code & 0xff, error);
     return code;
 }
 
@@ -218,6 +200,22 @@ int run_entry(const child_start& start, host& h, notes& n, const task& t) {
     const int control = r.control_target;
     ::fcntl(control, F_SETFD, FD_CLOEXEC);
     initialize_and_serve(control, h, [&] { h.derive(r.todo); });
+}
+
+// All of the request has been done but to run an entry: which, the client tells it itself.
+answer_place await_lease(const child_start& start, const host& h, notes& n, request& r) {
+    leased_call taken = await_call({.channel = r.call->lease,
+                                    .answer = r.call->answer,
+                                    .owner = r.call->lease_of,
+                                    .room = start.room.last(ipc::k_max_inline_body),
+                                    .files = start.files,
+                                    .entries = &h});
+    if (!taken.came) {
+        n.leave_unused(start.sequence);
+        leave();
+    }
+    r.todo = std::move(taken.todo);
+    return taken.answer;
 }
 
 }  // namespace
@@ -229,23 +227,27 @@ void run_child(const child_start& given, host& h, notes& n) {
     const bool parks = start.warm && !has_come(start.channel);
     if (parks) h.before_parking();
     if (parks && !report_parked(start.control, start.sequence)) leave();
-    const auto call = take_call(start.channel, start.room);
+    const auto call = take_call(start.channel, start.room.first(ipc::k_max_inline_body));
     if (!call) fail_and_end(start, call.error());
     if (*call == nullptr) leave();
     request r;
     r.call = *call;
     if (auto understood = understand(r, start, h); !understood)
         fail_and_end(start, understood.error());
+    if (r.is_leased() && !parks) h.before_parking();
     if (!is_wanted(start.channel)) leave();
     if (auto applied = apply(start, h, r); !applied) fail_and_end(start, applied.error());
-    // Not one instruction of the entry runs unless the forkserver knows of it.
+    // Not one instruction of an entry runs but in a process that the forkserver knows.
     if (!report_started(start.control, start.sequence, parks ? was_parked::yes : was_parked::no))
         fail_and_end(start, ipc::fail(step::child_start, errno, "report"));
     ::close(start.control);
     fresh_libc(r);
+    const answer_place answer =
+        r.is_leased() ? await_lease(start, h, n, r) : answer_place(r.call->answer);
+    take_name(r.todo.entry);
     h.in_child();
     if (r.becomes_template()) become_template(h, r);
-    ::_exit(run_entry(start, h, n, r.todo));
+    ::_exit(run_entry(start, h, n, r.todo, answer));
 }
 
 }  // namespace cleanfork::templates

@@ -20,7 +20,8 @@ struct child_start {
     int control = -1;  // where it is told that the entry runs
     int null_fd = -1;
     const kept_files* files = nullptr;
-    std::span<char> room;       // for the request: of the template's memory, never used there
+    std::span<char> room;       // for the request, and a leased child's call: of the template's
+                                // memory, never used there
     rlimit descriptor_limit{};  // RLIMIT_NOFILE as children are to have it
     rlim_t raised_limit = 0;    // the soft one that the template has
     int parent = 0;             // the template

@@ -59,7 +59,7 @@ private:
     unique_fd null_;
     rlimit descriptor_limit_{};  // as it was, and children have it
     rlim_t raised_limit_ = 0;
-    std::span<char> room_;  // for the request of a child, which alone writes there
+    std::span<char> room_;  // for two requests of a child, which alone writes there
     ipc::receiver receiver_;
     notes notes_;
     kept_files files_;
@@ -99,7 +99,7 @@ bool loop::open() {
     const rlim_t soft = ipc::raise_descriptor_limit();
     ::getrlimit(RLIMIT_NOFILE, &descriptor_limit_);
     raised_limit_ = std::exchange(descriptor_limit_.rlim_cur, soft);
-    constexpr std::size_t k_room = ipc::k_max_inline_body;
+    constexpr std::size_t k_room = 2 * ipc::k_max_inline_body;
     void* const at =
         ::mmap(nullptr, k_room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) return false;
@@ -198,13 +198,14 @@ void loop::reap() {
         });
         if (found != 0 || info.si_pid == 0) return;
         if (const auto at = children_.find(info.si_pid); at != children_.end()) {
-            const child_end end{{.kind = report_kind::ended,
+            const notes::note left = notes_.take(at->second);
+            const child_end end{{.kind = left.is_unused ? report_kind::unused : report_kind::ended,
                                  .sequence = at->second,
                                  .pid = info.si_pid,
                                  .wait_status = ipc::wait_status_of(info)},
                                 usage};
             children_.erase(at);
-            if (!report_ended(control_, end, notes_.take(end.event.sequence))) ::_exit(0);
+            if (!report_ended(control_, end, left.text)) ::_exit(0);
         }
         ::waitid(P_PID, static_cast<id_t>(info.si_pid), &info, WEXITED | WNOHANG);
     }

@@ -10,6 +10,7 @@ namespace cleanfork::templates {
 namespace {
 
 constexpr std::size_t k_text = 1000;
+constexpr std::uint32_t k_unused = ~0U;  // in place of a size: of a lease
 // Of so many children that end with an exception at once, each has a place.
 constexpr std::size_t k_places = 1024;
 
@@ -44,13 +45,20 @@ void notes::leave(std::uint64_t sequence, std::string_view text) noexcept {
     board_->sequence[sequence % k_places].store(sequence, std::memory_order_release);
 }
 
-std::string notes::take(std::uint64_t sequence) {
+void notes::leave_unused(std::uint64_t sequence) noexcept {
+    if (board_ == nullptr) return;
+    board_->notes[sequence % k_places].size = k_unused;
+    board_->sequence[sequence % k_places].store(sequence, std::memory_order_release);
+}
+
+notes::note notes::take(std::uint64_t sequence) {
     if (board_ == nullptr ||
         board_->sequence[sequence % k_places].load(std::memory_order_acquire) != sequence)
         return {};
     const board::note& n = board_->notes[sequence % k_places];
+    if (n.size == k_unused) return {.text = {}, .is_unused = true};
     // The size is the child's word: a crashed one may have left anything.
-    return {n.text, std::min<std::size_t>(n.size, k_text)};
+    return {.text = {n.text, std::min<std::size_t>(n.size, k_text)}};
 }
 
 }  // namespace cleanfork::templates

@@ -19,8 +19,14 @@ public:
 
     // In the child; `text` is cut at 1,000 bytes.
     void leave(std::uint64_t sequence, std::string_view text) noexcept;
+    // It was leased, and ends without a call.
+    void leave_unused(std::uint64_t sequence) noexcept;
+    struct note {
+        std::string text{};
+        bool is_unused = false;
+    };
     // In the template, once the child has ended; empty when it left none.
-    [[nodiscard]] std::string take(std::uint64_t sequence);
+    [[nodiscard]] note take(std::uint64_t sequence);
 
 private:
     struct board;

@@ -32,6 +32,7 @@ enum class report_kind : std::uint32_t {
     parked = 1,   // of the child, with its pidfd
     started = 2,  // of the child, with its pidfd unless it was parked
     ended = 3,    // of the template: child_end
+    unused = 4,   // the same, of a leased child that got no call
 };
 
 // No message of protobuf, of which the other reports are, begins with 0.

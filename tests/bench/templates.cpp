@@ -86,6 +86,8 @@ double fork_rate(int total, int in_flight) {
     return total / (static_cast<double>(now_ns() - before) / 1e9);
 }
 
+constexpr unsigned k_warm = 4;
+
 struct subject {
     const cleanfork::client& client;
     std::string name;
@@ -102,6 +104,26 @@ struct subject {
             client.run_call(name, "first_instruction", {}, {.fds = {{"clock", clock_fd}}});
         if (!r.status.success()) throw std::runtime_error("call: " + r.status.to_string());
         return nanoseconds(*clock - before);
+    }
+    // As between calls of a service: the pool has been filled.
+    void await_pool() const {
+        while (client.template_info(name).current()->warm_pids.size() < k_warm) {
+        }
+    }
+    // The same, of the leases that this session has. It asks for them once it calls again.
+    void await_lease() const {
+        while (client.template_info(name).current()->leased == 0) {
+        }
+        await_pool();
+    }
+    // Until the entry has returned; its process is waited for when nobody looks at the clock.
+    [[nodiscard]] nanoseconds to_answer() const {
+        const std::int64_t before = now_ns();
+        const auto p = client.call(name, "nothing", {}, {.answer = true});
+        if (!p.wait_answer()) throw std::runtime_error("no answer");
+        const nanoseconds took(now_ns() - before);
+        if (!p.wait().success()) throw std::runtime_error("call");
+        return took;
     }
     double rate(boost::asio::io_context& io, int total, int in_flight) const {
         int started = 0;
@@ -217,27 +239,26 @@ public:
         keeping.process.program = CLEANFORK_TEST_HELPER_DIR "/template_kept";
         client.add_template("kept", keeping);
         o.warm = k_warm;
+        client.add_template("leased", o);
+        o.leases = 0;
         client.add_template("warm", o);
+        // From the second on a session has leases.
+        for (int i = 0; i < 2; ++i) of("leased").call();
     }
     templates_of_size(const templates_of_size&) = delete;
     templates_of_size& operator=(const templates_of_size&) = delete;
     ~templates_of_size() {
-        for (const char* name : {"cold", "huge", "kept", "warm"}) client_.remove_template(name);
+        for (const char* name : {"cold", "huge", "kept", "warm", "leased"})
+            client_.remove_template(name);
         ::munmap(page_, 4096);
     }
 
     [[nodiscard]] subject of(const char* name) const {
         return {client_, name, clock_.get(), page_};
     }
-    // As between calls of a service: the pool has been filled.
-    void fill() const {
-        while (client_.template_info("warm").current()->warm_pids.size() < k_warm) {
-        }
-    }
     [[nodiscard]] std::int64_t* page() const noexcept { return page_; }
 
 private:
-    static constexpr unsigned k_warm = 4;
     const cleanfork::client& client_;
     touched same_;
     cleanfork::unique_fd clock_;
@@ -249,41 +270,65 @@ struct size {
     std::string name;  // as goals.json has it
 };
 
+// Goals of warm calls are those of leased ones: what a session meets from its third call on.
 json to_exit(const templates_of_size& t, const size& of, goals& judged) {
     const char* const raw = "fork + _exit + waitpid";
     const char* const cold = "call, to its exit event";
-    const char* const warm = "the same, warm";
+    const char* const leased = "the same, leased";
+    const char* const leased_answer = "leased, to its answer";
+    const char* const cold_answer = "call, to its answer";
     const auto called = [&](const char* name) {
         return [s = t.of(name)] { return timed([&] { s.call(); }); };
     };
+    const subject warm = t.of("warm"), ahead = t.of("leased"), plain = t.of("cold");
     const auto figures = alternate({{raw, [] { return timed(fork_and_wait); }},
                                     {cold, called("cold")},
                                     {"the same, huge pages", called("huge")},
                                     {"the same, kept from children", called("kept")},
-                                    {warm,
-                                     [&, s = t.of("warm")] {
-                                         t.fill();
-                                         return timed([&] { s.call(); });
-                                     }}},
+                                    {"the same, warm",
+                                     [&] {
+                                         warm.await_pool();
+                                         return timed([&] { warm.call(); });
+                                     }},
+                                    {leased,
+                                     [&] {
+                                         ahead.await_lease();
+                                         return timed([&] { ahead.call(); });
+                                     }},
+                                    {leased_answer,
+                                     [&] {
+                                         ahead.await_lease();
+                                         return ahead.to_answer();
+                                     }},
+                                    {cold_answer, [&] { return plain.to_answer(); }}},
                                    of.rounds);
-    judged.measured("warm_exit_" + of.name, ratio(figures, warm, raw));
+    judged.measured("warm_exit_" + of.name, ratio(figures, leased, raw));
     if (of.mib <= 256) judged.measured("cold_exit_" + of.name, ratio(figures, cold, raw));
+    if (of.mib == 1) {
+        judged.measured("warm_answer_1_mib", ratio(figures, leased_answer, raw));
+        judged.measured("cold_answer_1_mib", ratio(figures, cold_answer, raw));
+    }
     return to_json(figures, raw);
 }
 
 json to_first_instruction(const templates_of_size& t, const size& of, goals& judged) {
     const char* const raw = "fork, to the child";
-    const char* const warm = "the same, warm";
-    const subject called = t.of("cold"), forked_ahead = t.of("warm");
+    const char* const leased = "the same, leased";
+    const subject called = t.of("cold"), warm = t.of("warm"), ahead = t.of("leased");
     const auto figures = alternate({{raw, [&] { return fork_to_first(t.page()); }},
                                     {"call, to its entry", [&] { return called.to_first(); }},
-                                    {warm,
+                                    {"the same, warm",
                                      [&] {
-                                         t.fill();
-                                         return forked_ahead.to_first();
+                                         warm.await_pool();
+                                         return warm.to_first();
+                                     }},
+                                    {leased,
+                                     [&] {
+                                         ahead.await_lease();
+                                         return ahead.to_first();
                                      }}},
                                    of.rounds);
-    judged.measured("warm_first_" + of.name, ratio(figures, warm, raw));
+    judged.measured("warm_first_" + of.name, ratio(figures, leased, raw));
     return to_json(figures, raw);
 }
 

@@ -50,6 +50,7 @@ std::string show_status(const child_info& child) {
     }
     std::string text = child.status       ? child.status->to_string()
                        : child.restart_in ? "restarts in " + show_duration(*child.restart_in)
+                       : child.leased     ? "leased"
                                           : "running";
     if (child.restarts != 0) text += ", restarts: " + std::to_string(child.restarts);
     if (child.last_status && !child.status) text += ", last " + child.last_status->to_string();

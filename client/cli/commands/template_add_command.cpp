@@ -47,6 +47,10 @@ void add_template_options(arguments& form, template_options& o) {
         "--warm", "N", integer(0, k_most_warm), [&o](int n) { o.warm = static_cast<unsigned>(n); },
         "Children forked ahead of time");
     form.value(
+        "--leases", "N", integer(0, k_most_warm),
+        [&o](int n) { o.leases = static_cast<unsigned>(n); },
+        "So many more for sessions that call it often (default: as --warm)");
+    form.value(
         "--start-timeout", "DURATION", parse_duration,
         [&o](auto t) { o.start_timeout = std::chrono::ceil<std::chrono::milliseconds>(t); },
         "For its initialization (default: 1m)");

@@ -23,6 +23,7 @@ json generation_json(const generation_info& g) {
             {"initialization-seconds", seconds(g.initialization)},
             {"threads", g.threads},
             {"children", g.children},
+            {"leased", g.leased},
             {"memory", memory_json(g.memory())},
             {"warm-pids", g.warm_pids},
             {"warm-memory", memory_json(g.warm_memory())},
@@ -76,6 +77,7 @@ json child_json(const child_info& child) {
               {"age-seconds", seconds(child.age)},
               {"running", !child.status && !child.restart_in && !child.begins_in},
               {"command", child.command}};
+    if (child.leased) j["leased"] = true;
     if (child.begins_in) {
         j["begins-in"] = to_string(*child.begins_in);
         j["given-up"] = child.given_up;

@@ -74,6 +74,7 @@ void add_generation(std::string& text, const generation_info& g, const std::stri
     line("initialization", show_duration(g.initialization));
     line("threads", std::to_string(g.threads));
     line("children", std::to_string(g.children));
+    if (g.leased != 0) line("leased children", std::to_string(g.leased));
     line("memory", show(g.memory()));
     line("warm children", std::to_string(g.warm_pids.size()));
     if (!g.warm_pids.empty()) line("warm memory", show(g.warm_memory()));

@@ -32,6 +32,12 @@ using wait_handler =
     boost::asio::any_completion_handler<void(boost::system::error_code, exit_status)>;
 }  // namespace detail
 
+// What an entry returned, or ended with.
+struct call_answer {
+    int code = 0;
+    std::string error{};  // the text of its exception
+};
+
 class CLEANFORK_EXPORT process {
 public:
     using executor_type = boost::asio::any_io_executor;
@@ -73,6 +79,14 @@ public:
             },
             token);
     }
+
+    // Of a call made with call_options::answer: blocks until its entry has returned, which is
+    // before its process has ended, sooner by all that ending it takes. The status comes later, and
+    // is another thing: wait(). nullopt: it has ended without (a signal, an exit, an exec), or has
+    // not returned `within` that time. Any number of threads may wait. Throws spawn_error (EINVAL)
+    // when the call was made without.
+    std::optional<call_answer> wait_answer(
+        std::optional<std::chrono::nanoseconds> within = {}) const;
 
     // False once the child has ended. Does not block.
     [[nodiscard]] bool running() const;

@@ -33,6 +33,7 @@ struct child_info {
     std::chrono::nanoseconds age{};
     // Its process takes its time to begin its program: the step that it is in.
     std::optional<step> begins_in;
+    bool leased = false;    // it waits for a call of its session
     bool given_up = false;  // then: nobody waits for it any more, and it was killed
     bool keep = false;
     tree_means tree = tree_means::none;

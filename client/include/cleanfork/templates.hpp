@@ -73,6 +73,12 @@ struct call_options {
     std::map<std::string, int> fds{};
     // The entry may answer with bytes: process::take_result(), call_result::result().
     bool result = false;
+    // Its caller is told when the entry has returned, before its process has ended:
+    // process::wait_answer(). The bytes of the result are final by then.
+    bool answer = false;
+    // A child that this session has been given in advance may run it, when there is one. It is
+    // one of the same template and attributes; false: the forkserver is asked for a child.
+    bool leased = true;
     // Everything but program, args and argv0, which a call does not have:
     // step::request when one is set.
     spawn_options attributes{};
@@ -115,6 +121,9 @@ struct template_options {
 
     // Children forked ahead of time.
     unsigned warm = 0;
+    // So many more, for all sessions together, are given to those that call it again and again;
+    // their calls then do not go through the forkserver. Nothing: as many as `warm`.
+    std::optional<unsigned> leases{};
     // For the initialization; 0: a minute.
     std::chrono::milliseconds start_timeout{};
     // For a child to take its request; 0: ten seconds.
@@ -173,6 +182,7 @@ struct CLEANFORK_EXPORT generation_info {
     std::chrono::nanoseconds initialization{};
     unsigned threads = 0;
     std::uint64_t children = 0;
+    std::uint64_t leased = 0;  // children that wait for a call of their session
     std::vector<pid_t> warm_pids;
     // Its descriptors that harm no child: those of the loop, and those it was added with.
     std::vector<int> declared_descriptors;

@@ -1,11 +1,22 @@
 #include "client/src/connection/child_state.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/lease.hpp"
 
 namespace cleanfork::detail {
+
+namespace {
+
+// Of two: that it begins, and that it has returned.
+constexpr std::size_t k_most_words = 2 * (sizeof(ipc::lease_word) + ipc::k_max_lease_text);
+
+}  // namespace
 
 // A blocked thread among those that the end of the child wakes.
 class child_state::blocked_wait {
@@ -95,6 +106,8 @@ void child_state::ended(wait_result&& end) {
         const auto held = owner_->lock();
         shared& s = shared_(held);
         if (s.end) return;
+        if (s.called)
+            end.wall = std::min<std::chrono::nanoseconds>(end.wall, steady::now() - *s.called);
         s.end = std::move(end);
         for (waiter* each : s.waiters) each->set_ready(held);
         rest.waits.swap(s.waits);
@@ -210,11 +223,51 @@ void child_state::on_pidfd(boost::system::error_code ec) {
     rest.tell();
 }
 
+// ---- its answer ------------------------------------------------------------
+
+// The child's words are a peer's: what is none of them is passed over, to the end of what has come.
+void child_state::take_words(const tables_lock& held, std::string_view bytes) {
+    shared& s = shared_(held);
+    s.words.append(bytes.substr(0, k_most_words - std::min(k_most_words, s.words.size())));
+    std::string_view left = s.words;
+    while (const auto m = ipc::take_lease_word(left))
+        if (m->word.kind == ipc::lease_word_kind::returned && !s.answer)
+            s.answer = call_answer{m->word.code, m->text};
+    s.words.erase(0, s.words.size() - left.size());
+}
+
+// False at the end of the pipe.
+bool child_state::read_words(const tables_lock& held) {
+    char bytes[k_most_words];
+    for (;;) {
+        const ssize_t n = ipc::retry([&] { return ::read(words_.get(), bytes, sizeof bytes); });
+        if (n < 0) return errno == EAGAIN;
+        if (n == 0) return false;
+        take_words(held, {bytes, static_cast<std::size_t>(n)});
+    }
+}
+
+// A descendant may have the pipe when the child has ended.
+std::optional<call_answer> child_state::wait_answer(const deadline& d) {
+    for (;;) {
+        const bool ended =
+            process_ ? ipc::pidfd_wait(process_.pidfd(), ipc::pidfd_event::ended, 0) : true;
+        {
+            const auto held = owner_->lock();
+            const bool open = !shared_(held).answer && read_words(held);
+            if (!open || ended || shared_(held).answer) return shared_(held).answer;
+        }
+        pollfd both[] = {{words_.get(), POLLIN, 0}, {process_.pidfd(), POLLIN, 0}};
+        if (poll_until(both, d) == 0 && passed(d)) return std::nullopt;
+    }
+}
+
 // ---- from a reply ----------------------------------------------------------
 
 process adopt(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends,
               child_traits traits) {
     auto child = std::make_shared<child_state>(c.shared_from_this(), id, std::move(p), traits);
+    child->hear(std::move(ends.words));
     c.expect_exit(id, child);
     return connection::make_process(std::move(child), std::move(ends));
 }
@@ -222,6 +275,7 @@ process adopt(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&&
 process adopt_ended(connection& c, ipc::child_id id, ipc::process_ref p, parent_ends&& ends,
                     child_traits traits, wait_result&& end) {
     auto child = std::make_shared<child_state>(c.shared_from_this(), id, std::move(p), traits);
+    child->hear(std::move(ends.words));
     child->ended(std::move(end));
     c.acknowledge(id);
     return connection::make_process(std::move(child), std::move(ends));

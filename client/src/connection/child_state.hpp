@@ -39,6 +39,16 @@ public:
     [[nodiscard]] std::optional<wait_result> end() const;
     void start_wait(wait_handler handler);
 
+    // Of a call: its words come through this pipe. Before anybody waits for one; ...
+    void hear(unique_fd words) noexcept { words_ = std::move(words); }
+    [[nodiscard]] bool hears() const noexcept { return bool(words_); }
+    // ... and what was read from it already.
+    void heard(std::string_view bytes) { take_words(owner_->lock(), bytes); }
+    // It was leased, and has its call from now on: what it did before is not the caller's.
+    void called() { shared_(owner_->lock()).called = steady::now(); }
+    // Blocks until its entry has returned; nullopt at the deadline, and when it has ended without.
+    std::optional<call_answer> wait_answer(const deadline& d);
+
     result<void> signal(int number) const;
 
     void ended(wait_result&& end) override;
@@ -60,8 +70,11 @@ private:
 
         const owning_process creator{};
         std::optional<wait_result> end;
-        std::vector<waiter*> waiters;   // blocked threads
-        std::list<pending_wait> waits;  // handlers; these do not move
+        std::string words;  // of which the last is not whole
+        std::optional<call_answer> answer;
+        std::optional<steady::time_point> called;  // of a leased one
+        std::vector<waiter*> waiters;              // blocked threads
+        std::list<pending_wait> waits;             // handlers; these do not move
         std::uint64_t next_wait = 1;
         // Once the forkserver is lost: watches the pidfd for the asynchronous waits.
         std::unique_ptr<stream_descriptor> watch;
@@ -75,6 +88,8 @@ private:
         void tell(const exit_status& s = {});
     };
 
+    void take_words(const tables_lock& held, std::string_view bytes);
+    bool read_words(const tables_lock& held);
     [[nodiscard]] std::optional<exit_status> told() const;
     [[nodiscard]] std::optional<exit_status> wait_by_pidfd(const deadline& d,
                                                            const meanwhile& work);
@@ -88,6 +103,7 @@ private:
     const ipc::child_id id_;
     const ipc::process_ref process_;
     const child_traits traits_;
+    unique_fd words_;
     mutable locked_by<shared, connection_tables> shared_;
 };
 

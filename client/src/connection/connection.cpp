@@ -55,9 +55,16 @@ void connection::close() {
 
 // ---- requests --------------------------------------------------------------
 
+result<void> connection::follow(outgoing& m) const {
+    if (m.follows_caller) return {};
+    auto followed = follow_caller(facts_.identity, *m);
+    m.follows_caller = bool(followed);
+    return followed;
+}
+
 result<void> connection::submit(ipc::request_id id, outgoing& m,
                                 const std::shared_ptr<operation>& op) {
-    if (auto r = follow_caller(facts_.identity, *m); !r) return r;
+    if (auto r = follow(m); !r) return r;
     std::vector<ipc::child_id> acknowledged;
     {
         const auto held = lock();
@@ -161,6 +168,18 @@ void connection::leave_rest(ipc::child_id child) {
     (void)submit(next_id(), m, nullptr);
 }
 
+std::optional<lease> connection::take_lease(const std::string& kind) {
+    if (!owner_.is_this()) return std::nullopt;
+    if (auto l = leases_.take(kind)) return l;
+    if (!leases_.awaits(kind)) return std::nullopt;
+    read_available();
+    return leases_.take_late(kind);
+}
+
+std::size_t connection::leases_to_ask_for(const std::string& kind) {
+    return owner_.is_this() ? leases_.to_ask_for(kind) : 0;
+}
+
 void connection::add_interest(const tables_lock& held, const any_io_executor& io) {
     held->watch.add_interest(io);
     update_watch(held);
@@ -192,6 +211,8 @@ void connection::lose(failure why) {
         update_watch(held);
     }
     writer_.discard();
+    // They hold this connection.
+    const std::vector<lease> unused = leases_.close();
     for (auto& [id, op] : pending) op->finish(*this, why);
     for (auto& [id, weak] : children)
         if (const auto child = weak.lock()) child->orphaned();

@@ -19,6 +19,7 @@
 #include <memory>
 #include <span>
 
+#include "client/src/connection/lease_pool.hpp"
 #include "client/src/connection/outgoing.hpp"
 #include "client/src/connection/tables.hpp"
 #include "client/src/connection/writer.hpp"
@@ -66,6 +67,8 @@ public:
     ipc::request_id next_id() noexcept {
         return ipc::request_id(next_id_.fetch_add(1, std::memory_order_relaxed));
     }
+    // Has `m` say what the caller is, once.
+    [[nodiscard]] result<void> follow(outgoing& m) const;
     // Sends `m`; its reply goes to `op`. On failure `op` is not kept and not finished.
     result<void> submit(ipc::request_id id, outgoing& m, const std::shared_ptr<operation>& op);
     // Asks the forkserver to drop a request that is still queued.
@@ -94,6 +97,16 @@ public:
     void acknowledge(ipc::child_id child);
     // Tells that the lifetime of a child that has ended is not for what it left behind.
     void leave_rest(ipc::child_id child);
+
+    // ---- leases; see lease_pool.hpp
+    // What has come is read before there is none. In a forked copy of the program there is none.
+    std::optional<lease> take_lease(const std::string& kind);
+    std::size_t leases_to_ask_for(const std::string& kind);
+    void lease_granted(const std::string& kind, lease&& l) {
+        (void)leases_.granted(kind, std::move(l));
+    }
+    void lease_refused(const std::string& kind) { leases_.refused(kind); }
+
     // An asynchronous wait begins or ends.
     void add_interest(const tables_lock& held, const any_io_executor& io);
     void drop_interest(const tables_lock& held);
@@ -129,6 +142,7 @@ private:
     std::atomic<std::uint64_t> next_id_{1};
     ipc::receiver receiver_;  // of whoever has the role
     guarded<connection_tables> tables_;
+    lease_pool leases_;
 };
 
 }  // namespace cleanfork::detail

@@ -62,6 +62,7 @@ generation_info generation_of(const v1::GenerationInfo& g) {
     out.initialization = std::chrono::nanoseconds(g.initialization_ns());
     out.threads = g.threads();
     out.children = g.children();
+    out.leased = g.leased();
     out.warm_pids.assign(g.warm_pids().begin(), g.warm_pids().end());
     out.declared_descriptors.assign(g.declared_descriptors().begin(),
                                     g.declared_descriptors().end());
@@ -99,6 +100,7 @@ std::vector<child_info> children_of(const v1::ListReply& r) {
         out.restarts = c.restarts();
         if (c.has_last_exit()) out.last_status = status_of(c.last_exit());
         if (c.restart_in_ms() != 0) out.restart_in = std::chrono::milliseconds(c.restart_in_ms());
+        out.leased = c.leased();
         if (!c.has_exit()) continue;
         wait_result end = end_of(c.exit());
         out.status = std::move(end.status);

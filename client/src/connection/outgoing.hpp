@@ -63,8 +63,11 @@ public:
 
     v1::ClientMessage& operator*() noexcept { return *message_; }
     v1::ClientMessage* operator->() noexcept { return message_; }
+    [[nodiscard]] const v1::SpawnRequest& spawn() const noexcept { return message_->spawn(); }
 
     descriptor_list descriptors;
+    // It says what the caller is where that differs from the forkserver; see follow_caller.hpp.
+    bool follows_caller = false;
 
 private:
     [[nodiscard]] google::protobuf::ArenaOptions options() noexcept {
@@ -92,6 +95,7 @@ private:
 struct parent_ends {
     unique_fd in, out, err, pty{};
     unique_fd result{};
+    unique_fd words{};  // a pipe: ipc/wire/lease.hpp
 };
 
 }  // namespace cleanfork::detail

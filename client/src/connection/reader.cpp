@@ -199,6 +199,7 @@ void connection::on_exits(const v1::ExitEvents& events) {
             // Also when nobody has a handle: the forkserver keeps the status until then.
             held->acknowledged.push_back(id);
         }
+        const std::optional<lease> unused = leases_.forget(id);
         if (child) child->ended(end_of(e));
     }
     send_acknowledgements(k_acknowledge_at_once);

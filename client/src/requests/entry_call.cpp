@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <set>
 
@@ -86,6 +87,18 @@ result<void> add_result(v1::CallTarget& target, descriptor_list& descriptors, pa
     return {};
 }
 
+// Nothing that the child ever tells makes it wait.
+result<void> add_words(v1::CallTarget& target, descriptor_list& descriptors, parent_ends& ends) {
+    int fds[2];
+    if (::pipe2(fds, O_CLOEXEC) != 0)
+        return ipc::fail(step::request, errno, "pipe", "could not create one for the answer");
+    ends.words.reset(fds[0]);
+    target.set_answer_descriptor(
+        descriptors.add_owned(unique_fd(fds[1]), v1::DESCRIPTOR_PURPOSE_CHILD));
+    ipc::set_nonblocking(ends.words.get());
+    return {};
+}
+
 }  // namespace
 
 result<void> translate_call(const entry_call& call, v1::SpawnRequest& request,
@@ -100,8 +113,11 @@ result<void> translate_call(const entry_call& call, v1::SpawnRequest& request,
     if (options.result)
         if (auto r = add_result(target, descriptors, ends); !r) return r;
     if (auto r = translate_attributes(options.attributes, request, descriptors, ends); !r) return r;
-    // Last: it is the costly part.
+    // It is the costly part.
     if (auto r = add_payload(call.payload, target, descriptors); !r) return r;
+    // Last: see send_to_lease().
+    if (options.answer)
+        if (auto r = add_words(target, descriptors, ends); !r) return r;
     return descriptors.check();
 }
 

@@ -111,6 +111,7 @@ result<void> translate_template(std::string_view name, const template_options& o
     request.set_name(name.data(), name.size());
     request.set_from(o.from);
     request.set_warm(o.warm);
+    if (o.leases) request.set_leases(*o.leases);
     request.set_start_timeout_ms(to_wire(o.start_timeout));
     request.set_call_timeout_ms(to_wire(o.call_timeout));
     request.set_no_wait(!o.wait);

@@ -2,6 +2,7 @@
 
 #include "client/src/connection/child_state.hpp"
 #include "client/src/requests/blocking_call.hpp"
+#include "client/src/requests/leased_call.hpp"
 #include "client/src/requests/server_requests.hpp"
 
 namespace cleanfork::detail {
@@ -65,9 +66,8 @@ result<call_result> run_filled(connection& c, outgoing& m, spawn_request&& reque
     return run_expired();
 }
 
-template <class Run>
-result<call_result> run_any(const std::shared_ptr<connection>& c, const Run& what,
-                            const timeout& t) {
+result<call_result> run_program(const std::shared_ptr<connection>& c, const program_run& what,
+                                const timeout& t) {
     if (!c) return not_connected();
     const deadline d = deadline_after(t);
     outgoing m;
@@ -91,12 +91,57 @@ result<spawn_request> fill_run(outgoing& m, const deadline& d, const entry_run& 
 
 result<call_result> run(const std::shared_ptr<connection>& c, const program_run& what,
                         const timeout& t) {
-    return run_any(c, what, t);
+    return run_program(c, what, t);
 }
+
+namespace {
+
+// None: nothing of it has run.
+std::optional<result<call_result>> run_leased(connection& c, const lease& l, const outgoing& m,
+                                              const std::string& kind, parent_ends&& ends,
+                                              const spawn_options& options, const deadline& d) {
+    pipes streams(std::move(ends), {});
+    process child = connection::make_process(l.child, {.result = std::move(ends.result)});
+    const meanwhile work{.served = &streams};
+    // Of most calls the forkserver learns when they are over: that keeps nobody waiting.
+    const auto soon = steady::now() + std::chrono::microseconds(k_reply_hold_us);
+    auto status = l.child->wait(d ? std::min(*d, soon) : soon, work);
+    const bool was_soon = status.has_value();
+    if (was_soon && !had_begun(l)) return std::nullopt;
+    refill(c, kind, m, l.child.get());
+    if (!was_soon) status = l.child->wait(d, work);
+    if (!was_soon && status && !had_begun(l)) return std::nullopt;
+    if (status) {
+        streams.finish();
+        return gathered(child, *status, std::move(streams));
+    }
+    end_run(child, options, work);
+    return run_expired();
+}
+
+}  // namespace
 
 result<call_result> run(const std::shared_ptr<connection>& c, const entry_run& what,
                         const timeout& t) {
-    return run_any(c, what, t);
+    if (!c) return not_connected();
+    const deadline d = deadline_after(t);
+    for (bool may_lease = what.call.options.leased;; may_lease = false) {
+        outgoing m;
+        auto request = fill_run(m, d, what);
+        if (!request) return request.error();
+        if (auto r = c->follow(m); !r) return r.error();
+        const std::string kind = what.call.options.leased ? kind_of(m.spawn()) : std::string();
+        const auto l = may_lease ? send_to_lease(*c, kind, m, false) : std::nullopt;
+        if (!l) {
+            auto ended = run_filled(*c, m, std::move(*request), what.attributes(), what.input, d);
+            refill(*c, kind, m, nullptr);
+            return ended;
+        }
+        m.descriptors.close_owned();
+        if (auto ended =
+                run_leased(*c, *l, m, kind, std::move(request->ends), what.attributes(), d))
+            return std::move(*ended);
+    }
 }
 
 void kill_run(const process& child, const process_group& group) {

@@ -20,6 +20,7 @@
 #include "forkserver/daemon/children/tree_cgroups.hpp"
 #include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/sessions/charges.hpp"
+#include "forkserver/daemon/sessions/lease_place.hpp"
 #include "forkserver/spawn/plan.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/wire/defaults.hpp"
@@ -65,7 +66,16 @@ struct child_exit {
     int wait_status = 0;  // as wait(2)
     v1::Usage usage;
     std::uint64_t wall_ns = 0;
-    std::string error;  // the exception a call ended with
+    std::string error;       // the exception a call ended with
+    bool is_unused = false;  // it was leased, and got no call: there is nothing to tell
+};
+
+// It waits for a call that its session sends straight to it.
+struct child_lease {
+    unique_fd channel{};  // the client's end; none: it was revoked, and the child ends
+    lease_place place{};
+    generation_id from{};
+    steady::time_point since = steady::now();
 };
 
 // A request that waits for the exit: of a session that may have ended since.
@@ -124,6 +134,7 @@ struct child {
     bool watched = false;        // through its pidfd
     std::vector<exit_waiter> waiters;
     std::unique_ptr<child_restart> restart;
+    std::optional<child_lease> lease;
 
     [[nodiscard]] bool is_between_starts() const noexcept { return restart && restart->due; }
     // Its process was reaped: the number may be another's.

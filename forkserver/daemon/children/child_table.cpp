@@ -101,15 +101,15 @@ short events_of(const ipc::process_ref& process) noexcept {
 
 }  // namespace
 
-bool child_table::ended(child& c, int wait_status, v1::Usage usage, std::string error) {
+bool child_table::ended(child& c, child_exit end) {
     if (c.exit) return true;
     const short events = events_of(c.process);
     if ((events & (POLLIN | POLLHUP)) == 0) return false;
     // Once it was reaped the kernel itself may tell.
     if ((events & POLLHUP) != 0)
-        wait_status = ipc::pidfd_exit_status(c.process.pidfd()).value_or(wait_status);
+        end.wait_status = ipc::pidfd_exit_status(c.process.pidfd()).value_or(end.wait_status);
     c.origin.forked_by = {};
-    exited(c, {.wait_status = wait_status, .usage = std::move(usage), .error = std::move(error)});
+    exited(c, std::move(end));
     owner_.on_exits_drained();
     return true;
 }

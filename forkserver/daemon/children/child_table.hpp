@@ -39,7 +39,7 @@ public:
     // The next process of a child that is between two. It is watched, or killed and reaped.
     result<void> begin_again(child& c, ipc::process_ref process, std::uint64_t started_ns);
     // Its template tells how it ended, and knows no more of it. False when it has not ended.
-    [[nodiscard]] bool ended(child& c, int wait_status, v1::Usage usage, std::string error);
+    [[nodiscard]] bool ended(child& c, child_exit end);
     // The template has gone: the forkserver is the parent now, and watches it.
     void adopt(child& c);
     // Reaps it if it has ended. on_exits_drained() follows.

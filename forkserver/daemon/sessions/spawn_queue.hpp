@@ -16,6 +16,7 @@
 
 #include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/sessions/charges.hpp"
+#include "forkserver/daemon/sessions/lease_place.hpp"
 #include "forkserver/spawn/plan.hpp"
 
 namespace cleanfork::daemon {
@@ -25,6 +26,14 @@ struct batch {
     v1::ServerMessage reply;
     std::vector<child_id> children;  // spawned so far
     std::size_t left = 0;
+};
+
+// Of a call whose child is to be leased: its place among the leases, and both ends of the channel
+// through which its session sends the rest.
+struct asked_lease {
+    lease_place place{};
+    unique_fd channel{};
+    unique_fd end_of_child{};  // until it is sent
 };
 
 struct queued_spawn {
@@ -41,7 +50,11 @@ struct queued_spawn {
     std::uint64_t received_ns = 0;            // CLOCK_MONOTONIC of this process
     std::uint64_t began_ns = 0;               // of a call: when its template was asked
     std::optional<std::uint64_t> timeout_ns;  // since received_ns, once `request` is given away
-    generation_id becomes;  // a call whose child becomes the process of this generation
+    generation_id becomes;             // a call whose child becomes the process of this generation
+    std::optional<asked_lease> lease;  // once its template has one to give
+    std::int64_t lease_of = -1;        // the user who alone, with root, may use one; -1: anybody
+
+    [[nodiscard]] bool asks_for_lease() const { return request && request->call().lease(); }
 };
 
 // Its deadline passed before its turn came.

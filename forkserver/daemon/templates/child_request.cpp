@@ -21,7 +21,10 @@ result<unique_fd> large_body(std::string_view bytes) {
 }  // namespace
 
 result<child_request> child_request::make(queued_spawn& q) {
-    auto packed = spawn::pack_call(q.request, q.purposes, q.descriptors, q.base, q.becomes.value());
+    const spawn::call_facts facts{.becomes = q.becomes.value(),
+                                  .lease = q.lease ? q.lease->end_of_child.get() : -1,
+                                  .lease_of = q.lease_of};
+    auto packed = spawn::pack_call(q.request, q.purposes, q.descriptors, q.base, facts);
     if (!packed) return packed.error();
     child_request r;
     r.call_ = std::move(*packed);

@@ -15,7 +15,7 @@ namespace {
 // For a template whose control socket is closed: it ends, or it is ended.
 constexpr std::chrono::seconds k_to_end{1};
 
-v1::TemplateState to_wire(generation_state s) noexcept {
+v1::TemplateState wire_state(generation_state s) noexcept {
     switch (s) {
         case generation_state::starting: return v1::TEMPLATE_STATE_STARTING;
         case generation_state::ready: return v1::TEMPLATE_STATE_READY;
@@ -69,6 +69,8 @@ void generation::call(queued_spawn q) {
         r.process_group_id() == process_->pid())
         group_is_shared_ = true;
     const auto request = child_request::make(q);
+    // What is sent to the child is nobody's but its own.
+    const unique_fd sent = q.lease ? std::move(q.lease->end_of_child) : unique_fd();
     if (!request) return children_.on_call_failed(std::move(q), request.error());
     if (call_warm(q, *request)) return;
     const auto clean = proof_.check();
@@ -174,12 +176,17 @@ void generation::forget_child(child_id child) {
 
 // ---- its end ---------------------------------------------------------------
 
+void generation::close_pool() {
+    slots_.close_pool();
+    children_.on_closed(id_);
+}
+
 void generation::end_as(generation_state s, const failure& why) {
     if (state_ == generation_state::failed || state_ == generation_state::refused) return;
     const bool has_served = state_ != generation_state::starting;
     state_ = s;
     end_reason_ = why;
-    slots_.close_pool();
+    close_pool();
     // What its initialization started goes with it. Later its children live on: the
     // forkserver becomes their parent.
     if (!has_served)
@@ -209,7 +216,7 @@ void generation::kill_process() {
 void generation::retire() {
     if (state_ == generation_state::failed || state_ == generation_state::refused) return;
     state_ = generation_state::draining;
-    slots_.close_pool();
+    close_pool();
     end_if_drained();
 }
 
@@ -218,7 +225,7 @@ void generation::end_if_drained() {
 }
 
 void generation::kill() {
-    slots_.close_pool();
+    close_pool();
     kill_process();
     slots_.kill_unstarted();
 }
@@ -242,7 +249,7 @@ void generation::process_ended(int wait_status) {
     messages_.drain();
     link_.drain_all();
     const std::vector<child_id> left = slots_.running_children();
-    slots_.close_pool();
+    close_pool();
     const std::string how = "it " + ipc::ended_how(wait_status);
     if (state_ == generation_state::starting)
         fail(ipc::fail(step::template_start, 0, spec_->name, how + " before it was ready"));
@@ -288,7 +295,7 @@ bool generation::has_deadlines() const noexcept {
 
 void generation::to_wire(v1::GenerationInfo& out) const {
     out.set_generation(number_);
-    out.set_state(daemon::to_wire(state_));
+    out.set_state(wire_state(state_));
     const auto age = std::chrono::nanoseconds(clock::now() - started_);
     out.set_age_ns(static_cast<std::uint64_t>(age.count()));
     out.set_initialization_ns(initialization_ns_);
@@ -297,7 +304,8 @@ void generation::to_wire(v1::GenerationInfo& out) const {
         if (const auto threads = proof_.threads())
             out.set_threads(static_cast<std::uint32_t>(*threads));
     }
-    out.set_children(static_cast<std::uint32_t>(slots_.running()));
+    out.set_leased(children_.leased(id_));
+    out.set_children(slots_.running() - std::min(slots_.running(), children_.leased(id_)));
     for (const pid_t pid : slots_.parked_pids()) out.add_warm_pids(pid);
     for (const int fd : proof_.declared()) out.add_declared_descriptors(fd);
     out.set_unclean(proof_.unclean());

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "forkserver/daemon/children/child.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/templates/child_request.hpp"
@@ -46,9 +47,13 @@ public:
                                 ipc::process_ref process) = 0;
     virtual void on_call_failed(queued_spawn q, const failure& why) = 0;
     // False when the kernel says that it lives: then it has not ended.
-    virtual bool on_ended(child_id child, int wait_status, v1::Usage usage, std::string error) = 0;
+    virtual bool on_ended(child_id child, child_exit end) = 0;
     // The template has ended before its child: the forkserver is its parent now.
     virtual void on_adopted(child_id child) = 0;
+    // It takes no more calls: those of its children that wait for one get none.
+    virtual void on_closed(generation_id from) = 0;
+    // How many of its children wait for a call of their session.
+    [[nodiscard]] virtual std::size_t leased(generation_id from) const = 0;
 
 protected:
     ~forked_children_owner() = default;
@@ -139,6 +144,7 @@ private:
     std::optional<queued_spawn> take_back_order(sequence_number s);
     void kill_child(const child_slots::withdrawn& w);
     void keep_channel();
+    void close_pool();
     [[nodiscard]] bool leads_group() const noexcept;
     void kill_process();
     void end_as(generation_state s, const failure& why);

@@ -34,6 +34,7 @@ void generation::on_event(report& m) {
         case templates::report_kind::parked: return on_parked(m);
         case templates::report_kind::started: return on_child_started(m);
         case templates::report_kind::ended:
+        case templates::report_kind::unused:
             if (is_of_template(m)) return on_child_ended(m);
     }
     refuse(m, ipc::fail(step::fork, EPERM, "report", "the template did not send it"));
@@ -123,6 +124,7 @@ void generation::on_child_started(report& m) {
         children_.on_started(id_, std::move(*begun.call), std::move(begun.process));
     slots_.runs_as(s, child);
     if (child && process_ == nullptr) children_.on_adopted(child);
+    if (state_ != generation_state::ready) children_.on_closed(id_);
     owner_.on_change(*this);
 }
 
@@ -153,11 +155,14 @@ void generation::on_child_failed(const report& m) {
 void generation::on_child_ended(const report& m) {
     const templates::child_event& e = *m.event;
     const sequence_number s(e.sequence);
-    v1::Usage usage;
-    ipc::to_wire(m.usage, usage);
+    child_exit end{.wait_status = e.wait_status,
+                   .usage = {},
+                   .error = m.error,
+                   .is_unused = e.kind == templates::report_kind::unused};
+    ipc::to_wire(m.usage, end.usage);
     const child_id running = slots_.child_of(s);
     const ipc::process_ref* known = slots_.process_of(s);
-    if ((running && !children_.on_ended(running, e.wait_status, std::move(usage), m.error)) ||
+    if ((running && !children_.on_ended(running, std::move(end))) ||
         (known != nullptr && !ipc::pidfd_wait(known->pidfd(), ipc::pidfd_event::ended, 0)))
         return fail(
             ipc::fail(step::fork, EPERM, spec_->name, "it told of the end of a child that lives"));

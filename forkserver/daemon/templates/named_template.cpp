@@ -218,7 +218,7 @@ void named_template::kill() {
 // ---- calls -----------------------------------------------------------------
 
 void named_template::call(queued_spawn q) {
-    if (!q.becomes) ++calls_total_;
+    if (!q.becomes && !q.lease) ++calls_total_;
     if (current_ && waiting_.empty() && current_->room()) return current_->call(std::move(q));
     if (!current_ && !next_) {
         failure why = last_error_;

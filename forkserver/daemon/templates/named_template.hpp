@@ -76,6 +76,12 @@ public:
     void kill();
 
     void call(queued_spawn q);
+    // A leased child has got its call.
+    void call_began() noexcept { ++calls_total_; }
+    // Where a call would go now; null: it would have to wait.
+    [[nodiscard]] const generation* current() const noexcept {
+        return current_ && current_->room() ? current_.get() : nullptr;
+    }
     // Calls of `session` (none: of any; `request` none: any) that have not begun.
     std::vector<queued_spawn> take_back(session_id session, request_id request);
     void session_is_over(session_id session);

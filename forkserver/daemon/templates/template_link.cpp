@@ -33,7 +33,7 @@ std::optional<template_report> understand_event(const ipc::received& packet) {
         return true;
     };
     if (!take(e) || e.zero != 0) return std::nullopt;
-    if (e.kind == templates::report_kind::ended) {
+    if (e.kind == templates::report_kind::ended || e.kind == templates::report_kind::unused) {
         if (!take(r.usage)) return std::nullopt;
         r.error = left.substr(0, k_most_text);
     }

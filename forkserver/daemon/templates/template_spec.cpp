@@ -24,6 +24,9 @@ result<void> check(const v1::AddTemplateRequest& r) {
     if (r.warm() > ipc::k_max_warm)
         return ipc::fail(step::request, E2BIG, "warm",
                          "at most " + std::to_string(ipc::k_max_warm) + " warm children");
+    if (r.leases() > ipc::k_max_warm)
+        return ipc::fail(step::request, E2BIG, "leases",
+                         "at most " + std::to_string(ipc::k_max_warm) + " leased children");
     const bool derived = !r.from().empty();
     if (derived ? !r.process().has_call() : !r.process().has_exec())
         return ipc::fail(step::request, EINVAL, "process",
@@ -47,6 +50,7 @@ result<shared_spec> spec_of(v1::AddTemplateRequest& r, std::vector<int> purposes
     spec->descriptors = std::move(descriptors);
     spec->base = std::move(base);
     spec->warm = r.warm();
+    spec->leases = r.has_leases() ? r.leases() : r.warm();
     spec->start_timeout = or_default(r.start_timeout_ms(), ipc::k_default_start_timeout);
     spec->call_timeout = or_default(r.call_timeout_ms(), ipc::k_default_call_timeout);
     spec->allowed_descriptors.assign(r.allowed_descriptors().begin(),
@@ -54,8 +58,9 @@ result<shared_spec> spec_of(v1::AddTemplateRequest& r, std::vector<int> purposes
     spec->tolerate_unclean = r.tolerate_unclean();
     if (r.ends_with_session()) spec->owner = session;
     spec->process.Swap(r.mutable_process());
-    // A template's start has no reply to hold.
+    // A template's start has no reply to hold, and is no lease.
     spec->process.clear_reply_hold_us();
+    if (spec->process.has_call()) spec->process.mutable_call()->clear_lease();
     return shared_spec(std::move(spec));
 }
 

@@ -23,6 +23,7 @@ struct template_spec {
     spawn::shared_descriptors descriptors;
     std::shared_ptr<const spawn::session_base> base;
     std::size_t warm = 0;
+    std::size_t leases = 0;  // of all sessions together
     std::chrono::milliseconds start_timeout{};
     std::chrono::milliseconds call_timeout{};
     std::vector<int> allowed_descriptors;

@@ -1,14 +1,19 @@
 #include "forkserver/daemon/templates/template_table.hpp"
 
+#include <fcntl.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <cassert>
 #include <csignal>
 #include <functional>
 
 #include "forkserver/daemon/loop/boundary.hpp"
+#include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
+#include "ipc/wire/packet.hpp"
 
 namespace cleanfork::daemon {
 
@@ -38,8 +43,9 @@ constexpr milliseconds k_between{1};  // calls pass from one fork of a pool to t
 }  // namespace
 
 template_table::template_table(event_loop& io, spawn::launcher& launcher, child_table& children,
-                               births& begin, logger& log, template_table_owner& owner)
+                               births& begin, leases& out, logger& log, template_table_owner& owner)
     : tools_{io, launcher, children, begin, log},
+      leases_(out),
       owner_(owner),
       sweep_(io, "deadlines of templates", [this] { sweep(); }),
       refill_(io, "pools of templates", [this] { refill(); }) {}
@@ -149,8 +155,39 @@ void template_table::call(queued_spawn q) {
     }
     if (is_of_other_rights(at->second->spec(), q.request->caller(), q.request->as_forkserver()))
         return owner_.on_call_failed(std::move(q), other_rights(at->first));
+    if (q.asks_for_lease())
+        if (const auto given = give_lease(*at->second, q); !given)
+            return owner_.on_call_failed(std::move(q), given.error());
     at->second->call(std::move(q));
     on_deadline();
+}
+
+// Nobody waits for one: what cannot be had at once is not asked for now.
+result<void> template_table::give_lease(const named_template& t, queued_spawn& q) {
+    const auto refused = [&](int error_number, const char* why) {
+        return ipc::fail(step::quota, error_number, t.spec().name, why);
+    };
+    const generation* from = t.current();
+    if (from == nullptr) return refused(EAGAIN, "it has no child to lease now");
+    if (t.spec().leases == 0) return refused(ENOTSUP, "it leases no children");
+    auto place = leases_.place(from->id(), q.session, t.spec().leases);
+    if (!place) return refused(EDQUOT, "as many of its children as it may lease are leased");
+    // What the child could say has another way: nothing comes into the end that is kept here.
+    auto pair = ipc::seqpacket_pair();
+    if (!pair) return pair.error();
+    if (::shutdown(pair->first.get(), SHUT_RD) != 0 || ::fcntl(pair->second.get(), F_SETFL, 0) != 0)
+        return refused(errno, "its channel could not be made");
+    if (const int e = ipc::tell_senders(pair->second.get()))
+        return refused(e, "its channel could not be made");
+    q.lease.emplace();
+    q.lease->place = std::move(*place);
+    q.lease->channel = tools_.launcher.own_descriptor(std::move(pair->first));
+    q.lease->end_of_child = std::move(pair->second);
+    return {};
+}
+
+void template_table::call_began(const std::string& name) {
+    if (const auto at = templates_.find(name); at != templates_.end()) at->second->call_began();
 }
 
 result<void> template_table::on_derive(const std::string& base, queued_spawn q) {
@@ -174,6 +211,7 @@ void template_table::session_is_over(session_id session) {
     std::vector<std::string> owned;
     for (const auto& [name, t] : templates_)
         if (t->spec().owner == session) owned.push_back(name);
+    leases_.revoke(session);
     for (named_template* t : all()) t->session_is_over(session);
     for (const std::string& name : owned) (void)remove(name);
 }
@@ -208,10 +246,10 @@ void template_table::on_call_failed(queued_spawn q, const failure& why) {
     if (generation* made = find(q.becomes)) made->fail(why);
 }
 
-bool template_table::on_ended(child_id id, int wait_status, v1::Usage usage, std::string error) {
+bool template_table::on_ended(child_id id, child_exit end) {
     child* c = tools_.children.find(id);
     if (c == nullptr) return true;
-    const bool done = tools_.children.ended(*c, wait_status, std::move(usage), std::move(error));
+    const bool done = tools_.children.ended(*c, std::move(end));
     child_has_ended_ = child_has_ended_ || done;
     return done;
 }
@@ -287,6 +325,7 @@ void template_table::sweep() {
 }
 
 void template_table::shut_down(const failure& why) {
+    leases_.revoke_all();
     for (named_template* t : all()) t->stop(why);
     // Of a call that has not begun, the child is killed: nobody would end it later.
     for (queued_spawn& q : take_back({}, {})) owner_.on_call_failed(std::move(q), why);

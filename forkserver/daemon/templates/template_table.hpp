@@ -14,6 +14,7 @@
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
 #include "forkserver/daemon/loop/event_loop.hpp"
+#include "forkserver/daemon/templates/leases.hpp"
 #include "forkserver/daemon/templates/named_template.hpp"
 #include "forkserver/spawn/launcher.hpp"
 
@@ -37,7 +38,7 @@ protected:
 class template_table final : private named_template_owner {
 public:
     template_table(event_loop& io, spawn::launcher& launcher, child_table& children, births& begin,
-                   logger& log, template_table_owner& owner);
+                   leases& out, logger& log, template_table_owner& owner);
 
     // Starts a generation from the request. It is answered when that has settled, unless the
     // request says no_wait: then at once.
@@ -54,6 +55,8 @@ public:
     result<void> list(const std::string& name, v1::ListTemplatesReply& out) const;
 
     void call(queued_spawn q);
+    // A leased child of that template has got its call.
+    void call_began(const std::string& name);
     // Calls of `session` (and `request`, unless none) that have not begun.
     std::vector<queued_spawn> take_back(session_id session, request_id request);
     void session_is_over(session_id session);
@@ -79,9 +82,14 @@ private:
     // forked_children_owner
     child_id on_started(generation_id forked_by, queued_spawn q, ipc::process_ref process) override;
     void on_call_failed(queued_spawn q, const failure& why) override;
-    bool on_ended(child_id child, int wait_status, v1::Usage usage, std::string error) override;
+    bool on_ended(child_id child, child_exit end) override;
     void on_adopted(child_id child) override;
+    void on_closed(generation_id from) override { leases_.revoke(from); }
+    [[nodiscard]] std::size_t leased(generation_id from) const override {
+        return leases_.waiting(from);
+    }
 
+    [[nodiscard]] result<void> give_lease(const named_template& t, queued_spawn& q);
     [[nodiscard]] failure unknown(const std::string& name) const;
     named_template& named(const std::string& name);
     [[nodiscard]] generation* find(generation_id id) const;
@@ -93,6 +101,7 @@ private:
     void refill();
 
     named_template::tools tools_;
+    leases& leases_;
     template_table_owner& owner_;
     std::map<std::string, std::unique_ptr<named_template>> templates_;
     std::vector<std::unique_ptr<named_template>> leaving_;  // they drain

@@ -49,7 +49,7 @@ struct scene {
         }
     }
     result<void> pack() {
-        auto packed = pack_call(request, purposes, descriptors, base, 0);
+        auto packed = pack_call(request, purposes, descriptors, base, {});
         if (!packed) return packed.error();
         bytes.assign(packed->bytes.begin(), packed->bytes.end());
         for (std::size_t i = 0; i < packed->descriptors.size(); ++i)
