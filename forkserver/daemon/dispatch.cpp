@@ -335,6 +335,7 @@ void dispatch::stats(session& s, request_id request) {
     r.set_spawn_ns_total(total.spawn_ns);
     r.set_spawn_ns_max(total.spawn_ns_max);
     r.set_turn_ns_max(total.turn_ns_max);
+    core_.measured.to_wire(*r.mutable_metrics());
     r.set_version(core_.config.version);
     r.set_instance(core_.instance);
     s.send(reply);

@@ -30,6 +30,10 @@ void exits::on_exit(child& c) {
         core_.log.debug("exited", {{"child", c.id.value()},
                                    {"wait_status", std::int64_t{c.exit->wait_status}}});
     });
+    if (!c.origin.process_of && !c.origin.is_service) {
+        metrics& m = core_.measured;
+        c.exit->known ? m.count_exit(c.exit->wait_status) : void(++m.unknown);
+    }
     if (c.origin.forked_by) templates_.child_ended(c.origin.forked_by, c.id);
     if (c.origin.process_of) {
         templates_.process_ended(c.origin.process_of, c.process.pid(), c.exit->wait_status);

@@ -144,7 +144,9 @@ result<void> server::add_early_template(const std::string& name, int pid, unique
 }
 
 void server::on_turn(std::uint64_t ns) {
+    if (ns == 0) return;
     core_.total.turn_ns_max = std::max(core_.total.turn_ns_max, ns);
+    core_.measured.turns.add(ns);
     if (ns > k_long_turn_ns) core_.log.warning("long_turn", {{"ms", ns / 1'000'000}});
 }
 

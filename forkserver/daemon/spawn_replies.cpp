@@ -25,12 +25,20 @@ void to_wire(const result<child*>& r, std::uint32_t pidfd_descriptor, v1::SpawnR
 
 }  // namespace
 
+void spawns::measure(const queued_spawn& q, const child& c) noexcept {
+    metrics& m = core_.measured;
+    histogram& of_kind = !c.origin.forked_by ? m.exec : q.is_warm ? m.warm_call : m.call;
+    of_kind.add(ipc::monotonic_ns() - q.received_ns);
+}
+
 void spawns::finish(queued_spawn q, const result<child*>& r) {
     if (!r) {
         ++core_.total.failed;
+        core_.measured.count_failure(r.error().step);
         core_.log.debug("spawn_failed",
                         {{"session", q.session.value()}, {"why", r.error().message()}});
     }
+    if (r) measure(q, **r);
     if (!r || q.hold.count() == 0 || q.batch || (*r)->restart) return answer(q, r);
     (*r)->held_request = q.request_id;
     held_.hold((*r)->id, q.hold);

@@ -213,6 +213,7 @@ void spawns::abandon(child& c) {
 }
 
 void spawns::try_to_begin(queued_spawn q) {
+    core_.measured.queued.add(ipc::monotonic_ns() - q.received_ns);
     if (failure why = refusal(q); why.step != step::none) return finish(std::move(q), why);
     if (auto logs = begin_log_writers(q); !logs) return finish(std::move(q), logs.error());
     if (q.request->has_call()) return begin_call(std::move(q));

@@ -90,6 +90,23 @@ class ServerInfo(TypedDict):
     session: int
     features: list[str]
 
+class Histogram(TypedDict):
+    bounds: list[float]  # seconds, rising
+    counts: list[int]  # at most that bound, above the one before; the last: above all
+    sum: float
+
+class ServerMetrics(TypedDict):
+    exec: Histogram
+    call: Histogram
+    warm_call: Histogram
+    queued: Histogram
+    turns: Histogram
+    failures: dict[str, int]  # by step
+    exited_zero: int
+    exited_other: int
+    signalled: int
+    unknown: int
+
 class ServerStats(TypedDict):
     pid: int
     version: str
@@ -110,6 +127,7 @@ class ServerStats(TypedDict):
     spawn_time_total: float
     spawn_time_max: float
     turn_time_max: float
+    metrics: ServerMetrics
 
 class ChildInfo(TypedDict):
     child: int

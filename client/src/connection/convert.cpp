@@ -70,6 +70,32 @@ generation_info generation_of(const v1::GenerationInfo& g) {
     return out;
 }
 
+histogram histogram_of(const v1::Histogram& h, const v1::Metrics& m) {
+    histogram out;
+    for (const std::uint64_t b : m.bounds_ns())
+        out.bounds.emplace_back(static_cast<std::int64_t>(b));
+    out.counts.assign(h.counts().begin(), h.counts().end());
+    out.counts.resize(out.bounds.size() + 1);
+    out.sum = std::chrono::nanoseconds(h.sum_ns());
+    return out;
+}
+
+server_metrics metrics_of(const v1::Metrics& m) {
+    server_metrics out;
+    out.exec = histogram_of(m.exec(), m);
+    out.call = histogram_of(m.call(), m);
+    out.warm_call = histogram_of(m.warm_call(), m);
+    out.queued = histogram_of(m.queued(), m);
+    out.turns = histogram_of(m.turns(), m);
+    for (const v1::StepFailures& f : m.failures())
+        out.failures.emplace_back(static_cast<step>(f.step()), f.count());
+    out.exited_zero = m.exited_zero();
+    out.exited_other = m.exited_other();
+    out.signalled = m.signalled();
+    out.unknown = m.unknown();
+    return out;
+}
+
 }  // namespace
 
 tree_means tree_of(v1::TreeMeans t) noexcept {
@@ -139,6 +165,7 @@ server_stats stats_of(const v1::StatsReply& r) {
     s.spawn_time_total = std::chrono::nanoseconds(r.spawn_ns_total());
     s.spawn_time_max = std::chrono::nanoseconds(r.spawn_ns_max());
     s.turn_time_max = std::chrono::nanoseconds(r.turn_ns_max());
+    s.metrics = metrics_of(r.metrics());
     return s;
 }
 
