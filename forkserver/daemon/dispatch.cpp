@@ -107,6 +107,7 @@ void dispatch::on_message(session& s, message& m) {
             return parts_.ended.wait(s, request, child_id(c.wait().child()));
         case v1::ClientMessage::kList: return list(s, request);
         case v1::ClientMessage::kStats: return stats(s, request);
+        case v1::ClientMessage::kEvents: return parts_.events.ask(s, request, c.events().after());
         case v1::ClientMessage::kCancel: return cancel(s, request, c.cancel());
         case v1::ClientMessage::kAcknowledge:
             for (const std::uint64_t id : m.message.acknowledge().left_alone())
@@ -342,9 +343,10 @@ void dispatch::stats(session& s, request_id request) {
 }
 
 void dispatch::cancel(session& s, request_id request, const v1::CancelRequest& r) {
+    const request_id which(r.request_id());
+    const failure why = ipc::fail(step::queue, ECANCELED, {}, "cancelled before it began");
     const bool cancelled =
-        parts_.spawning.cancel(s.id(), request_id(r.request_id()),
-                               ipc::fail(step::queue, ECANCELED, {}, "cancelled before it began"));
+        parts_.spawning.cancel(s.id(), which, why) || parts_.events.cancel(s, which, why);
     v1::ServerMessage reply = reply_to(request);
     reply.mutable_cancel()->set_cancelled(cancelled);
     s.send(reply);

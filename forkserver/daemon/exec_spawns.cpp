@@ -109,9 +109,6 @@ result<child*> spawns::take_in(session_id session, expected e, spawn::spawned pr
         c.restart->schedule.started(steady::now());
     }
     core_.total.count_spawn(now - process.started_ns);
-    core_.log.debug("spawned", {{"session", session.value()},
-                                {"child", c.id.value()},
-                                {"pid", std::int64_t{c.process.pid()}}});
     return added;
 }
 

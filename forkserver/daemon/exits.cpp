@@ -1,5 +1,7 @@
 #include "forkserver/daemon/exits.hpp"
 
+#include <sys/wait.h>
+
 #include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -25,11 +27,26 @@ exits::exits(core& c, child_table& children, lifetimes& ends, template_table& te
     visited_.reserve(k_visits_a_turn);
 }
 
+void exits::log(const child& c) {
+    const int s = c.exit->wait_status;
+    const bool known = c.exit->known;
+    const v1::Usage& used = c.exit->usage;
+    const std::string_view how = !known ? "unknown" : WIFSIGNALED(s) ? "signal" : "exit";
+    const int number = !known ? 0 : WIFSIGNALED(s) ? WTERMSIG(s) : WEXITSTATUS(s);
+    core_.log.debug("exited", {{"session", c.origin.session.value()},
+                               {"child", c.id.value()},
+                               {"pid", std::int64_t{c.process.pid()}},
+                               {"how", how},
+                               {"number", std::int64_t{number}},
+                               {"wall_ns", c.exit->wall_ns},
+                               {"cpu_us", used.user_us() + used.system_us()},
+                               {"max_rss_kib", used.max_rss_kib()},
+                               {"template", c.origin.template_name},
+                               {"command", c.origin.command, true}});
+}
+
 void exits::on_exit(child& c) {
-    bounded(core_.io, "log", [&] {
-        core_.log.debug("exited", {{"child", c.id.value()},
-                                   {"wait_status", std::int64_t{c.exit->wait_status}}});
-    });
+    if (!c.origin.is_service) bounded(core_.io, "log", [&] { log(c); });
     if (!c.origin.process_of && !c.origin.is_service) {
         metrics& m = core_.measured;
         c.exit->known ? m.count_exit(c.exit->wait_status) : void(++m.unknown);

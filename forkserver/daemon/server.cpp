@@ -26,6 +26,7 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
                unique_fd watch, logger& log, server_owner& owner)
     : owner_(owner),
       core_(io, std::move(config), std::move(launcher), log),
+      events_(core_),
       children_(io, std::move(watch), *this),
       lifetimes_(io, children_, core_.config.features, log, *this),
       orphans_(io, core_.launcher, children_, births_),
@@ -34,9 +35,9 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
       spawns_(core_, children_, templates_, restarts_, births_),
       templates_(io, core_.launcher, children_, births_, log, spawns_),
       exits_(core_, children_, lifetimes_, templates_, spawns_, restarts_),
-      dispatch_(
-          {core_, children_, lifetimes_, orphans_, restarts_, births_, templates_, spawns_, exits_},
-          *this) {
+      dispatch_({core_, children_, lifetimes_, orphans_, restarts_, births_, templates_, spawns_,
+                 exits_, events_},
+                *this) {
     visited_.reserve(k_shutdowns_a_turn);
 }
 
@@ -117,6 +118,7 @@ void server::on_end(session& s, const failure& why) {
         core_.log.warning("session_ended", {{"session", s.id().value()}, {"why", text}});
     const session_id id = s.id();
     core_.sessions.erase(id);
+    events_.session_is_over(id);
     spawns_.drop(id);
     exits_.end_session(s);
     if (core_.config.is_private && id == k_owner && !core_.shutting_down)

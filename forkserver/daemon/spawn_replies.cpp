@@ -25,10 +25,19 @@ void to_wire(const result<child*>& r, std::uint32_t pidfd_descriptor, v1::SpawnR
 
 }  // namespace
 
-void spawns::measure(const queued_spawn& q, const child& c) noexcept {
+void spawns::has_begun(const queued_spawn& q, const child& c) {
     metrics& m = core_.measured;
-    histogram& of_kind = !c.origin.forked_by ? m.exec : q.is_warm ? m.warm_call : m.call;
+    const bool is_call = bool(c.origin.forked_by);
+    histogram& of_kind = !is_call ? m.exec : q.is_warm ? m.warm_call : m.call;
     of_kind.add(ipc::monotonic_ns() - q.received_ns);
+    core_.log.debug("spawned", {{"session", q.session.value()},
+                                {"child", c.id.value()},
+                                {"pid", std::int64_t{c.process.pid()}},
+                                {"kind", !is_call    ? "exec"
+                                         : q.is_warm ? "warm_call"
+                                                     : "call"},
+                                {"template", c.origin.template_name},
+                                {"command", c.origin.command, true}});
 }
 
 void spawns::finish(queued_spawn q, const result<child*>& r) {
@@ -38,7 +47,7 @@ void spawns::finish(queued_spawn q, const result<child*>& r) {
         core_.log.debug("spawn_failed",
                         {{"session", q.session.value()}, {"why", r.error().message()}});
     }
-    if (r) measure(q, **r);
+    if (r) has_begun(q, **r);
     if (!r || q.hold.count() == 0 || q.batch || (*r)->restart) return answer(q, r);
     (*r)->held_request = q.request_id;
     held_.hold((*r)->id, q.hold);

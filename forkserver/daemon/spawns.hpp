@@ -67,7 +67,7 @@ private:
     result<void> begin_log_writers(queued_spawn& q);
     [[nodiscard]] charge place_of_child(session_id session) const;
     void finish(queued_spawn q, const result<child*>& r);
-    void measure(const queued_spawn& q, const child& c) noexcept;
+    void has_begun(const queued_spawn& q, const child& c);
     void answer(const queued_spawn& q, const result<child*>& r);
     void answer_item(const queued_spawn& q, const result<child*>& r);
     void answer_batch(const queued_spawn& q);

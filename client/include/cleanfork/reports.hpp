@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace cleanfork {
@@ -87,6 +88,21 @@ struct server_stats {
     // The longest turn of its loop: what one request has kept all others waiting.
     std::chrono::nanoseconds turn_time_max{};
     server_metrics metrics;
+};
+
+// Something that has happened in a forkserver: a line of its log, docs/events.md.
+struct event {
+    std::chrono::system_clock::time_point time;
+    std::string level;  // "debug", "info", "warning", "error"
+    std::string name;   // "spawned", "exited", "template_ready", ...
+    std::vector<std::pair<std::string, std::variant<std::string, std::int64_t>>> fields;
+};
+
+struct event_page {
+    std::vector<event> events;
+    std::uint64_t next = 0;     // what to ask with the next time
+    std::uint64_t last = 0;     // there is more when this is above `next`
+    std::uint64_t dropped = 0;  // before these: they came faster than they were asked for
 };
 
 // What client::run() gathers.

@@ -129,6 +129,12 @@ class ServerStats(TypedDict):
     turn_time_max: float
     metrics: ServerMetrics
 
+class EventPage(TypedDict):
+    events: list[dict[str, object]]  # each with "time", "level", "event" and what belongs to it
+    next: int  # what to ask with the next time
+    last: int  # there is more when this is above `next`
+    dropped: int  # before these: they came faster than they were asked for
+
 class ChildInfo(TypedDict):
     child: int
     pid: int
@@ -289,6 +295,8 @@ class Client:
     def reload_template(self, name: str, wait: bool = True,
                         timeout: float | None = None) -> TemplateInfo: ...
     def remove_template(self, name: str, timeout: float | None = None) -> None: ...
+    def events(self, after: int = 0, timeout: float | None = None) -> EventPage:
+        """What has happened after that event; cleanfork.events() is an iterator of it."""
     def stats(self, timeout: float | None = None) -> ServerStats: ...
     def open_session(self) -> int:
         """A socket for attach(), of this process or of a child: another session."""

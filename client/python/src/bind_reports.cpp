@@ -88,6 +88,29 @@ py::dict dict_of(const server_stats& s) {
     return d;
 }
 
+py::dict dict_of(const event_page& p) {
+    py::list events;
+    for (const event& e : p.events) {
+        py::dict d;
+        d["time"] = std::chrono::duration<double>(e.time.time_since_epoch()).count();
+        d["level"] = e.level;
+        d["event"] = e.name;
+        for (const auto& [key, value] : e.fields) {
+            if (const auto* text = std::get_if<std::string>(&value))
+                d[py::str(key)] = text_of(*text);
+            else
+                d[py::str(key)] = std::get<std::int64_t>(value);
+        }
+        events.append(d);
+    }
+    py::dict d;
+    d["events"] = events;
+    d["next"] = p.next;
+    d["last"] = p.last;
+    d["dropped"] = p.dropped;
+    return d;
+}
+
 py::dict dict_of(const child_info& c) {
     py::dict d;
     d["child"] = c.child;

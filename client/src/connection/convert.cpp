@@ -1,6 +1,7 @@
 #include "client/src/connection/convert.hpp"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "ipc/base/features.hpp"
@@ -167,6 +168,29 @@ server_stats stats_of(const v1::StatsReply& r) {
     s.turn_time_max = std::chrono::nanoseconds(r.turn_ns_max());
     s.metrics = metrics_of(r.metrics());
     return s;
+}
+
+event_page events_of(const v1::EventsReply& r) {
+    static constexpr std::array<const char*, 4> k_levels{"debug", "info", "warning", "error"};
+    event_page page;
+    page.next = r.next();
+    page.last = r.last();
+    page.dropped = r.dropped();
+    for (const v1::Event& e : r.events()) {
+        event& out = page.events.emplace_back();
+        out.time = std::chrono::system_clock::time_point(
+            std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                std::chrono::nanoseconds(e.time_ns())));
+        out.level = k_levels[std::min<std::size_t>(e.level(), k_levels.size() - 1)];
+        out.name = e.name();
+        for (const v1::EventField& f : e.fields()) {
+            if (f.has_text())
+                out.fields.emplace_back(f.key(), f.text());
+            else
+                out.fields.emplace_back(f.key(), f.number());
+        }
+    }
+    return page;
 }
 
 server_info server_of(const v1::HelloReply& r) {
