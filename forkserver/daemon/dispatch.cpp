@@ -10,6 +10,7 @@
 
 #include "forkserver/daemon/loop/boundary.hpp"
 #include "forkserver/daemon/sessions/sender.hpp"
+#include "forkserver/spawn/trace_parent.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/proc.hpp"
 #include "ipc/base/sys.hpp"
@@ -178,6 +179,7 @@ failure dispatch::set_base(session& s, v1::SessionBase& base, message& m) {
     }
     fresh->environment.strings = std::move(strings);
     fresh->environment.seal();
+    fresh->trace_parent = spawn::trace_parent_in(fresh->environment.strings);
     const std::size_t wanted = base.cwd_descriptor() != 0 ? 1 : 0;
     if (m.descriptors.size() != wanted || base.cwd_descriptor() > 1 ||
         (wanted == 1 && m.message.descriptors(0) != v1::DESCRIPTOR_PURPOSE_CWD))

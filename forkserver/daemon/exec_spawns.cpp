@@ -88,7 +88,7 @@ result<child*> spawns::begin_exec(queued_spawn& q, bool is_service) {
     spawn::birth& b = **made;
     const bool begun = b.wait(births_.patience(q.session));
     if (begun && !b.failed())
-        return take_in(q.session, std::move(*e), {std::move(b.process()), b.started_ns()});
+        return take_in(std::move(*e), {std::move(b.process()), b.started_ns()});
     if (begun && ipc::pidfd_wait(b.process().pidfd(), ipc::pidfd_event::ended, k_end_ms)) {
         (void)b.process().reap(WNOHANG);
         return b.why();
@@ -98,7 +98,7 @@ result<child*> spawns::begin_exec(queued_spawn& q, bool is_service) {
     return nullptr;
 }
 
-result<child*> spawns::take_in(session_id session, expected e, spawn::spawned process) {
+result<child*> spawns::take_in(expected e, spawn::spawned process) {
     const std::uint64_t now = ipc::monotonic_ns();
     auto added = children_.add(std::move(e.origin), std::move(process.process), process.started_ns);
     if (!added) return added;

@@ -42,6 +42,7 @@ void exits::log(const child& c) {
                                {"cpu_us", used.user_us() + used.system_us()},
                                {"max_rss_kib", used.max_rss_kib()},
                                {"template", c.origin.template_name},
+                               {"traceparent", c.origin.trace_parent},
                                {"command", c.origin.command, true}});
 }
 

@@ -37,6 +37,7 @@ void spawns::has_begun(const queued_spawn& q, const child& c) {
                                          : q.is_warm ? "warm_call"
                                                      : "call"},
                                 {"template", c.origin.template_name},
+                                {"traceparent", c.origin.trace_parent},
                                 {"command", c.origin.command, true}});
 }
 

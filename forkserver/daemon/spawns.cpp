@@ -182,7 +182,7 @@ void spawns::begun_late(queued_spawn q, expected e, result<spawn::spawned> proce
     begun_ = {};
     try {
         if (!process) return finish(std::move(q), process.error());
-        auto c = take_in(q.session, std::move(e), std::move(*process));
+        auto c = take_in(std::move(e), std::move(*process));
         finish(std::move(q), c);
     } catch (...) {
         thrown(who);

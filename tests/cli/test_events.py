@@ -60,6 +60,22 @@ class Followed(EventsTest):
         ended = self.next(process, "exited")
         self.assertEqual((ended["how"], ended["number"]), ("signal", signal.SIGTERM))
 
+    def test_whose_trace_a_child_belongs_to(self):
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        process = self.follow()
+        environment = {**self.environment, "TRACEPARENT": parent}
+        self.assertEqual(self.output(*self.at, "printenv", "TRACEPARENT", env=environment),
+                         parent + "\n")
+        self.assertEqual(self.next(process, "spawned")["traceparent"], parent)
+        self.assertEqual(self.next(process, "exited")["traceparent"], parent)
+        other = parent[:-1] + "0"
+        for option, expected in (("--env=TRACEPARENT=" + other, other),
+                                 ("--env=TRACEPARENT=secret", ""),
+                                 ("--unset-env=TRACEPARENT", ""), ("--clear-env", "")):
+            with self.subTest(option):
+                self.spawn(*self.at, option, "/bin/true", env=environment)
+                self.assertEqual(self.next(process, "spawned")["traceparent"], expected)
+
     def test_a_request_that_fails_is_told_with_its_reason(self):
         process = self.follow()
         self.spawn(*self.at, "/no/such/program")
