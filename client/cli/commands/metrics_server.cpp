@@ -19,6 +19,7 @@
 #include "client/cli/options/exit_codes.hpp"
 #include "client/cli/reports/open_metrics.hpp"
 #include "client/cli/reports/output.hpp"
+#include "client/cli/reports/text_table.hpp"
 
 namespace cleanfork::cli {
 
