@@ -16,7 +16,7 @@ namespace cleanfork::cli {
 
 namespace {
 
-constexpr std::array<command, 11> k_commands{{
+constexpr std::array<command, 13> k_commands{{
     {"spawn", "Run a program in a clean process", &spawn_command},
     {"call", "Run an entry of a template", &call_command},
     {"template", "Add, list, show, reload and remove templates", &template_command},
@@ -25,6 +25,8 @@ constexpr std::array<command, 11> k_commands{{
     {"kill", "Send children a signal", &kill_command},
     {"wait", "Wait for children and tell how they ended", &wait_command},
     {"stats", "Show the figures of a forkserver", &stats_command},
+    {"events", "Print what happens in a forkserver", &events_command},
+    {"metrics", "Print or serve the figures for Prometheus", &metrics_command},
     {"shutdown", "End a forkserver", &shutdown_command},
     {"audit", "Tell whether forking from a process is safe", &audit_command},
     {"doctor", "Check what this kernel and account can do", &doctor_command},

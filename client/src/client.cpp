@@ -77,6 +77,10 @@ std::vector<child_info> client::list(timeout t) const {
 
 server_stats client::stats(timeout t) const { return ask<stats_request>(connection_, t).value(); }
 
+event_page client::events(std::uint64_t after, timeout t) const {
+    return ask<events_request>(connection_, t, after).value();
+}
+
 void client::shutdown(timeout t) const { ask<shutdown_request>(connection_, t).value(); }
 
 unique_fd client::open_session() const {
@@ -115,6 +119,10 @@ void client::start_other_wait(std::uint64_t child, other_wait_handler h) const {
 void client::start_list(list_handler h) const { start<list_request>(connection_, std::move(h)); }
 
 void client::start_stats(stats_handler h) const { start<stats_request>(connection_, std::move(h)); }
+
+void client::start_events(std::uint64_t after, events_handler h) const {
+    start<events_request>(connection_, std::move(h), after);
+}
 
 void client::start_shutdown(void_handler h) const {
     start<shutdown_request>(connection_, std::move(h));

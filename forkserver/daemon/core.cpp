@@ -82,6 +82,7 @@ core::core(event_loop& loop, server_config c, spawn::launcher l, logger& logger)
 
 failure core::over_quota(const char* what, std::size_t most, const char* option) {
     ++total.quota_refusals;
+    log.debug("quota_refused", {{"what", what}, {"option", option}});
     return ipc::fail(
         step::quota, EDQUOT, what,
         "RESOURCE_EXHAUSTED: at most " + std::to_string(most) + " in one session (" + option + ")");
@@ -89,6 +90,7 @@ failure core::over_quota(const char* what, std::size_t most, const char* option)
 
 failure core::over_quota_of_user(const char* what, std::size_t most, const char* option) {
     ++total.quota_refusals;
+    log.debug("quota_refused", {{"what", what}, {"option", option}});
     return ipc::fail(step::quota, EDQUOT, what,
                      "RESOURCE_EXHAUSTED: at most " + std::to_string(most) +
                          " in all sessions of the user together (" + option + ")");

@@ -6,6 +6,7 @@
 #include "forkserver/daemon/closers.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/loop/event_loop.hpp"
+#include "forkserver/daemon/metrics.hpp"
 #include "forkserver/daemon/sessions/session_table.hpp"
 #include "forkserver/spawn/launcher.hpp"
 #include "ipc/base/features.hpp"
@@ -71,6 +72,7 @@ struct core {
     const std::shared_ptr<closers> closing;  // of what came from clients
     session_table sessions;
     counters total;
+    metrics measured;
     // A forkserver has one user; and who was handed a session spends as that one.
     const std::shared_ptr<amounts> of_user = std::make_shared<amounts>();
     bool shutting_down = false;

@@ -10,6 +10,7 @@
 
 #include "forkserver/daemon/loop/boundary.hpp"
 #include "forkserver/daemon/sessions/sender.hpp"
+#include "forkserver/spawn/trace_parent.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/proc.hpp"
 #include "ipc/base/sys.hpp"
@@ -109,6 +110,7 @@ void dispatch::on_message(session& s, message& m) {
             return parts_.ended.wait(s, request, child_id(c.wait().child()));
         case v1::ClientMessage::kList: return list(s, request);
         case v1::ClientMessage::kStats: return stats(s, request);
+        case v1::ClientMessage::kEvents: return parts_.events.ask(s, request, c.events().after());
         case v1::ClientMessage::kCancel: return cancel(s, request, c.cancel());
         case v1::ClientMessage::kAcknowledge:
             for (const std::uint64_t id : m.message.acknowledge().left_alone())
@@ -179,6 +181,7 @@ failure dispatch::set_base(session& s, v1::SessionBase& base, message& m) {
     }
     fresh->environment.strings = std::move(strings);
     fresh->environment.seal();
+    fresh->trace_parent = spawn::trace_parent_in(fresh->environment.strings);
     const std::size_t wanted = base.cwd_descriptor() != 0 ? 1 : 0;
     if (m.descriptors.size() != wanted || base.cwd_descriptor() > 1 ||
         (wanted == 1 && m.message.descriptors(0) != v1::DESCRIPTOR_PURPOSE_CWD))
@@ -338,15 +341,17 @@ void dispatch::stats(session& s, request_id request) {
     r.set_spawn_ns_total(total.spawn_ns);
     r.set_spawn_ns_max(total.spawn_ns_max);
     r.set_turn_ns_max(total.turn_ns_max);
+    core_.measured.to_wire(*r.mutable_metrics());
     r.set_version(core_.config.version);
     r.set_instance(core_.instance);
     s.send(reply);
 }
 
 void dispatch::cancel(session& s, request_id request, const v1::CancelRequest& r) {
+    const request_id which(r.request_id());
+    const failure why = ipc::fail(step::queue, ECANCELED, {}, "cancelled before it began");
     const bool cancelled =
-        parts_.spawning.cancel(s.id(), request_id(r.request_id()),
-                               ipc::fail(step::queue, ECANCELED, {}, "cancelled before it began"));
+        parts_.spawning.cancel(s.id(), which, why) || parts_.events.cancel(s, which, why);
     v1::ServerMessage reply = reply_to(request);
     reply.mutable_cancel()->set_cancelled(cancelled);
     s.send(reply);

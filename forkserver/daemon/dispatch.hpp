@@ -4,6 +4,7 @@
 #include "forkserver/daemon/children/lifetimes.hpp"
 #include "forkserver/daemon/children/orphans.hpp"
 #include "forkserver/daemon/core.hpp"
+#include "forkserver/daemon/event_ring.hpp"
 #include "forkserver/daemon/exits.hpp"
 #include "forkserver/daemon/spawns.hpp"
 #include "forkserver/daemon/templates/template_table.hpp"
@@ -35,6 +36,7 @@ public:
         leases& out;
         spawns& spawning;
         exits& ended;
+        event_ring& events;
     };
     dispatch(const parts& p, dispatch_owner& owner) : parts_(p), core_(p.shared), owner_(owner) {}
 

@@ -90,7 +90,7 @@ result<child*> spawns::begin_exec(queued_spawn& q, bool is_service) {
     const bool waits = queue_.empty() || !births_.has_room_beside();
     const bool begun = waits ? b.wait(births_.patience(q.session)) : b.has_told();
     if (begun && !b.failed())
-        return take_in(q.session, std::move(*e), {std::move(b.process()), b.started_ns()});
+        return take_in(std::move(*e), {std::move(b.process()), b.started_ns()});
     if (begun && ipc::pidfd_wait(b.process().pidfd(), ipc::pidfd_event::ended, k_end_ms)) {
         (void)b.process().reap(WNOHANG);
         return b.why();
@@ -100,7 +100,7 @@ result<child*> spawns::begin_exec(queued_spawn& q, bool is_service) {
     return nullptr;
 }
 
-result<child*> spawns::take_in(session_id session, expected e, spawn::spawned process) {
+result<child*> spawns::take_in(expected e, spawn::spawned process) {
     const std::uint64_t now = ipc::monotonic_ns();
     auto added = children_.add(std::move(e.origin), std::move(process.process), process.started_ns);
     if (!added) return added;
@@ -111,9 +111,6 @@ result<child*> spawns::take_in(session_id session, expected e, spawn::spawned pr
         c.restart->schedule.started(steady::now());
     }
     core_.total.count_spawn(now - process.started_ns);
-    core_.log.debug("spawned", {{"session", session.value()},
-                                {"child", c.id.value()},
-                                {"pid", std::int64_t{c.process.pid()}}});
     return added;
 }
 

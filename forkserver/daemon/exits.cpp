@@ -1,5 +1,7 @@
 #include "forkserver/daemon/exits.hpp"
 
+#include <sys/wait.h>
+
 #include "forkserver/daemon/loop/boundary.hpp"
 #include "ipc/base/sys.hpp"
 
@@ -10,6 +12,11 @@ namespace {
 // After this many the others get their turn.
 constexpr std::size_t k_ends_a_turn = 64;
 constexpr std::size_t k_visits_a_turn = 1024;
+
+// What is the forkserver's own, or was only held ready, is nobody's child.
+bool is_told(const child& c) {
+    return !c.origin.process_of && !c.origin.is_service && !c.exit->is_unused;
+}
 
 }  // namespace
 
@@ -26,11 +33,31 @@ exits::exits(core& c, child_table& children, lifetimes& ends, template_table& te
     visited_.reserve(k_visits_a_turn);
 }
 
+void exits::log(const child& c) {
+    const int s = c.exit->wait_status;
+    const bool known = c.exit->known;
+    const v1::Usage& used = c.exit->usage;
+    const std::string_view how = !known ? "unknown" : WIFSIGNALED(s) ? "signal" : "exit";
+    const int number = !known ? 0 : WIFSIGNALED(s) ? WTERMSIG(s) : WEXITSTATUS(s);
+    core_.log.debug("exited", {{"session", c.origin.session.value()},
+                               {"child", c.id.value()},
+                               {"pid", std::int64_t{c.process.pid()}},
+                               {"how", how},
+                               {"number", std::int64_t{number}},
+                               {"wall_ns", c.exit->wall_ns},
+                               {"cpu_us", used.user_us() + used.system_us()},
+                               {"max_rss_kib", used.max_rss_kib()},
+                               {"template", c.origin.template_name},
+                               {"traceparent", c.origin.trace_parent},
+                               {"command", c.origin.command, true}});
+}
+
 void exits::on_exit(child& c) {
-    bounded(core_.io, "log", [&] {
-        core_.log.debug("exited", {{"child", c.id.value()},
-                                   {"wait_status", std::int64_t{c.exit->wait_status}}});
-    });
+    if (is_told(c)) {
+        bounded(core_.io, "log", [&] { log(c); });
+        metrics& m = core_.measured;
+        c.exit->known ? m.count_exit(c.exit->wait_status) : void(++m.unknown);
+    }
     // Its client may have ended between the call and the word of it.
     if (c.lease && !c.exit->is_unused) templates_.call_began(c.origin.template_name);
     leases_.is_over(c);

@@ -44,6 +44,7 @@ private:
         child_id next;  // the first of all children that was not looked at
     };
 
+    void log(const child& c);
     void end_some();
     void end_of_session(child& c);
     void tell(child& c);

@@ -76,6 +76,8 @@ void spawns::lease_used(session& s, const v1::LeaseUse& use) {
     *shown.mutable_call() = use.call();
     c->origin.command = spawn::command_of(shown);
     c->started_ns = ipc::monotonic_ns();
+    ++core_.measured.leased_calls;
+    log_spawned(*c, "leased_call");
     templates_.call_began(c->origin.template_name);
     leases_.is_over(*c);
 }

@@ -55,12 +55,14 @@ void append_value(std::string& line, std::string_view v) {
 
 void logger::write(log_level level, std::string_view event,
                    std::initializer_list<log_field> fields) try {
+    if (watcher_ != nullptr && level >= least_watched_) watcher_->on_line(level, event, fields);
     if (level < least_) return;
     std::string line = "time=" + timestamp() + " level=";
     line += k_names.at(static_cast<std::size_t>(level));
     line += " event=";
     line += event;
     for (const log_field& f : fields) {
+        if (f.is_private) continue;
         line += ' ';
         line += f.key;
         line += '=';

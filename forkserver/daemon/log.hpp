@@ -20,6 +20,18 @@ enum class log_level { debug, info, warning, error };
 struct log_field {
     std::string_view key;
     std::variant<std::string_view, std::int64_t, std::uint64_t> value;
+    // For the watcher alone: what is shown to the user whose it is, and never logged.
+    bool is_private = false;
+};
+
+// Is told each line before it is written.
+class log_watcher {
+public:
+    virtual void on_line(log_level level, std::string_view event,
+                         std::initializer_list<log_field> fields) noexcept = 0;
+
+protected:
+    ~log_watcher() = default;
 };
 
 class logger {
@@ -39,6 +51,12 @@ public:
         write(log_level::error, event, f);
     }
 
+    // Borrowed; null: nobody. Of these levels, whatever is written.
+    void tell(log_watcher* w, log_level least) noexcept {
+        watcher_ = w;
+        least_watched_ = least;
+    }
+
     // See log_output.hpp.
     [[nodiscard]] log_output& output() noexcept { return output_; }
 
@@ -46,6 +64,8 @@ private:
     void write(log_level level, std::string_view event, std::initializer_list<log_field> fields);
 
     log_level least_;
+    log_watcher* watcher_ = nullptr;
+    log_level least_watched_ = log_level::error;
     std::uint64_t dropped_ = 0;
     log_output output_;
 };

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 
+#include "forkserver/spawn/trace_parent.hpp"
 #include "ipc/base/cgroups.hpp"
 #include "ipc/base/fd.hpp"
 
@@ -28,6 +29,7 @@ child_origin origin_of(const queued_spawn& q) {
     o.leads_group = q.request->process_group() != v1::PROCESS_GROUP_JOIN;
     o.command = spawn::command_of(*q.request);
     o.template_name = q.request->call().template_name();
+    o.trace_parent = spawn::trace_parent_of(*q.request, *q.base);
     return o;
 }
 

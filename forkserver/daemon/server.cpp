@@ -26,6 +26,7 @@ server::server(event_loop& io, server_config config, spawn::launcher launcher, l
                server_owner& owner)
     : owner_(owner),
       core_(io, std::move(config), std::move(launcher), log),
+      events_(core_),
       children_(io, *this),
       leases_(io, children_, core_.config.lease_idle),
       lifetimes_(io, children_, core_.config.features, log, *this),
@@ -36,7 +37,7 @@ server::server(event_loop& io, server_config config, spawn::launcher launcher, l
       templates_(io, core_.launcher, children_, births_, leases_, log, spawns_),
       exits_(core_, children_, lifetimes_, templates_, leases_, spawns_, restarts_),
       dispatch_({core_, children_, lifetimes_, orphans_, restarts_, births_, templates_, leases_,
-                 spawns_, exits_},
+                 spawns_, exits_, events_},
                 *this) {
     visited_.reserve(k_shutdowns_a_turn);
 }
@@ -118,6 +119,7 @@ void server::on_end(session& s, const failure& why) {
         core_.log.warning("session_ended", {{"session", s.id().value()}, {"why", text}});
     const session_id id = s.id();
     core_.sessions.erase(id);
+    events_.session_is_over(id);
     spawns_.drop(id);
     exits_.end_session(s);
     if (core_.config.is_private && id == k_owner && !core_.shutting_down)
@@ -145,7 +147,9 @@ result<void> server::add_early_template(const std::string& name, int pid, unique
 }
 
 void server::on_turn(std::uint64_t ns) {
+    if (ns == 0) return;
     core_.total.turn_ns_max = std::max(core_.total.turn_ns_max, ns);
+    core_.measured.turns.add(ns);
     if (ns > k_long_turn_ns) core_.log.warning("long_turn", {{"ms", ns / 1'000'000}});
 }
 

@@ -87,6 +87,7 @@ private:
 
     server_owner& owner_;
     core core_;
+    event_ring events_;
     child_table children_;
     leases leases_;
     lifetimes lifetimes_;

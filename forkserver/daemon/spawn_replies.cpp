@@ -25,12 +25,33 @@ void to_wire(const result<child*>& r, std::uint32_t pidfd_descriptor, v1::SpawnR
 
 }  // namespace
 
+void spawns::has_begun(const queued_spawn& q, const child& c) {
+    if (q.lease) return;  // it waits for its call
+    metrics& m = core_.measured;
+    const bool is_call = bool(c.origin.forked_by);
+    histogram& of_kind = !is_call ? m.exec : q.is_warm ? m.warm_call : m.call;
+    of_kind.add(ipc::monotonic_ns() - q.received_ns);
+    log_spawned(c, !is_call ? "exec" : q.is_warm ? "warm_call" : "call");
+}
+
+void spawns::log_spawned(const child& c, std::string_view kind) {
+    core_.log.debug("spawned", {{"session", c.origin.session.value()},
+                                {"child", c.id.value()},
+                                {"pid", std::int64_t{c.process.pid()}},
+                                {"kind", kind},
+                                {"template", c.origin.template_name},
+                                {"traceparent", c.origin.trace_parent},
+                                {"command", c.origin.command, true}});
+}
+
 void spawns::finish(queued_spawn q, const result<child*>& r) {
     if (!r) {
         ++core_.total.failed;
+        core_.measured.count_failure(r.error().step);
         core_.log.debug("spawn_failed",
                         {{"session", q.session.value()}, {"why", r.error().message()}});
     }
+    if (r) has_begun(q, **r);
     if (!r || q.hold.count() == 0 || q.batch || (*r)->restart) return answer(q, r);
     (*r)->held_request = q.request_id;
     held_.hold((*r)->id, q.hold);

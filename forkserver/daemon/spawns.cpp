@@ -185,7 +185,7 @@ void spawns::begun_late(queued_spawn q, expected e, result<spawn::spawned> proce
     begun_ = {};
     try {
         if (!process) return finish(std::move(q), process.error());
-        auto c = take_in(q.session, std::move(e), std::move(*process));
+        auto c = take_in(std::move(e), std::move(*process));
         finish(std::move(q), c);
     } catch (...) {
         thrown(who);
@@ -216,6 +216,7 @@ void spawns::abandon(child& c) {
 }
 
 void spawns::try_to_begin(queued_spawn q) {
+    core_.measured.queued.add(ipc::monotonic_ns() - q.received_ns);
     if (failure why = refusal(q); why.step != step::none) return finish(std::move(q), why);
     if (auto logs = begin_log_writers(q); !logs) return finish(std::move(q), logs.error());
     if (q.request->has_call()) return begin_call(std::move(q));

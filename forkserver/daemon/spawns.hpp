@@ -70,12 +70,14 @@ private:
     // finished when it has begun.
     result<child*> begin_exec(queued_spawn& q, bool is_service);
     result<expected> expect(queued_spawn& q);
-    result<child*> take_in(session_id session, expected e, spawn::spawned process);
+    result<child*> take_in(expected e, spawn::spawned process);
     void begun_late(queued_spawn q, expected e, result<spawn::spawned> process);
     child_id add_called(const queued_spawn& q, generation_id generation, ipc::process_ref process);
     result<void> begin_log_writers(queued_spawn& q);
     [[nodiscard]] charge place_of_child(session_id session) const;
     void finish(queued_spawn q, const result<child*>& r);
+    void has_begun(const queued_spawn& q, const child& c);
+    void log_spawned(const child& c, std::string_view kind);
     void answer(const queued_spawn& q, const result<child*>& r);
     void answer_item(const queued_spawn& q, const result<child*>& r);
     void answer_batch(const queued_spawn& q);

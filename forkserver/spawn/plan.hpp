@@ -39,6 +39,7 @@ struct session_base {
     environment_block environment;
     unique_fd cwd;
     bool cwd_is_local = false;  // to enter it waits for nobody
+    std::string trace_parent;   // of its environment: see trace_parent.hpp
 };
 
 // The descriptors of a packet: the items of a batch share them.

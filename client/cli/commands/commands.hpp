@@ -33,6 +33,8 @@ int ps_command(const words& args, const closed_streams& streams);
 int kill_command(const words& args, const closed_streams& streams);
 int wait_command(const words& args, const closed_streams& streams);
 int stats_command(const words& args, const closed_streams& streams);
+int events_command(const words& args, const closed_streams& streams);
+int metrics_command(const words& args, const closed_streams& streams);
 int shutdown_command(const words& args, const closed_streams& streams);
 int audit_command(const words& args, const closed_streams& streams);
 int doctor_command(const words& args, const closed_streams& streams);

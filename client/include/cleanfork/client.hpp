@@ -45,6 +45,7 @@ using run_handler = boost::asio::any_completion_handler<void(std::exception_ptr,
 using list_handler =
     boost::asio::any_completion_handler<void(std::exception_ptr, std::vector<child_info>)>;
 using stats_handler = boost::asio::any_completion_handler<void(std::exception_ptr, server_stats)>;
+using events_handler = boost::asio::any_completion_handler<void(std::exception_ptr, event_page)>;
 using void_handler = boost::asio::any_completion_handler<void(std::exception_ptr)>;
 using other_wait_handler =
     boost::asio::any_completion_handler<void(std::exception_ptr, wait_result)>;
@@ -231,6 +232,11 @@ public:
     wait_result wait(std::uint64_t child, timeout t = {}) const;
     std::vector<child_info> list(timeout t = {}) const;
     server_stats stats(timeout t = {}) const;
+    // What has happened after the event of number `after`, in all sessions; waits for something.
+    // 0 begins, and does not wait: what the forkserver has kept, of the level info and above. From
+    // then on until the end of this client it keeps the last 8,192 of every level; who asks too
+    // slowly is told how many it has missed.
+    event_page events(std::uint64_t after = 0, timeout t = {}) const;
     // Asks the forkserver to end: every child meets its lifetime.
     void shutdown(timeout t = {}) const;
     // One end of a socket that is another session with the same forkserver: for a
@@ -262,6 +268,14 @@ public:
         return boost::asio::async_initiate<Token,
                                            void(std::exception_ptr, std::vector<child_info>)>(
             [this](auto handler) { start_list(detail::list_handler(std::move(handler))); }, token);
+    }
+    template <class Token>
+    auto async_events(std::uint64_t after, Token&& token) const {
+        return boost::asio::async_initiate<Token, void(std::exception_ptr, event_page)>(
+            [this, after](auto handler) {
+                start_events(after, detail::events_handler(std::move(handler)));
+            },
+            token);
     }
     template <class Token>
     auto async_stats(Token&& token) const {
@@ -303,6 +317,7 @@ private:
     void start_other_wait(std::uint64_t, detail::other_wait_handler) const;
     void start_list(detail::list_handler) const;
     void start_stats(detail::stats_handler) const;
+    void start_events(std::uint64_t after, detail::events_handler) const;
     void start_shutdown(detail::void_handler) const;
     void start_update_base(detail::void_handler) const;
 

@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 namespace cleanfork {
@@ -48,6 +50,33 @@ struct child_info {
     std::string error;  // of a call: the exception its entry ended with
 };
 
+// Durations, counted by how long they were.
+struct histogram {
+    std::vector<std::chrono::nanoseconds> bounds;  // rising
+    // How many were at most that bound and above the one before; the last: above all of them.
+    std::vector<std::uint64_t> counts;
+    std::chrono::nanoseconds sum{};
+
+    [[nodiscard]] std::uint64_t count() const noexcept {
+        std::uint64_t all = 0;
+        for (const std::uint64_t n : counts) all += n;
+        return all;
+    }
+};
+
+// What a forkserver has measured since its start.
+struct server_metrics {
+    // From the arrival of a request to the answer that its child has begun: of programs, of calls
+    // for which a template forked, and of calls that a warm child took.
+    histogram exec, call, warm_call;
+    std::uint64_t leased_calls = 0;  // which the client sends to a child itself
+    histogram queued;                // until the turn of a request came
+    histogram turns;                 // of its loop: what one request keeps all others waiting
+    std::vector<std::pair<step, std::uint64_t>> failures;  // of requests, by step
+    // Children, by how they ended; of `unknown` ones another process has the status.
+    std::uint64_t exited_zero = 0, exited_other = 0, signalled = 0, unknown = 0;
+};
+
 struct server_stats {
     pid_t pid = 0;
     std::string version, instance;
@@ -60,6 +89,22 @@ struct server_stats {
     std::chrono::nanoseconds spawn_time_total{}, spawn_time_max{};
     // The longest turn of its loop: what one request has kept all others waiting.
     std::chrono::nanoseconds turn_time_max{};
+    server_metrics metrics;
+};
+
+// Something that has happened in a forkserver: a line of its log, docs/events.md.
+struct event {
+    std::chrono::system_clock::time_point time;
+    std::string level;  // "debug", "info", "warning", "error"
+    std::string name;   // "spawned", "exited", "template_ready", ...
+    std::vector<std::pair<std::string, std::variant<std::string, std::int64_t>>> fields;
+};
+
+struct event_page {
+    std::vector<event> events;
+    std::uint64_t next = 0;     // what to ask with the next time
+    std::uint64_t last = 0;     // there is more when this is above `next`
+    std::uint64_t dropped = 0;  // before these: they came faster than they were asked for
 };
 
 // What client::run() gathers.

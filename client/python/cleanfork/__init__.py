@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from cleanfork._cleanfork import connect as connect
     from cleanfork._cleanfork import launch as launch
     from cleanfork._cleanfork import read_result as read_result
+    from cleanfork._events import events as events
     from cleanfork._errors import SpawnError as SpawnError
     from cleanfork._errors import StatusUnknown as StatusUnknown
+    from cleanfork._events import events as events
     from cleanfork._freeze_support import freeze_support as freeze_support
     from cleanfork._lifetime import KEEP as KEEP
     from cleanfork._lifetime import Lifetime as Lifetime
@@ -57,6 +59,7 @@ _HOMES = {
     "connect": "_cleanfork",
     "launch": "_cleanfork",
     "read_result": "_cleanfork",
+    "events": "_events",
     "SpawnError": "_errors",
     "StatusUnknown": "_errors",
     "freeze_support": "_freeze_support",

@@ -90,6 +90,24 @@ class ServerInfo(TypedDict):
     session: int
     features: list[str]
 
+class Histogram(TypedDict):
+    bounds: list[float]  # seconds, rising
+    counts: list[int]  # at most that bound, above the one before; the last: above all
+    sum: float
+
+class ServerMetrics(TypedDict):
+    exec: Histogram
+    call: Histogram
+    warm_call: Histogram
+    queued: Histogram
+    turns: Histogram
+    failures: dict[str, int]  # by step
+    leased_calls: int
+    exited_zero: int
+    exited_other: int
+    signalled: int
+    unknown: int
+
 class ServerStats(TypedDict):
     pid: int
     version: str
@@ -110,6 +128,13 @@ class ServerStats(TypedDict):
     spawn_time_total: float
     spawn_time_max: float
     turn_time_max: float
+    metrics: ServerMetrics
+
+class EventPage(TypedDict):
+    events: list[dict[str, object]]  # each with "time", "level", "event" and what belongs to it
+    next: int  # what to ask with the next time
+    last: int  # there is more when this is above `next`
+    dropped: int  # before these: they came faster than they were asked for
 
 class ChildInfo(TypedDict):
     child: int
@@ -271,6 +296,8 @@ class Client:
     def reload_template(self, name: str, wait: bool = True,
                         timeout: float | None = None) -> TemplateInfo: ...
     def remove_template(self, name: str, timeout: float | None = None) -> None: ...
+    def events(self, after: int = 0, timeout: float | None = None) -> EventPage:
+        """What has happened after that event; cleanfork.events() is an iterator of it."""
     def stats(self, timeout: float | None = None) -> ServerStats: ...
     def open_session(self) -> int:
         """A socket for attach(), of this process or of a child: another session."""

@@ -256,6 +256,10 @@ void py_client::remove_template(std::string_view name, const seconds& t) const {
 
 py::dict py_client::server() const { return dict_of(connection()->facts().server); }
 
+py::dict py_client::events(std::uint64_t after, const seconds& t) const {
+    return dict_of(ask<detail::events_request>(connection(), t, after));
+}
+
 py::dict py_client::stats(const seconds& t) const {
     return dict_of(ask<detail::stats_request>(connection(), t));
 }
@@ -336,6 +340,12 @@ void bind_client(py::module_& m) {
     method(c, {"fileno", {}}, [](py_client& self, const arguments&) { return self.fileno(); });
     method(c, {"open_session", {}},
            [](py_client& self, const arguments&) { return self.open_session(); });
+    method(c, {"events", {{"after", py::int_(0)}, no_timeout()}},
+           [](py_client& self, const arguments& a) {
+               const std::int64_t after = integer_between(a["after"], "after", 0,
+                                                          std::numeric_limits<std::int64_t>::max());
+               return self.events(static_cast<std::uint64_t>(after), a.seconds("timeout"));
+           });
     method(c, {"stats", {no_timeout()}},
            [](py_client& self, const arguments& a) { return self.stats(a.seconds("timeout")); });
     method(c, {"list", {no_timeout()}},

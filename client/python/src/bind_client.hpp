@@ -52,6 +52,7 @@ public:
     void remove_template(std::string_view name, const std::optional<double>& seconds) const;
 
     [[nodiscard]] py::dict server() const;
+    [[nodiscard]] py::dict events(std::uint64_t after, const std::optional<double>& seconds) const;
     [[nodiscard]] py::dict stats(const std::optional<double>& seconds) const;
     [[nodiscard]] py::list list(const std::optional<double>& seconds) const;
     [[nodiscard]] int open_session() const;

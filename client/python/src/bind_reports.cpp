@@ -24,6 +24,34 @@ py::dict dict_of(const generation_info& g) {
     return d;
 }
 
+py::dict dict_of(const histogram& h) {
+    py::list bounds;
+    for (const std::chrono::nanoseconds b : h.bounds) bounds.append(seconds(b));
+    py::dict d;
+    d["bounds"] = bounds;
+    d["counts"] = h.counts;
+    d["sum"] = seconds(h.sum);
+    return d;
+}
+
+py::dict dict_of(const server_metrics& m) {
+    py::dict failures;
+    for (const auto& [at, count] : m.failures) failures[py::str(to_string(at))] = count;
+    py::dict d;
+    d["exec"] = dict_of(m.exec);
+    d["call"] = dict_of(m.call);
+    d["warm_call"] = dict_of(m.warm_call);
+    d["queued"] = dict_of(m.queued);
+    d["turns"] = dict_of(m.turns);
+    d["failures"] = failures;
+    d["leased_calls"] = m.leased_calls;
+    d["exited_zero"] = m.exited_zero;
+    d["exited_other"] = m.exited_other;
+    d["signalled"] = m.signalled;
+    d["unknown"] = m.unknown;
+    return d;
+}
+
 }  // namespace
 
 py::dict dict_of(const server_info& s) {
@@ -57,6 +85,30 @@ py::dict dict_of(const server_stats& s) {
     d["spawn_time_total"] = seconds(s.spawn_time_total);
     d["spawn_time_max"] = seconds(s.spawn_time_max);
     d["turn_time_max"] = seconds(s.turn_time_max);
+    d["metrics"] = dict_of(s.metrics);
+    return d;
+}
+
+py::dict dict_of(const event_page& p) {
+    py::list events;
+    for (const event& e : p.events) {
+        py::dict d;
+        d["time"] = std::chrono::duration<double>(e.time.time_since_epoch()).count();
+        d["level"] = e.level;
+        d["event"] = e.name;
+        for (const auto& [key, value] : e.fields) {
+            if (const auto* text = std::get_if<std::string>(&value))
+                d[py::str(key)] = text_of(*text);
+            else
+                d[py::str(key)] = std::get<std::int64_t>(value);
+        }
+        events.append(d);
+    }
+    py::dict d;
+    d["events"] = events;
+    d["next"] = p.next;
+    d["last"] = p.last;
+    d["dropped"] = p.dropped;
     return d;
 }
 

@@ -10,6 +10,7 @@ namespace cleanfork::python {
 
 py::dict dict_of(const server_info& s);
 py::dict dict_of(const server_stats& s);
+py::dict dict_of(const event_page& p);
 py::dict dict_of(const child_info& c);
 py::dict dict_of(const template_info& t);
 

@@ -1,6 +1,7 @@
 #include "client/src/connection/convert.hpp"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "ipc/base/features.hpp"
@@ -68,6 +69,33 @@ generation_info generation_of(const v1::GenerationInfo& g) {
                                     g.declared_descriptors().end());
     out.unclean = g.unclean();
     out.stderr_tail = g.stderr_tail();
+    return out;
+}
+
+histogram histogram_of(const v1::Histogram& h, const v1::Metrics& m) {
+    histogram out;
+    for (const std::uint64_t b : m.bounds_ns())
+        out.bounds.emplace_back(static_cast<std::int64_t>(b));
+    out.counts.assign(h.counts().begin(), h.counts().end());
+    out.counts.resize(out.bounds.size() + 1);
+    out.sum = std::chrono::nanoseconds(h.sum_ns());
+    return out;
+}
+
+server_metrics metrics_of(const v1::Metrics& m) {
+    server_metrics out;
+    out.exec = histogram_of(m.exec(), m);
+    out.call = histogram_of(m.call(), m);
+    out.warm_call = histogram_of(m.warm_call(), m);
+    out.queued = histogram_of(m.queued(), m);
+    out.turns = histogram_of(m.turns(), m);
+    for (const v1::StepFailures& f : m.failures())
+        out.failures.emplace_back(static_cast<step>(f.step()), f.count());
+    out.leased_calls = m.leased_calls();
+    out.exited_zero = m.exited_zero();
+    out.exited_other = m.exited_other();
+    out.signalled = m.signalled();
+    out.unknown = m.unknown();
     return out;
 }
 
@@ -141,7 +169,31 @@ server_stats stats_of(const v1::StatsReply& r) {
     s.spawn_time_total = std::chrono::nanoseconds(r.spawn_ns_total());
     s.spawn_time_max = std::chrono::nanoseconds(r.spawn_ns_max());
     s.turn_time_max = std::chrono::nanoseconds(r.turn_ns_max());
+    s.metrics = metrics_of(r.metrics());
     return s;
+}
+
+event_page events_of(const v1::EventsReply& r) {
+    static constexpr std::array<const char*, 4> k_levels{"debug", "info", "warning", "error"};
+    event_page page;
+    page.next = r.next();
+    page.last = r.last();
+    page.dropped = r.dropped();
+    for (const v1::Event& e : r.events()) {
+        event& out = page.events.emplace_back();
+        out.time = std::chrono::system_clock::time_point(
+            std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                std::chrono::nanoseconds(e.time_ns())));
+        out.level = k_levels[std::min<std::size_t>(e.level(), k_levels.size() - 1)];
+        out.name = e.name();
+        for (const v1::EventField& f : e.fields()) {
+            if (f.has_text())
+                out.fields.emplace_back(f.key(), f.text());
+            else
+                out.fields.emplace_back(f.key(), f.number());
+        }
+    }
+    return page;
 }
 
 server_info server_of(const v1::HelloReply& r) {

@@ -15,6 +15,7 @@ tree_means tree_of(v1::TreeMeans t) noexcept;
 
 std::vector<child_info> children_of(const v1::ListReply& r);
 server_stats stats_of(const v1::StatsReply& r);
+event_page events_of(const v1::EventsReply& r);
 server_info server_of(const v1::HelloReply& r);
 template_info template_of(const v1::TemplateInfo& t);
 

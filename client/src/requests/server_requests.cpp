@@ -27,6 +27,20 @@ result<stats_request::value> stats_request::convert(connection&, reply&& r) {
     return stats_of(r.message.stats());
 }
 
+result<events_request> events_request::fill(outgoing& m, const deadline&, std::uint64_t after) {
+    m->mutable_events()->set_after(after);
+    return events_request();
+}
+
+result<events_request::value> events_request::convert(connection&, reply&& r) {
+    if (!r.message.has_events()) return unexpected_reply();
+    return events_of(r.message.events());
+}
+
+failure events_request::expired() {
+    return ipc::fail(step::wait, ETIMEDOUT, "events", "nothing has happened");
+}
+
 result<shutdown_request> shutdown_request::fill(outgoing& m, const deadline&) {
     m->mutable_shutdown();
     return shutdown_request();

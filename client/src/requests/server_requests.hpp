@@ -16,6 +16,14 @@ struct stats_request : plain_request<server_stats> {
     static result<value> convert(connection& c, reply&& r);
 };
 
+// For something that happens.
+struct events_request : plain_request<event_page> {
+    static constexpr cancellation cancelled = cancellation::told;
+    static result<events_request> fill(outgoing& m, const deadline& d, std::uint64_t after);
+    static result<value> convert(connection& c, reply&& r);
+    static failure expired();
+};
+
 struct shutdown_request : plain_request<void> {
     static result<shutdown_request> fill(outgoing& m, const deadline& d);
     static result<void> convert(connection& c, reply&& r);

@@ -55,6 +55,7 @@ struct child_origin {
     child_tree tree;
     std::string command;
     std::string template_name;  // of a call
+    std::string trace_parent;   // of its environment: see trace_parent.hpp
     generation_id forked_by;    // none: the forkserver forked it, and reaps it
     generation_id process_of;   // the generation whose process it is
     charge place;               // in its session's quota of children

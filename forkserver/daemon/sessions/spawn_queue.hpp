@@ -50,6 +50,7 @@ struct queued_spawn {
     std::uint64_t received_ns = 0;            // CLOCK_MONOTONIC of this process
     std::uint64_t began_ns = 0;               // of a call: when its template was asked
     std::optional<std::uint64_t> timeout_ns;  // since received_ns, once `request` is given away
+    bool is_warm = false;                     // a call: a child that waited was asked
     generation_id becomes;             // a call whose child becomes the process of this generation
     std::optional<asked_lease> lease;  // once its template has one to give
     std::int64_t lease_of = -1;        // the user who alone, with root, may use one; -1: anybody

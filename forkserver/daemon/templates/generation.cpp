@@ -88,6 +88,7 @@ void generation::call(queued_spawn q) {
 bool generation::call_warm(queued_spawn& q, const child_request& request) {
     for (int channel = slots_.warm_channel(); channel >= 0; channel = slots_.warm_channel()) {
         if (request.send(channel)) {
+            q.is_warm = true;
             slots_.ask_warm(std::move(q), clock::now());
             return true;
         }

@@ -110,6 +110,8 @@ result<void> named_template::make_next(unique_fd control, unique_fd messages) tr
         generation::identity{spec_, owner_.take_generation_id(), ++number_, std::move(control),
                              std::move(messages)},
         static_cast<generation_owner&>(*this), owner_);
+    tools_.log.debug("template_starting",
+                     {{"template", spec_->name}, {"generation", std::uint64_t{next_->number()}}});
     return {};
 } catch (const boost::system::system_error& e) {
     return ipc::fail(step::template_start, e.code().value(), spec_->name, e.what());
@@ -153,6 +155,9 @@ void named_template::ready() {
         if (current_) {
             old_.push_back(std::move(current_));
             old_.back()->retire();
+            tools_.log.debug(
+                "template_draining",
+                {{"template", spec_->name}, {"generation", std::uint64_t{old_.back()->number()}}});
         }
         current_ = std::move(next_);
     }
