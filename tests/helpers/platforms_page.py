@@ -57,12 +57,15 @@ def update(name, columns, rows, order=by_version, heading="", points=(), page=PA
     """Puts rows, lists of cells, into the table of ./dev NAME, by their first cells.
 
     Rows that this run has not made stay, cell by cell under the columns that are still there; so do
-    the points of the list below the table. The README's words follow.
+    cells that are None, and the points of the list below the table. The README's words follow.
     """
     before, old, after = parts_of(name, page)
     kept = {cells[0]: cells for cells in
             ([row.get(column, "") for column in columns] for row in rows_of(old))}
-    kept.update({row[0]: [cell.replace("|", "/") for cell in row] for row in rows})
+    for row in rows:
+        was = kept.get(row[0], [""] * len(row))
+        kept[row[0]] = [old_cell if cell is None else cell.replace("|", "/")
+                        for cell, old_cell in zip(row, was)]
     points = sorted({*re.findall(r"^- (.*)$", old, re.M), *points})
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns),
              *(f"| {' | '.join(kept[of])} |" for of in sorted(kept, key=order)),

@@ -92,6 +92,9 @@ class Page(Pages):
         self.assertIn("| 3.10 |  |\n", self.written(["3.10", ""]))
         self.assertIn("| 3.10 |  |\n", self.written())
 
+    def test_a_cell_that_was_not_asked_for_stays(self):
+        self.assertIn("| 3.10 | old |\n| 3.11 |  |\n", self.written(["3.10", None], ["3.11", None]))
+
     def test_points_are_collected(self):
         self.written(heading="Left out:", points=["b"])
         self.assertIn("| old |\n\nLeft out:\n\n- a\n- b\n<!--",
