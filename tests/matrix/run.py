@@ -109,9 +109,11 @@ def build(name, python):
                "-DCLEANFORK_EXAMPLES=OFF", f"-DPython3_EXECUTABLE={python}"]
     if name != "debian":
         options.append(f"-Dpybind11_DIR={os.environ.get('PYBIND11_DIR') or newest_pybind11()}")
-    quietly("cmake", "-S", ROOT, "-B", where, "-G", "Ninja", *options)
+    # Else ccache's would be in the directory in which leftovers.py looks for what is left behind.
+    environment = {**os.environ, "CCACHE_TEMPDIR": f"{where}/ccache-tmp"}
+    quietly("cmake", "-S", ROOT, "-B", where, "-G", "Ninja", *options, env=environment)
     quietly("cmake", "--build", where, "--parallel", str(os.cpu_count()), "--target",
-            "python_package", "cleanforkd")
+            "python_package", "cleanforkd", env=environment)
     return where
 
 
