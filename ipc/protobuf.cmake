@@ -29,7 +29,7 @@ block()
   endforeach()
   set(CMAKE_WARN_DEPRECATED OFF CACHE INTERNAL "")  # protobuf asks for an old CMake
   add_subdirectory(${CLEANFORK_PROTOBUF_SOURCE} ${PROJECT_BINARY_DIR}/protobuf EXCLUDE_FROM_ALL SYSTEM)
-  target_compile_options(libprotobuf-lite PRIVATE -w)
+  target_compile_options(libprotobuf-lite PRIVATE -w -ffunction-sections -fdata-sections)
   # Its 32 files are small, and include much.
   set_target_properties(libprotobuf-lite PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 11
     UNITY_BUILD_CODE_AFTER_INCLUDE

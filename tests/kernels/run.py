@@ -124,11 +124,12 @@ def main():
         if name not in known:
             sys.exit(f"kernels: there is no {name}, but {', '.join(known)}")
     os.makedirs(HOME, exist_ok=True)
-    judged = list((filtered if given.profiles else boot)(given.names or known, given.only))
-    rows = [judge.row() for judge in judged]
-    print("\n".join(" | ".join(row) for row in rows))
-    platforms_page.update("kernels", COLUMNS, rows, order)
-    return 0 if all(judge.good() for judge in judged) else 1
+    good = True
+    for judge in (filtered if given.profiles else boot)(given.names or known, given.only):
+        print(" | ".join(judge.row()), flush=True)
+        platforms_page.update("kernels", COLUMNS, [judge.row()], order)
+        good = good and judge.good()
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""./dev matrix [--full] [NAME...]: the Python package on each interpreter that is here.
+"""./dev matrix [--full | --quick] [NAME...]: the Python package on each interpreter that is here.
 
 Builds it for each, runs its tests and, with --full, CPython's own of that version, and writes
 the table of docs/platforms.md. NAME: debian; the beginning of a version that pyenv has or
 ./dev interpreters made (3.13t is free-threaded); the path of an interpreter; or a directory with
-NAME/bin/python in it. Exits with 1 when a test fails.
+NAME/bin/python in it. With --quick a few files of tests, of the newest interpreter that is not
+Debian's unless others are named, and no row. Exits with 1 when a test fails.
 """
 
 import argparse
@@ -37,6 +38,9 @@ ABOUT = ("import sys, sysconfig; print(*sys.version_info[:3], "
 LIMIT = 600  # seconds for a file, which leftovers.py scales
 # CPython's tests run with --full; a wheel is made by `pip wheel`, whatever the interpreter is.
 LEFT_OUT = {"test_conformance", "test_wheel"}
+# What differs most from one version to the next.
+QUICK = ["test_asyncio", "test_compat", "test_multiprocessing", "test_start_limits",
+         "test_subprocess_popen", "test_threads"]
 
 
 def about(python):
@@ -105,9 +109,11 @@ def build(name, python):
                "-DCLEANFORK_EXAMPLES=OFF", f"-DPython3_EXECUTABLE={python}"]
     if name != "debian":
         options.append(f"-Dpybind11_DIR={os.environ.get('PYBIND11_DIR') or newest_pybind11()}")
-    quietly("cmake", "-S", ROOT, "-B", where, "-G", "Ninja", *options)
+    # Else ccache's would be in the directory in which leftovers.py looks for what is left behind.
+    environment = {**os.environ, "CCACHE_TEMPDIR": f"{where}/ccache-tmp"}
+    quietly("cmake", "-S", ROOT, "-B", where, "-G", "Ninja", *options, env=environment)
     quietly("cmake", "--build", where, "--parallel", str(os.cpu_count()), "--target",
-            "python_package", "cleanforkd")
+            "python_package", "cleanforkd", env=environment)
     return where
 
 
@@ -154,27 +160,31 @@ def run_conformance(where, python, suite):
     good = p.returncode == 0
     left_out = re.findall(r"^  left out: (.*)$", p.stdout, re.M)
     count = f", {len(left_out)} left out" if left_out else ""
-    return (f"{sum(counts)} {'ran' if good else f'ran, FAILED, {suite}.log'}{count}", good,
-            left_out)
+    return (f"{sum(counts)} {'ran' if good else f'ran, FAILED, {suite}.log'}{count}, "
+            f"{time.strftime('%Y-%m-%d')}", good, left_out)
 
 
-def judge(name, python, full):
+def all_modules():
+    return sorted({os.path.basename(path)[:-3] for path in
+                   glob.glob(f"{ROOT}/tests/python/test_*.py")} - LEFT_OUT)
+
+
+def judge(name, python, given):
     """The row of the table, what of CPython's tests is left out, and whether all is well."""
     of = version_of(name, python)
     print(f"{name}: Python {of}", flush=True)
     where = build(re.sub(r"[^\w.]+", "-", name), python)
-    modules = sorted({os.path.basename(path)[:-3] for path in
-                      glob.glob(f"{ROOT}/tests/python/test_*.py")} - LEFT_OUT)
+    modules = QUICK if given.quick else all_modules()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(lambda module: run_file(where, python, module), modules))
     ran, failed = (sum(result[i] for result in results) for i in (0, 1))
     reasons = collections.Counter(reason for result in results for reason in result[2])
     skips = "; ".join(f"{count}: {reason}" for reason, count in sorted(reasons.items()))
-    suites = [run_conformance(where, python, suite) if full else ("", True, [])
-              for suite in SUITES]
+    suites = [run_conformance(where, python, suite) if given.full else (None, True, [])
+              for suite in SUITES]  # those of an older run stay
     tests = f"{ran} ran, {failed or 'none'} failed"
-    print(f"  {tests}; {skips or 'none skipped'} {'; '.join(text for text, *_ in suites)}",
-          flush=True)
+    print(f"  {tests}; {skips or 'none skipped'} "
+          f"{'; '.join(text or '' for text, *_ in suites)}", flush=True)
     cells = [of, tests, skips or "none", *(text for text, *_ in suites),
              f"{time.strftime('%Y-%m-%d')}, {os.uname().release.partition('-')[0]}"]
     return (cells, [each for *_, left_out in suites for each in left_out],
@@ -183,14 +193,26 @@ def judge(name, python, full):
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev matrix")
-    parser.add_argument("--full", action="store_true", help="CPython's own tests too")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--full", action="store_true", help="CPython's own tests too")
+    kind.add_argument("--quick", action="store_true", help="a few tests, and no row")
     parser.add_argument("names", nargs="*", metavar="NAME", help="debian, 3.12, a path, ...; all")
     given = parser.parse_args()
-    chosen = chosen_of(interpreters(given.names), given.names)
-    judged = [judge(name, path, given.full) for name, path in chosen.items()]
-    platforms_page.update("matrix", COLUMNS, [row for row, *_ in judged], heading=LEFT_OUT_HEADING,
-                          points=[each for _, left_out, _ in judged for each in left_out])
-    return 0 if all(good for *_, good in judged) else 1
+    here = interpreters(given.names)
+    if given.quick and not given.names:
+        given.names = [name for name in here if name != "debian"][-1:]
+        if not given.names:
+            print("matrix: no interpreter is here but Debian's")
+            return 0
+    good = True
+    for name, path in chosen_of(here, given.names).items():
+        row, left_out, well = judge(name, path, given)
+        good = good and well
+        if not given.quick:
+            # At once: hours of work must not be lost with an interpreter that comes later.
+            platforms_page.update("matrix", COLUMNS, [row], heading=LEFT_OUT_HEADING,
+                                  points=left_out)
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

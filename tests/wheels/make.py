@@ -215,6 +215,8 @@ def main():
     given = parser.parse_args()
     chosen = chosen_of(interpreters(given.names), given.names)
     os.makedirs(DIST, exist_ok=True)
+    # Debian's CMake: one that is a script answers too late for pip when the machine is busy.
+    os.environ["PATH"] = f"/usr/bin:{os.environ['PATH']}"
     quietly(f"{ROOT}/tests/helpers/debian_source", "protobuf", PROTOBUF)
     sdist = make_sdist()
     print(os.path.relpath(sdist, ROOT), flush=True)
