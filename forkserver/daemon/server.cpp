@@ -33,6 +33,7 @@ server::server(boost::asio::io_context& io, server_config config, spawn::launche
       restarts_(io, core_.launcher, children_, births_, core_.closing, log, *this),
       spawns_(core_, children_, templates_, restarts_, births_),
       templates_(io, core_.launcher, children_, births_, log, spawns_),
+      file_templates_(core_, templates_, orphans_),
       exits_(core_, children_, lifetimes_, templates_, spawns_, restarts_),
       dispatch_(
           {core_, children_, lifetimes_, orphans_, restarts_, births_, templates_, spawns_, exits_},
@@ -122,6 +123,17 @@ void server::on_end(session& s, const failure& why) {
     if (core_.config.is_private && id == k_owner && !core_.shutting_down)
         shut_down("the owner has gone");
     finish_if_done();
+}
+
+// ---- settings --------------------------------------------------------------
+
+void server::set_quotas(const quotas& most) noexcept {
+    core_.config.quotas = most;
+    exits_.keep_unclaimed(most.unclaimed_statuses);
+}
+
+void server::start_templates(const file_templates::definitions& wanted) {
+    if (!core_.shutting_down) file_templates_.apply(wanted);
 }
 
 // ---- exits -----------------------------------------------------------------

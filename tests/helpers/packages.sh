@@ -5,7 +5,7 @@
 # installed, only found. Only what is missing gets installed.
 build_packages=(cmake ninja-build g++ pkg-config
     'libboost-dev>=1.81|libboost1.81-dev|libboost1.[89]*-dev' libprotobuf-dev
-    protobuf-compiler nlohmann-json3-dev libcli11-dev)
+    protobuf-compiler nlohmann-json3-dev libcli11-dev libtomlplusplus-dev)
 grpc_packages=(libgrpc++-dev protobuf-compiler-grpc)
 python_packages=(python3-dev pybind11-dev)
 # Of Boost.Process, which is a library of its own since 1.86.

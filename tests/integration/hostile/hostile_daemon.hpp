@@ -101,7 +101,8 @@ public:
     notify_socket();
     // For the environment of the one who notifies.
     [[nodiscard]] std::string variable() const;
-    // The next message; empty when `other` (a pidfd) became readable first, or after k_patience.
+    // The first line of the next message; empty when `other` (a pidfd) became readable first, or
+    // after k_patience.
     [[nodiscard]] std::string receive(int other) const;
 
 private:
