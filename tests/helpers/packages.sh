@@ -17,7 +17,7 @@ test_packages=("${build_packages[@]}" "${grpc_packages[@]}" "${bench_packages[@]
     "${example_packages[@]}" doctest-dev strace procps python3
     "${python_packages[@]}" python3-grpcio python3-numpy
     python3-cloudpickle python3-pytest python3-joblib python3-dask python3-gevent python3-eventlet
-    python3-pip python3-venv mypy 'clang|clang-[12][0-9]')
+    python3-pip python3-venv mypy man-db zsh fish 'clang|clang-[12][0-9]')
 kernel_packages=(qemu-system-x86 busybox-static cpio binutils)
 interpreter_packages=(g++ make patchelf pkg-config libbz2-dev libffi-dev liblzma-dev
     libreadline-dev libsqlite3-dev libssl-dev uuid-dev zlib1g-dev)

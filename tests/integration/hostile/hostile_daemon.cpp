@@ -200,6 +200,7 @@ std::string notify_socket::receive(int other) const {
     char text[256];
     const ssize_t n = ::recv(socket_.get(), text, sizeof text, MSG_DONTWAIT);
     const std::string all(text, n > 0 ? static_cast<std::size_t>(n) : 0);
+    // Its first line says what; others are for people.
     return all.substr(0, all.find('\n'));
 }
 

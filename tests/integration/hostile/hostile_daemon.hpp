@@ -101,8 +101,7 @@ public:
     notify_socket();
     // For the environment of the one who notifies.
     [[nodiscard]] std::string variable() const;
-    // The first line of the next message; empty when `other` (a pidfd) became readable first, or
-    // after k_patience.
+    // The next message; empty when `other` (a pidfd) became readable first, or after k_patience.
     [[nodiscard]] std::string receive(int other) const;
 
 private:
