@@ -9,12 +9,33 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/ipc/base/include/cleanfork
                   ${PROJECT_SOURCE_DIR}/client/include/cleanfork
                   ${PROJECT_SOURCE_DIR}/forkserver/template/include/cleanfork
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
-foreach(section IN ITEMS 1 8)
+foreach(section IN ITEMS 1 3 5 8)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/man/
           DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section} FILES_MATCHING PATTERN "*.${section}")
 endforeach()
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/docs/man/
-        DESTINATION ${CMAKE_INSTALL_MANDIR}/man8 FILES_MATCHING PATTERN "*.8")
+
+set(packaging ${CMAKE_CURRENT_LIST_DIR}/packaging)
+install(FILES ${packaging}/completions/cleanfork.bash RENAME cleanfork
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+install(FILES ${packaging}/completions/_cleanfork
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+install(FILES ${packaging}/completions/cleanfork.fish
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+
+# systemd looks below /usr and /usr/local alone; elsewhere the units are there to be linked.
+foreach(kind IN ITEMS system user)
+  set(folder ${packaging}/systemd)
+  if(kind STREQUAL user)
+    set(folder ${folder}/user)
+  endif()
+  configure_file(${folder}/cleanforkd.service.in
+                 ${PROJECT_BINARY_DIR}/package/systemd/${kind}/cleanforkd.service @ONLY)
+  configure_file(${folder}/cleanforkd.socket
+                 ${PROJECT_BINARY_DIR}/package/systemd/${kind}/cleanforkd.socket COPYONLY)
+  install(DIRECTORY ${PROJECT_BINARY_DIR}/package/systemd/${kind} DESTINATION lib/systemd)
+endforeach()
+install(FILES ${packaging}/systemd/hardened.conf ${packaging}/systemd/cleanforkd.toml
+        DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 # Two export sets: who links a shared library needs no protobuf of their own.
 set(CLEANFORK_INSTALL_LIBRARIES both CACHE STRING "shared, static or both")

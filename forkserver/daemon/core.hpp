@@ -4,30 +4,15 @@
 #include <string>
 
 #include "forkserver/daemon/closers.hpp"
+#include "forkserver/daemon/config/quotas.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/metrics.hpp"
 #include "forkserver/daemon/sessions/session_table.hpp"
 #include "forkserver/spawn/launcher.hpp"
 #include "ipc/base/features.hpp"
-#include "ipc/wire/defaults.hpp"
-#include "ipc/wire/limits.hpp"
 
 namespace cleanfork::daemon {
-
-struct quotas {
-    std::size_t sessions_per_uid = ipc::k_default_sessions_per_uid;
-    std::size_t children_per_session = ipc::k_default_children_per_session;
-    std::size_t queued_per_session = ipc::k_default_queued_per_session;
-    std::size_t queued_bytes_per_session = ipc::k_default_queued_bytes_per_session;
-    std::size_t queued_descriptors_per_session = ipc::k_default_queued_descriptors_per_session;
-    std::size_t unclaimed_statuses = ipc::k_default_unclaimed_statuses;
-    // Of all sessions of a user together.
-    std::size_t children_per_user = ipc::k_default_children_per_user;
-    std::size_t queued_per_user = ipc::k_default_queued_per_user;
-    std::size_t queued_descriptors_per_user = ipc::k_default_queued_descriptors_per_user;
-    std::size_t memory_per_user = ipc::k_default_memory_per_user;
-};
 
 // Quotas that leave something for everybody: a flood of connections, or of descriptors that wait
 // with their spawns, does not use up `descriptor_limit`; what waits leaves most of `memory_limit`
@@ -45,7 +30,6 @@ struct server_config {
     ipc::feature_set features;
     std::string version;
     bool is_private = false;  // ends with its first session
-    std::chrono::milliseconds lease_idle = ipc::k_default_lease_idle;
 };
 
 // What `stats` tells, since the start.
@@ -66,7 +50,7 @@ struct core {
     core(event_loop& loop, server_config c, spawn::launcher l, logger& logger);
 
     event_loop& io;
-    const server_config config;
+    server_config config;  // of which the quotas alone may change
     logger& log;
     spawn::launcher launcher;
     const std::shared_ptr<closers> closing;  // of what came from clients

@@ -36,6 +36,8 @@ public:
     void leave_rest(const session& s, child_id id);
     // Nobody has anything more to do with it, and nobody of its target is left.
     void forget_if_done(child& c);
+    // As many statuses of children that are nobody's.
+    void keep_unclaimed(std::size_t most) noexcept { unclaimed_.keep_at_most(most); }
 
 private:
     struct ended_session {

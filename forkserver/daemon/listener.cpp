@@ -172,22 +172,6 @@ result<unique_fd> activated_socket() {
     return unique_fd(k_first);
 }
 
-void notify(const char* state) {
-    const char* path = std::getenv("NOTIFY_SOCKET");
-    if (path == nullptr || (path[0] != '/' && path[0] != '@')) return;
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    const std::size_t length = std::strlen(path);
-    if (length >= sizeof address.sun_path) return;
-    std::memcpy(address.sun_path, path, length);
-    if (path[0] == '@') address.sun_path[0] = '\0';
-    const unique_fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    if (!socket) return;
-    ::sendto(socket.get(), state, std::strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT,
-             reinterpret_cast<const sockaddr*>(&address),
-             static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length));
-}
-
 listener::listener(event_loop& io, listening_socket socket, logger& log, listener_owner& owner)
     : io_(io),
       acceptor_(io, "listener"),

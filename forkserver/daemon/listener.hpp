@@ -45,9 +45,6 @@ result<listening_socket> listen_at(const std::string& path);
 // ours); empty when there is none. Takes the variables out of the environment.
 result<unique_fd> activated_socket();
 
-// sd_notify(3): sends `state` to $NOTIFY_SOCKET; nothing when unset.
-void notify(const char* state);
-
 class listener_owner {
 public:
     virtual void on_connection(unique_fd socket) = 0;

@@ -38,6 +38,8 @@ class logger {
 public:
     explicit logger(log_level least) : least_(least) {}
 
+    void set_least(log_level least) noexcept { least_ = least; }
+
     void debug(std::string_view event, std::initializer_list<log_field> f = {}) {
         write(log_level::debug, event, f);
     }

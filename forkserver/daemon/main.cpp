@@ -9,6 +9,7 @@
 #include <iostream>
 #include <optional>
 
+#include "forkserver/daemon/configuration.hpp"
 #include "forkserver/daemon/listener.hpp"
 #include "forkserver/daemon/log.hpp"
 #include "forkserver/daemon/log_writer.hpp"
@@ -18,6 +19,7 @@
 #include "forkserver/daemon/loop/watched_fd.hpp"
 #include "forkserver/daemon/options.hpp"
 #include "forkserver/daemon/server.hpp"
+#include "forkserver/daemon/service_manager.hpp"
 #include "forkserver/daemon/startup.hpp"
 #include "ipc/base/sys.hpp"
 #include "ipc/wire/message.hpp"
@@ -28,8 +30,8 @@ namespace {
 
 class signal_reader {
 public:
-    signal_reader(event_loop& io, unique_fd fd, server& s, logger& log)
-        : io_(io), signals_(io, "signals"), server_(s), log_(log) {
+    signal_reader(event_loop& io, unique_fd fd, server& s, std::function<void()> reload)
+        : io_(io), signals_(io, "signals"), server_(s), reload_(std::move(reload)) {
         if (const int e = signals_.take(fd))
             throw boost::system::system_error(e, boost::system::system_category(), "signalfd");
         await();
@@ -47,7 +49,7 @@ private:
         while (::read(signals_.fd(), &info, sizeof info) == sizeof info) {
             const int number = static_cast<int>(info.ssi_signo);
             if (number == SIGHUP)
-                log_.info("signal_ignored", {{"signal", "HUP"}});
+                reload_();
             else
                 server_.shut_down(number == SIGTERM ? "SIGTERM" : "SIGINT");
         }
@@ -56,20 +58,24 @@ private:
     event_loop& io_;
     watched_fd signals_;
     server& server_;
-    logger& log_;
+    std::function<void()> reload_;
 };
 
 // The server with what feeds it, from its start to its end.
 class service final : private server_owner, private listener_owner {
 public:
-    service(const server_config& config, spawn::launcher launcher, unique_fd signals, logger& log)
+    service(const options& o, const server_config& config, spawn::launcher launcher,
+            unique_fd signals, logger& log)
         : io_(&log),
           log_(log),
+          manager_(io_),
           server_(io_, config, std::move(launcher), log, *this),
-          reader_(io_, std::move(signals), server_, log) {}
+          configuration_(o, server_, log),
+          reader_(io_, std::move(signals), server_, [this] { reload(); }) {}
 
     result<void> run(const options& o, endpoints& ends) {
         if (auto begun = server_.begin(); !begun) return begun;
+        configuration_.begin();
         if (ends.listening)
             listen(std::move(*ends.listening));
         else if (auto r = serve_owner(o, ends); !r)
@@ -82,10 +88,16 @@ private:
     void listen(listening_socket socket) {
         const std::string path = socket.path;
         accepting_.emplace(io_, std::move(socket), log_, static_cast<listener_owner&>(*this));
-        notify("READY=1");
+        status_ = "Serving " + path;
+        manager_.ready(status_);
         log_.info(
             "listening",
             {{"socket", path}, {"pid", std::int64_t{::getpid()}}, {"version", CLEANFORK_VERSION}});
+    }
+    void reload() {
+        manager_.reloading();
+        bounded(io_, "reload", [this] { configuration_.reload(); });
+        manager_.ready(status_);
     }
     result<void> serve_owner(const options& o, endpoints& ends) {
         server_.add_session(std::move(ends.private_socket));
@@ -98,7 +110,7 @@ private:
     void on_shutdown() override {
         if (!accepting_) return;
         accepting_->close();
-        notify("STOPPING=1");
+        manager_.stopping();
     }
     void on_finished() override {
         post_bounded(io_, "end", [this] { io_.stop(); });
@@ -106,7 +118,10 @@ private:
 
     event_loop io_;
     logger& log_;
+    service_manager manager_;
+    std::string status_;  // for people
     server server_;
+    configuration configuration_;
     signal_reader reader_;
     std::optional<listener> accepting_;
 };
@@ -124,12 +139,9 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
     std::vector<std::string> unknown;
     rlimit descriptors{};
     ::getrlimit(RLIMIT_NOFILE, &descriptors);
-    const server_config config{fitted(o.quotas, descriptors.rlim_cur, memory_limit()),
-                               descriptors.rlim_cur,
-                               ipc::probe_features(&unknown),
-                               CLEANFORK_VERSION,
-                               bool(ends.private_socket),
-                               std::chrono::milliseconds(o.lease_idle_ms)};
+    const server_config config{fitted_to_process(o.set.most), descriptors.rlim_cur,
+                               ipc::probe_features(&unknown), CLEANFORK_VERSION,
+                               bool(ends.private_socket)};
     for (const std::string& name : unknown) log.warning("unknown_feature", {{"name", name}});
     auto launcher = spawn::launcher::create(config.features, soft_limit);
     if (!launcher) return launcher.error();
@@ -137,7 +149,7 @@ result<void> serve(const options& o, endpoints& ends, logger& log) {
     own(*signals);
     if (log.output().own()) own(log.output().own());
     if (ends.listening) own(ends.listening->socket);
-    service s(config, std::move(*launcher), std::move(*signals), log);
+    service s(o, config, std::move(*launcher), std::move(*signals), log);
     if (auto r = s.run(o, ends); !r) return r;
     log.info("ended");
     return {};
@@ -165,7 +177,7 @@ failure as_failure(const boost::system::system_error& e) {
 int run(int argc, char** argv) {
     options o;
     if (const auto done = parse(argc, argv, o)) return *done;
-    logger log(o.least);
+    logger log(o.set.least);
     become_clean();
     memory_reserve::keep();
     auto ends = open_endpoints(o);

@@ -28,13 +28,14 @@ server::server(event_loop& io, server_config config, spawn::launcher launcher, l
       core_(io, std::move(config), std::move(launcher), log),
       events_(core_),
       children_(io, *this),
-      leases_(io, children_, core_.config.lease_idle),
+      leases_(io, children_, core_.config.quotas),
       lifetimes_(io, children_, core_.config.features, log, *this),
       orphans_(io, core_.launcher, children_, births_),
       births_(io, *this),
       restarts_(io, core_.launcher, children_, births_, core_.closing, log, *this),
       spawns_(core_, children_, templates_, leases_, restarts_, births_),
       templates_(io, core_.launcher, children_, births_, leases_, log, spawns_),
+      file_templates_(core_, templates_, orphans_),
       exits_(core_, children_, lifetimes_, templates_, leases_, spawns_, restarts_),
       dispatch_({core_, children_, lifetimes_, orphans_, restarts_, births_, templates_, leases_,
                  spawns_, exits_, events_},
@@ -125,6 +126,17 @@ void server::on_end(session& s, const failure& why) {
     if (core_.config.is_private && id == k_owner && !core_.shutting_down)
         shut_down("the owner has gone");
     finish_if_done();
+}
+
+// ---- settings --------------------------------------------------------------
+
+void server::set_quotas(const quotas& most) noexcept {
+    core_.config.quotas = most;
+    exits_.keep_unclaimed(most.unclaimed_statuses);
+}
+
+void server::start_templates(const file_templates::definitions& wanted) {
+    if (!core_.shutting_down) file_templates_.apply(wanted);
 }
 
 // ---- exits -----------------------------------------------------------------

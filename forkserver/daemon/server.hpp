@@ -8,6 +8,7 @@
 #include "forkserver/daemon/core.hpp"
 #include "forkserver/daemon/dispatch.hpp"
 #include "forkserver/daemon/exits.hpp"
+#include "forkserver/daemon/file_templates.hpp"
 #include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/spawns.hpp"
 #include "forkserver/daemon/templates/template_table.hpp"
@@ -48,6 +49,11 @@ public:
 
     // Closes a socket that is to be no session.
     void refuse(unique_fd socket) { core_.closing->dispose(std::move(socket)); }
+
+    // For what is asked from now on: nothing that is there is taken from anybody.
+    void set_quotas(const quotas& most) noexcept;
+    // Those that the file names; again: those that it names now.
+    void start_templates(const file_templates::definitions& wanted);
 
     // A turn of the loop took so long.
     void on_turn(std::uint64_t ns);
@@ -96,6 +102,7 @@ private:
     restarts restarts_;
     spawns spawns_;
     template_table templates_;
+    file_templates file_templates_;
     exits exits_;
     dispatch dispatch_;
     // Of a shutdown that goes through the children: the next of them, and how they are ended.

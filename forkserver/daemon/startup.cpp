@@ -6,9 +6,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
+#include <cstddef>
 
 #include "ipc/base/close_others.hpp"
 #include "ipc/base/fd.hpp"
@@ -90,6 +93,18 @@ result<void> check_private(const char* option, int fd) {
     return {};
 }
 
+// Where a socket that was passed to us is bound, for display.
+std::string address_of(int socket) {
+    sockaddr_un address{};
+    socklen_t size = sizeof address;
+    constexpr socklen_t k_path = offsetof(sockaddr_un, sun_path);
+    if (::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0 || size <= k_path)
+        return "(activated)";
+    std::string path(address.sun_path, std::min<std::size_t>(size, sizeof address) - k_path);
+    if (path[0] == '\0') path[0] = '@';  // abstract, with all of its bytes
+    return path.substr(0, path.find('\0'));
+}
+
 }  // namespace
 
 result<endpoints> open_endpoints(const options& o) {
@@ -114,10 +129,10 @@ result<endpoints> open_endpoints(const options& o) {
     if (*activated) {
         e.listening.emplace();
         e.listening->socket = std::move(*activated);
-        e.listening->path = "(activated)";
+        e.listening->path = address_of(e.listening->socket.get());
         return e;
     }
-    auto bound = listen_at(o.socket.empty() ? ipc::default_socket_path() : o.socket);
+    auto bound = listen_at(o.set.socket.empty() ? ipc::default_socket_path() : o.set.socket);
     if (!bound) return bound.error();
     e.listening.emplace(std::move(*bound));
     return e;

@@ -5,7 +5,7 @@
 # installed, only found. Only what is missing gets installed.
 build_packages=(cmake ninja-build g++ pkg-config
     'libboost-dev>=1.81|libboost1.81-dev|libboost1.[89]*-dev' libprotobuf-dev
-    protobuf-compiler nlohmann-json3-dev libcli11-dev)
+    protobuf-compiler nlohmann-json3-dev libcli11-dev libtomlplusplus-dev)
 grpc_packages=(libgrpc++-dev protobuf-compiler-grpc)
 python_packages=(python3-dev pybind11-dev)
 # Of Boost.Process, which is a library of its own since 1.86.
@@ -17,7 +17,7 @@ test_packages=("${build_packages[@]}" "${grpc_packages[@]}" "${bench_packages[@]
     "${example_packages[@]}" doctest-dev procps python3
     "${python_packages[@]}" python3-grpcio python3-numpy
     python3-cloudpickle python3-pytest python3-joblib python3-dask python3-gevent python3-eventlet
-    python3-pip python3-venv mypy prometheus 'clang|clang-[12][0-9]')
+    python3-pip python3-venv mypy prometheus man-db zsh fish 'clang|clang-[12][0-9]')
 kernel_packages=(qemu-system-x86 busybox-static cpio binutils)
 interpreter_packages=(g++ make patchelf pkg-config libbz2-dev libffi-dev liblzma-dev
     libreadline-dev libsqlite3-dev libssl-dev uuid-dev zlib1g-dev)

@@ -13,6 +13,7 @@ WORDS = {
     "forkserver/template/include": "template.hpp",
     "forkserver/template": "its loop, and its children up to the entry",
     "forkserver/daemon/loop": "what handlers wait with; their boundary",
+    "forkserver/daemon/config": "options and file: what they may say",
     "forkserver/daemon/sessions": "one client's packets, its queue, what it uses",
     "forkserver/daemon/children": "all state of each child; signals, lifetimes",
     "forkserver/daemon/templates": "by name: generations and their children",

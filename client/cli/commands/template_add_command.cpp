@@ -9,6 +9,7 @@
 #include "client/cli/reports/json_forms.hpp"
 #include "client/cli/reports/template_report.hpp"
 #include "client/cli/reports/text_table.hpp"
+#include "ipc/base/template_words.hpp"
 
 namespace cleanfork::cli {
 
@@ -41,29 +42,30 @@ manual add_manual() {
             .usage_exit = k_exit_usage};
 }
 
+// The words are the file's of cleanforkd as well.
+std::string option(const ipc::option_words& w) { return "--" + std::string(w.name); }
+
+template <class Read, class Store>
+void add_value(arguments& form, const ipc::option_words& w, Read read, Store store) {
+    form.value(option(w), std::string(w.value), read, store, std::string(w.text));
+}
+
 void add_template_options(arguments& form, template_options& o) {
+    using namespace ipc::template_words;
     form.heading("Template");
-    form.value(
-        "--warm", "N", integer(0, k_most_warm), [&o](int n) { o.warm = static_cast<unsigned>(n); },
-        "Children forked ahead of time");
-    form.value(
-        "--leases", "N", integer(0, k_most_warm),
-        [&o](int n) { o.leases = static_cast<unsigned>(n); },
-        "So many more for sessions that call it often (default: as --warm)");
-    form.value(
-        "--start-timeout", "DURATION", parse_duration,
-        [&o](auto t) { o.start_timeout = std::chrono::ceil<std::chrono::milliseconds>(t); },
-        "For its initialization (default: 1m)");
-    form.value(
-        "--call-timeout", "DURATION", parse_duration,
-        [&o](auto t) { o.call_timeout = std::chrono::ceil<std::chrono::milliseconds>(t); },
-        "For a child to take its call (default: 10s)");
-    form.flag("--huge-pages", o.huge_pages, "Its heap in huge pages: cheaper to fork");
+    add_value(form, k_warm, integer(0, k_most_warm),
+              [&o](int n) { o.warm = static_cast<unsigned>(n); });
+    add_value(form, k_leases, integer(0, k_most_warm),
+              [&o](int n) { o.leases = static_cast<unsigned>(n); });
+    add_value(form, k_start_timeout, parse_duration,
+              [&o](auto t) { o.start_timeout = std::chrono::ceil<std::chrono::milliseconds>(t); });
+    add_value(form, k_call_timeout, parse_duration,
+              [&o](auto t) { o.call_timeout = std::chrono::ceil<std::chrono::milliseconds>(t); });
+    form.flag(option(k_huge_pages), o.huge_pages, std::string(k_huge_pages.text));
     form.values(
-        "--allow-fd", "N", integer(0, k_most_descriptor),
-        [&o](int fd) { o.allowed_descriptors.push_back(fd); },
-        "A descriptor of its own that is harmless to share");
-    form.flag("--tolerate-unclean", o.tolerate_unclean, "Tell what is unclean, do not refuse it");
+        option(k_allow_fd), std::string(k_allow_fd.value), integer(0, k_most_descriptor),
+        [&o](int fd) { o.allowed_descriptors.push_back(fd); }, std::string(k_allow_fd.text));
+    form.flag(option(k_tolerate_unclean), o.tolerate_unclean, std::string(k_tolerate_unclean.text));
 }
 
 std::string check(const template_options& o, const std::vector<std::string>& command,
@@ -101,8 +103,9 @@ add_line parse_add(const words& args, const closed_streams& streams) {
     form.positional(
         "NAME", as_is, [&line](std::string name) { line.name = std::move(name); },
         "What calls know it by");
-    form.text("--from", "BASE", base, "Derive it from this template");
-    form.text("--init", "ENTRY", initializer, "The initializer that runs in the child of BASE");
+    for (const auto& [w, text] : {std::pair(&ipc::template_words::k_from, &base),
+                                  std::pair(&ipc::template_words::k_init, &initializer)})
+        form.text(option(*w), std::string(w->value), *text, std::string(w->text));
     form.text("--payload-file", "FILE", payload_file, "What that works on (-: standard input)");
     form.flag("--if-absent", o.unless_there, "Leave one of that name that is ready, or starts");
     form.flag("--no-wait", no_wait, "Return when its start was asked for");

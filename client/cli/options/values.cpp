@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cmath>
 #include <cstdio>
-#include <limits>
 #include <set>
 #include <stdexcept>
+
+#include "ipc/base/typed_values.hpp"
 
 namespace cleanfork::cli {
 
@@ -31,20 +31,6 @@ halves split(std::string_view text, char separator) {
     return {text.substr(0, at), text.substr(at + 1), true};
 }
 
-struct unit {
-    std::string_view name;
-    long double nanoseconds;
-};
-
-constexpr std::array<unit, 8> k_units{{{"", 1e9L},
-                                       {"s", 1e9L},
-                                       {"ms", 1e6L},
-                                       {"us", 1e3L},
-                                       {"ns", 1},
-                                       {"m", 60e9L},
-                                       {"h", 3600e9L},
-                                       {"d", 86400e9L}}};
-
 }  // namespace
 
 void throw_exception_from_error(const bad_value& b, const boost::source_location&) {
@@ -63,23 +49,9 @@ parsed<long long> parse_integer(std::string_view text, long long least, long lon
 }
 
 parsed<std::chrono::nanoseconds> parse_duration(std::string_view text) {
-    constexpr std::string_view expected =
-        "a duration: a number with an optional unit (ns, us, ms, s, m, h, d)";
-    // from_chars would also take "inf", "nan" and a sign.
-    if (text.empty() || text.find_first_not_of("0123456789.") == 0) return bad(text, expected);
-    double number = 0;
-    const char* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
-    if (error != std::errc()) return bad(text, expected);
-    const std::string_view name(stop, static_cast<std::size_t>(end - stop));
-    const auto* const found =
-        std::find_if(k_units.begin(), k_units.end(), [&](const unit& u) { return u.name == name; });
-    if (found == k_units.end()) return bad(text, expected);
-    const long double total = std::round(static_cast<long double>(number) * found->nanoseconds);
-    // Half of what fits, so that adding it to a clock cannot overflow.
-    if (total > static_cast<long double>(std::numeric_limits<std::int64_t>::max() / 2))
-        return bad(text, "a duration this program can wait for: it is too long");
-    return std::chrono::nanoseconds(static_cast<std::int64_t>(total));
+    const auto time = ipc::duration_of(text);
+    if (!time) return bad(text, time.error().expected);
+    return *time;
 }
 
 parsed<std::vector<unsigned>> parse_cpus(std::string_view text) {
@@ -188,12 +160,9 @@ parsed<listen_fd> parse_listen_fd(std::string_view text) {
 }
 
 parsed<mode_t> parse_umask(std::string_view text) {
-    unsigned mode = 0;
-    const char* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, mode, 8);
-    if (error != std::errc() || stop != end || text.empty() || mode > 0777)
-        return bad(text, "an octal mask from 0 to 777");
-    return static_cast<mode_t>(mode);
+    const auto mask = ipc::umask_of(text);
+    if (!mask) return bad(text, "an octal mask from 0 to 777");
+    return *mask;
 }
 
 parsed<std::pair<std::string, std::string>> parse_assignment(std::string_view text) {

@@ -2,7 +2,8 @@
 
     conan create client/packaging/conan                        what it needs is Conan's
     conan create client/packaging/conan -o "&:system=True"     ... is the system's (Debian's names:
-        libboost-dev, libprotobuf-dev, protobuf-compiler, nlohmann-json3-dev, libcli11-dev)
+        libboost-dev, libprotobuf-dev, protobuf-compiler, nlohmann-json3-dev, libcli11-dev,
+        libtomlplusplus-dev)
 
 `./dev packages` makes and tests the second, which has not been run to its end yet. The first needs
 Conan's own server, and has not been run by us.
@@ -55,6 +56,7 @@ class Cleanfork(ConanFile):
             self.requires("protobuf/[>=3.21 <4]")
             self.requires("nlohmann_json/[>=3.11 <4]")
             self.requires("cli11/[>=2.1 <3]")
+            self.requires("tomlplusplus/[>=3.2 <4]")
 
     def build_requirements(self):
         if not self.options.system:

@@ -9,6 +9,7 @@
 #include "client/src/requests/entry_call.hpp"
 #include "client/src/requests/translate.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/base/typed_values.hpp"
 #include "ipc/wire/defaults.hpp"
 
 namespace cleanfork::detail {
@@ -18,9 +19,6 @@ namespace {
 // What <cleanfork/templates.hpp> says of a timeout of 0.
 static_assert(ipc::k_default_start_timeout == std::chrono::minutes(1));
 static_assert(ipc::k_default_call_timeout == std::chrono::seconds(10));
-
-constexpr std::string_view k_tunables = "GLIBC_TUNABLES";
-constexpr std::string_view k_huge_pages = "glibc.malloc.hugetlb=";
 
 failure refused(std::string field, std::string why) {
     return ipc::fail(step::request, EINVAL, std::move(field), std::move(why));
@@ -84,7 +82,7 @@ result<void> translate_program(const template_options& o, v1::SpawnRequest& requ
 }  // namespace
 
 void request_huge_pages(environment& env) {
-    const std::string name(k_tunables);
+    const std::string name(ipc::k_tunables);
     std::string all;
     if (const auto set = env.set.find(name); set != env.set.end()) {
         all = set->second;
@@ -93,16 +91,7 @@ void request_huge_pages(environment& env) {
         const char* const own = ::getenv(name.c_str());
         all = own != nullptr ? own : "";
     }
-    // Colons separate them; one of the same name gives way.
-    std::string merged;
-    for (std::string_view rest = all; !rest.empty();) {
-        const std::size_t end = std::min(rest.find(':'), rest.size());
-        const std::string_view tunable = rest.substr(0, end);
-        rest.remove_prefix(std::min(end + 1, rest.size()));
-        if (tunable.empty() || tunable.starts_with(k_huge_pages)) continue;
-        merged.append(tunable).append(":");
-    }
-    env.set[name] = merged.append(k_huge_pages).append("1");
+    env.set[name] = ipc::with_huge_pages(all);
 }
 
 result<void> translate_template(std::string_view name, const template_options& o,

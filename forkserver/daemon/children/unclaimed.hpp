@@ -16,6 +16,8 @@ public:
     // A child that has ended, of no session and kept. The oldest is forgotten for it when
     // there are too many.
     void add(const child& c);
+    // From the next one on.
+    void keep_at_most(std::size_t most) noexcept { most_ = most; }
 
 private:
     child_table& children_;

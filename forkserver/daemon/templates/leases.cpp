@@ -6,8 +6,8 @@
 
 namespace cleanfork::daemon {
 
-leases::leases(event_loop& io, child_table& children, std::chrono::milliseconds idle)
-    : children_(children), idle_(idle), timer_(io, "leases", [this] { take_back_idle(); }) {}
+leases::leases(event_loop& io, child_table& children, const quotas& most)
+    : children_(children), most_(most), timer_(io, "leases", [this] { take_back_idle(); }) {}
 
 std::optional<lease_place> leases::place(generation_id from, session_id session, std::size_t most) {
     if (most == 0) return std::nullopt;
@@ -37,7 +37,7 @@ void leases::granted(child& c, generation_id from, asked_lease&& lease) {
     c.lease->channel = std::move(lease.channel);
     c.lease->place = std::move(lease.place);
     c.lease->from = from;
-    timer_.set(c.lease->since + idle_);
+    timer_.set(c.lease->since + idle());
 }
 
 void leases::is_over(child& c) {
@@ -90,10 +90,10 @@ void leases::take_back_idle() {
         for (const child_id id : g.waiting) {
             child* c = children_.find(id);
             if (c == nullptr || !c->lease || !c->lease->channel) continue;
-            if (c->lease->since + idle_ <= now)
+            if (c->lease->since + idle() <= now)
                 revoke(*c);
             else
-                next = std::min(next, c->lease->since + idle_);
+                next = std::min(next, c->lease->since + idle());
         }
     if (next != steady::time_point::max()) timer_.set(next);
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "forkserver/daemon/children/child_table.hpp"
+#include "forkserver/daemon/config/quotas.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
 #include "forkserver/daemon/sessions/spawn_queue.hpp"
 
@@ -21,7 +22,7 @@ namespace cleanfork::daemon {
 class leases {
 public:
     // One that nobody has used for `idle` is taken back.
-    leases(event_loop& io, child_table& children, std::chrono::milliseconds idle);
+    leases(event_loop& io, child_table& children, const quotas& most);
 
     // A place for one more lease of `session`, where the generation has `most` at a time. When all
     // are taken, a session that has more than this one would, loses its oldest. Empty: none.
@@ -41,6 +42,9 @@ public:
     [[nodiscard]] std::size_t waiting(generation_id from) const;
 
 private:
+    [[nodiscard]] std::chrono::milliseconds idle() const noexcept {
+        return std::chrono::milliseconds(most_.lease_idle_ms);
+    }
     struct group {
         std::shared_ptr<lease_counts> counts = std::make_shared<lease_counts>();
         std::vector<child_id> waiting;  // granted, the oldest first
@@ -54,7 +58,7 @@ private:
     void drop_empty();
 
     child_table& children_;
-    const std::chrono::milliseconds idle_;
+    const quotas& most_;
     bounded_timer timer_;
     groups groups_;
 };

@@ -51,6 +51,7 @@ public:
     // Answered as add().
     result<void> reload(const v1::ReloadTemplateRequest& r, session_id session, request_id request);
     result<void> remove(const std::string& name);
+    [[nodiscard]] bool has(const std::string& name) const { return templates_.contains(name); }
     // Of one name, or of all when it is empty.
     result<void> list(const std::string& name, v1::ListTemplatesReply& out) const;
 

@@ -199,7 +199,9 @@ std::string notify_socket::receive(int other) const {
     ipc::retry([&] { return ::poll(fds, 2, k_patience_ms); });
     char text[256];
     const ssize_t n = ::recv(socket_.get(), text, sizeof text, MSG_DONTWAIT);
-    return n > 0 ? std::string(text, static_cast<std::size_t>(n)) : std::string();
+    const std::string all(text, n > 0 ? static_cast<std::size_t>(n) : 0);
+    // Its first line says what; others are for people.
+    return all.substr(0, all.find('\n'));
 }
 
 test_daemon::test_daemon(program_options options)
