@@ -44,7 +44,6 @@ class scene {
 public:
     scene(boost::asio::io_context& io, daemon::server& s)
         : io_(io),
-          server_(s),
           neighbour_(s),
           sessions_{modelled_session(s), modelled_session(s)},
           template_(s) {
@@ -112,7 +111,6 @@ private:
     }
 
     boost::asio::io_context& io_;
-    daemon::server& server_;
     modelled_session neighbour_;
     std::array<modelled_session, 2> sessions_;
     false_template template_;
