@@ -117,7 +117,8 @@ private:
     void run_one(const path& p, const fault& f, const std::string& about, tally& t) {
         const std::string name = std::string(p.name) + ": " + to_string(f);
         if (!is_wanted(name)) return;
-        const run_report r = runner_.run(p, f);
+        run_report r = runner_.run(p, f);
+        if (r.finding.empty()) r.finding = runner_.lost_memory(p, f);
         ++(f.at.call == k_allocation ? t.allocations : f.error_number == 0 ? t.kills : t.errnos);
         t.not_reached += !r.injected;
         if (options_.verbose)

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 
@@ -91,6 +92,31 @@ run_report runner::run(const path& p, const std::optional<fault>& f) {
     fault_.reset();
     r.injected |= allocation_failed_;
     return r;
+}
+
+// What stays once is kept for later, a buffer or a table that has grown; what stays each time is
+// lost.
+std::string runner::lost_memory(const path& p, const fault& f) {
+    constexpr int k_times = 6;
+    const auto has_ended = [&] { return !is_usable_ || world_.daemon_pid() != measured_; };
+    if (!is_usable_ || p.starts_daemon || p.ends_daemon) return {};
+    if (has_ended()) {
+        measured_ = world_.daemon_pid();
+        run(p, std::nullopt);
+        most_held_ = world_.held();
+    }
+    const long first = world_.held();
+    long last = first;
+    if (first <= most_held_) return {};
+    for (int n = 0; n < k_times; ++n) {
+        run(p, f);
+        if (has_ended()) return {};
+        most_held_ = std::max(most_held_, last);
+        if (world_.held() <= last) return {};
+        last = world_.held();
+    }
+    return "allocations of the forkserver that stay, of " + std::to_string(k_times) +
+           " times: " + std::to_string(last - first);
 }
 
 // ---- the start of a forkserver

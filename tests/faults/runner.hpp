@@ -24,6 +24,9 @@ public:
     // The calls of the path, when nothing fails.
     std::vector<watch::seen> record(const path& p);
     run_report run(const path& p, const std::optional<fault>& f);
+    // After a run without a finding: what of it stays in the forkserver each time that it is
+    // repeated. Empty: nothing.
+    std::string lost_memory(const path& p, const fault& f);
     std::string log() const { return world_.log(); }
 
 private:
@@ -45,6 +48,8 @@ private:
     bool allocation_failed_ = false;
     std::vector<watch::seen> record_;
     bool is_usable_ = false;  // the world, for another path
+    pid_t measured_ = 0;      // the forkserver of most_held_
+    long most_held_ = 0;      // allocations that stayed, and were found to be no loss
 };
 
 }  // namespace cleanfork::faults

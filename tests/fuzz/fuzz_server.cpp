@@ -2,18 +2,12 @@
 // spawns, but only /bin/true and /bin/sleep: whatever program a request names is replaced by one
 // of them.
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <array>
 #include <chrono>
+#include <optional>
 
-#include "forkserver/daemon/loop/event_loop.hpp"
-#include "forkserver/daemon/server.hpp"
-#include "ipc/base/fd.hpp"
-#include "ipc/base/process_ref.hpp"
-#include "ipc/base/sys.hpp"
-#include "tests/fuzz/processes.hpp"
-#include "tests/fuzz/seeds.hpp"
+#include "tests/fuzz/served.hpp"
 
 using namespace cleanfork;
 using namespace cleanfork::fuzz;
@@ -106,59 +100,34 @@ private:
     ipc::receiver reader_;
 };
 
-// What the server takes for a template: a process that sleeps, for which this one speaks.
+// Made when the input first speaks for it, and again after it hung up.
 class template_end {
 public:
     explicit template_end(daemon::server& s) : server_(s) {}
 
-    void send(const std::string& body, unsigned how) {
-        if (!socket_) open();
-        std::string packet = body;
+    void send(std::string packet, unsigned how) {
+        if (!template_) {
+            template_.emplace(server_);
+            template_->tell(template_packets()[0].bytes, 0);
+        }
         // Nobody else's pid, whatever the report says.
         if (packet.size() >= sizeof(templates::child_event) && packet.front() == '\0')
-            packet.replace(offsetof(templates::child_event, pid), sizeof pid_, bytes_of(pid_));
-        const std::vector<int> fds(how & k_descriptors, pidfd_.get());
-        ipc::send_packet(socket_.get(), packet, fds);
-        if ((how & k_hang_up) != 0) socket_.reset();
+            packet.replace(offsetof(templates::child_event, pid), sizeof(pid_t),
+                           bytes_of(template_->pid()));
+        template_->tell(packet, how & k_descriptors);
+        if ((how & k_hang_up) != 0) template_.reset();
     }
 
     void read_all() {
-        while (socket_ && reader_.receive(socket_.get()).status == ipc::receive_status::packet) {
-        }
+        if (template_) template_->read_all();
     }
 
 private:
-    void open() {
-        auto pair = ipc::seqpacket_pair();
-        pid_ = ::fork();
-        if (pid_ == 0)
-            for (;;) ::pause();
-        pidfd_ = ipc::pidfd_open(pid_);
-        require(bool(server_.add_early_template("e", pid_, std::move(pair->second))),
-                "an early template is taken in");
-        socket_ = std::move(pair->first);
-        ipc::send_packet(socket_.get(), template_packets()[0].bytes, {});
-    }
-
     daemon::server& server_;
-    pid_t pid_ = 0;
-    unique_fd pidfd_;
-    unique_fd socket_;
-    ipc::receiver reader_;
+    std::optional<false_template> template_;
 };
 
-struct nobody final : daemon::server_owner {
-    void on_shutdown() override {}
-    void on_finished() override {}
-};
-
-// Until there is nothing at hand.
-void turn(daemon::event_loop& io) {
-    while (io.run_once({})) {
-    }
-}
-
-void feed(daemon::event_loop& io, daemon::server& s, std::string_view input) {
+void feed(boost::asio::io_context& io, daemon::server& s, std::string_view input) {
     std::array<client_end, 2> clients{client_end(s), client_end(s)};
     template_end early(s);
     for (std::size_t n = 0; n < k_most_commands && input.size() >= 3; ++n) {
@@ -172,14 +141,14 @@ void feed(daemon::event_loop& io, daemon::server& s, std::string_view input) {
             early.send(packet, how);
         else
             c.send(tamed(packet), how);
-        turn(io);
+        io.poll();
         early.read_all();
-        if ((how & k_wait) != 0 && io.run_once(std::chrono::milliseconds(1))) turn(io);
+        if ((how & k_wait) != 0) io.run_for(std::chrono::milliseconds(1));
         if ((how & k_deaf) == 0) c.read_all();
         input.remove_prefix(3 + size);
     }
     for (client_end& c : clients) c.close();
-    turn(io);
+    io.poll();
 }
 
 std::string command(unsigned how, const template_packet& p) {
@@ -221,25 +190,12 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    static daemon::logger log(daemon::log_level::error);
-    const std::size_t before = ipc::open_descriptor_count();
-    const std::set<pid_t> spared = child_processes();
-    {
-        static const ipc::feature_set features = ipc::probe_features();
-        daemon::server_config config;
-        config.features = features;
-        config.version = "fuzz";
-        config.quotas.queued_per_session = 8;  // small, so that quotas are met
-        config.quotas.children_per_session = 16;
-        config.quotas.unclaimed_statuses = 2;
-        auto launcher = spawn::launcher::create(features, 1024);
-        require(launcher.has_value(), "a server can be made");
-        daemon::event_loop io;
-        nobody owner;
-        daemon::server s(io, config, std::move(*launcher), log, owner);
+    daemon::quotas quotas;
+    quotas.queued_per_session = 8;  // small, so that quotas are met
+    quotas.children_per_session = 16;
+    quotas.unclaimed_statuses = 2;
+    serve(quotas, [&](boost::asio::io_context& io, daemon::server& s) {
         feed(io, s, {reinterpret_cast<const char*>(data), size});
-    }
-    kill_all_but(spared);
-    require(ipc::open_descriptor_count() == before, "no descriptor is lost");
+    });
     return 0;
 }

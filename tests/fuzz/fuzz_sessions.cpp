@@ -1,22 +1,12 @@
 // Sessions of a whole server, driven by sequences of good and bad requests, against a model of what
 // may happen: each request has one reply, of its kind; statuses are exact, and told once; a refusal
 // has a reason that the model knows; a neighbour notices nothing. See tests/fuzz/model.hpp.
-#include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <array>
 #include <chrono>
 #include <csignal>
 
-#include "forkserver/daemon/loop/event_loop.hpp"
-#include "forkserver/daemon/server.hpp"
-#include "ipc/base/fd.hpp"
-#include "ipc/base/process_ref.hpp"
-#include "ipc/base/sys.hpp"
 #include "tests/fuzz/model.hpp"
-#include "tests/fuzz/processes.hpp"
-#include "tests/fuzz/seeds.hpp"
+#include "tests/fuzz/served.hpp"
 
 using namespace cleanfork;
 using namespace cleanfork::fuzz;
@@ -39,49 +29,21 @@ private:
     const std::uint8_t *at_, *end_;
 };
 
-// What the server takes for a template: a process that sleeps, for which this one speaks. None of
-// what it tells is true, so no call of it may ever begin.
-class false_template {
-public:
-    explicit false_template(daemon::server& s) {
-        auto pair = ipc::seqpacket_pair();
-        pid_ = ::fork();
-        if (pid_ == 0)
-            for (;;) ::pause();
-        pidfd_ = ipc::pidfd_open(pid_);
-        require(bool(s.add_early_template("e", pid_, std::move(pair->second))),
-                "an early template is taken in");
-        socket_ = std::move(pair->first);
-    }
-    void tell(bytes_of_input& in) {
-        template_packet p = template_packets()[in.next() % template_packets().size()];
-        const unsigned change = in.next();
-        if (change % 4 == 1 && !p.bytes.empty())
-            p.bytes[in.next() % p.bytes.size()] = static_cast<char>(in.next());
-        if (change % 4 == 2) p.bytes.resize(p.bytes.size() / 2);
-        const std::vector<int> fds(change / 4 % 3, pidfd_.get());
-        if (!p.bytes.empty()) ipc::send_packet(socket_.get(), p.bytes, fds);
-        while (reader_.receive(socket_.get()).status == ipc::receive_status::packet) {
-        }
-    }
-    void hang_up() { socket_.reset(); }
-
-private:
-    pid_t pid_ = 0;
-    unique_fd pidfd_, socket_;
-    ipc::receiver reader_;
-};
-
-void run_at_hand(daemon::event_loop& io) {
-    while (io.run_once({})) {
-    }
+// None of what it tells is true, so no call of it may ever begin.
+void tell_lies(false_template& t, bytes_of_input& in) {
+    template_packet p = template_packets()[in.next() % template_packets().size()];
+    const unsigned change = in.next();
+    if (change % 4 == 1 && !p.bytes.empty())
+        p.bytes[in.next() % p.bytes.size()] = static_cast<char>(in.next());
+    if (change % 4 == 2) p.bytes.resize(p.bytes.size() / 2);
+    t.tell(p.bytes, change / 4 % 3);
+    t.read_all();
 }
 
 class scene {
 public:
-    scene(daemon::event_loop& io, daemon::server& s)
+    scene(boost::asio::io_context& io, daemon::server& s)
         : io_(io),
-          server_(s),
           neighbour_(s),
           sessions_{modelled_session(s), modelled_session(s)},
           template_(s) {
@@ -117,20 +79,21 @@ private:
             case 6: s.ask(how); break;
             case 7: s.acknowledge(); break;
             case 8: s.call("e"); break;
-            case 9: template_.tell(in); break;
+            case 9: tell_lies(template_, in); break;
             case 10:
                 if (how % 4 == 0)
                     s.misbehave(in.next());
                 else if (how % 4 == 1)
                     s.hang_up();
                 break;
-            default: (void)io_.run_once(std::chrono::microseconds(how * 20)); break;
+            default: io_.run_for(std::chrono::microseconds(how * 20)); break;
         }
         if ((what & 128) != 0) turn();
     }
 
     void turn() {
-        run_at_hand(io_);
+        io_.restart();
+        io_.poll();
         neighbour_.read_all();
         for (modelled_session& s : sessions_) s.read_all();
     }
@@ -142,44 +105,25 @@ private:
             turn();
             if (neighbour_.settled() && sessions_[0].settled() && sessions_[1].settled()) return;
             require(std::chrono::steady_clock::now() < until, "each is told what it waits for");
-            (void)io_.run_once(std::chrono::milliseconds(5));
+            io_.restart();
+            io_.run_one_for(std::chrono::milliseconds(5));
         }
     }
 
-    daemon::event_loop& io_;
-    daemon::server& server_;
+    boost::asio::io_context& io_;
     modelled_session neighbour_;
     std::array<modelled_session, 2> sessions_;
     false_template template_;
 };
 
-struct nobody final : daemon::server_owner {
-    void on_shutdown() override {}
-    void on_finished() override {}
-};
-
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    static daemon::logger log(daemon::log_level::error);
-    const std::size_t before = ipc::open_descriptor_count();
-    const std::set<pid_t> spared = child_processes();
-    {
-        static const ipc::feature_set features = ipc::probe_features();
-        daemon::server_config config;
-        config.features = features;
-        config.version = "fuzz";
-        config.quotas.queued_per_session = k_queued;
-        config.quotas.children_per_session = k_children;
-        auto launcher = spawn::launcher::create(features, 1024);
-        require(launcher.has_value(), "a server can be made");
-        daemon::event_loop io;
-        nobody owner;
-        daemon::server s(io, config, std::move(*launcher), log, owner);
+    daemon::quotas quotas;
+    quotas.queued_per_session = k_queued;
+    quotas.children_per_session = k_children;
+    serve(quotas, [&](boost::asio::io_context& io, daemon::server& s) {
         scene(io, s).run({data, size});
-        run_at_hand(io);
-    }
-    kill_all_but(spared);
-    require(ipc::open_descriptor_count() == before, "no descriptor is lost");
+    });
     return 0;
 }

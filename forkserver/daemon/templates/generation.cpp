@@ -242,8 +242,8 @@ void generation::fail_unstarted() {
 }
 
 void generation::process_ended(int wait_status) {
-    assert(process_ != nullptr);
-    if (slots_.unstarted() != 0 && leads_group())
+    // What has thrown is done again, from where it was.
+    if (process_ != nullptr && slots_.unstarted() != 0 && leads_group())
         group_ = launcher_.own_process({process_->pid(), ipc::dup_fd(process_->pidfd())});
     process_ = nullptr;
     // What it told before: statuses among it.

@@ -266,7 +266,9 @@ void template_table::on_not_begun(generation_id id, const failure& why) {
 void template_table::process_ended(generation_id id, pid_t pid, int wait_status) {
     tools_.begin.settle(pid);
     bounded(tools_.io, "end of a template", [&] {
-        if (generation* g = find(id)) g->process_ended(wait_status);
+        insist(tools_.io, "end of a template", [&] {
+            if (generation* g = find(id)) g->process_ended(wait_status);
+        });
     });
     on_chores();
 }
