@@ -11,6 +11,7 @@
 
 #include "forkserver/spawn/call_block.hpp"
 #include "forkserver/template/order.hpp"
+#include "ipc/wire/limits.hpp"
 
 namespace cleanfork::fuzz {
 
@@ -155,7 +156,7 @@ inline std::vector<template_packet> template_packets() {
 // One of each kind of request; the last ends the forkserver.
 inline std::vector<v1::ClientMessage> messages() {
     std::vector<v1::ClientMessage> all(12);
-    all[0].mutable_hello()->set_protocol(1);
+    all[0].mutable_hello()->set_protocol(ipc::k_protocol_version);
     all[0].mutable_hello()->mutable_base()->add_environment("PATH=/usr/bin:/bin");
     *all[1].mutable_spawn() = true_program();
     *all[2].mutable_spawn() = full_spawn();

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <functional>
 #include <string>
 #include <vector>
@@ -41,10 +42,14 @@ inline void serve(const daemon::quotas& quotas,
         nobody owner;
         daemon::server s(io, config, std::move(*launcher), std::move(*watch), log, owner);
         drive(io, s);
-        io.restart();
-        io.poll();
+        // Until it has reaped all, those too that close descriptors for it: what is left to them
+        // at its end is left to the end of the process.
+        do {
+            io.restart();
+            io.run_for(std::chrono::milliseconds(1));
+        } while (kill_all_but(spared));
     }
-    kill_all_but(spared);
+    reap_all_but(spared);
     require(ipc::open_descriptor_count() == before, "no descriptor is lost");
 }
 
