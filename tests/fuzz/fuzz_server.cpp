@@ -127,7 +127,7 @@ private:
     std::optional<false_template> template_;
 };
 
-void feed(boost::asio::io_context& io, daemon::server& s, std::string_view input) {
+void feed(daemon::event_loop& io, daemon::server& s, std::string_view input) {
     std::array<client_end, 2> clients{client_end(s), client_end(s)};
     template_end early(s);
     for (std::size_t n = 0; n < k_most_commands && input.size() >= 3; ++n) {
@@ -141,14 +141,15 @@ void feed(boost::asio::io_context& io, daemon::server& s, std::string_view input
             early.send(packet, how);
         else
             c.send(tamed(packet), how);
-        io.poll();
+        do_what_is_at_hand(io);
         early.read_all();
-        if ((how & k_wait) != 0) io.run_for(std::chrono::milliseconds(1));
+        if ((how & k_wait) != 0 && io.run_once(std::chrono::milliseconds(1)))
+            do_what_is_at_hand(io);
         if ((how & k_deaf) == 0) c.read_all();
         input.remove_prefix(3 + size);
     }
     for (client_end& c : clients) c.close();
-    io.poll();
+    do_what_is_at_hand(io);
 }
 
 std::string command(unsigned how, const template_packet& p) {
@@ -194,7 +195,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     quotas.queued_per_session = 8;  // small, so that quotas are met
     quotas.children_per_session = 16;
     quotas.unclaimed_statuses = 2;
-    serve(quotas, [&](boost::asio::io_context& io, daemon::server& s) {
+    serve(quotas, [&](daemon::event_loop& io, daemon::server& s) {
         feed(io, s, {reinterpret_cast<const char*>(data), size});
     });
     return 0;

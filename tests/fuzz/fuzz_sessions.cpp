@@ -42,7 +42,7 @@ void tell_lies(false_template& t, bytes_of_input& in) {
 
 class scene {
 public:
-    scene(boost::asio::io_context& io, daemon::server& s)
+    scene(daemon::event_loop& io, daemon::server& s)
         : io_(io),
           neighbour_(s),
           sessions_{modelled_session(s), modelled_session(s)},
@@ -86,14 +86,13 @@ private:
                 else if (how % 4 == 1)
                     s.hang_up();
                 break;
-            default: io_.run_for(std::chrono::microseconds(how * 20)); break;
+            default: (void)io_.run_once(std::chrono::microseconds(how * 20)); break;
         }
         if ((what & 128) != 0) turn();
     }
 
     void turn() {
-        io_.restart();
-        io_.poll();
+        do_what_is_at_hand(io_);
         neighbour_.read_all();
         for (modelled_session& s : sessions_) s.read_all();
     }
@@ -105,12 +104,11 @@ private:
             turn();
             if (neighbour_.settled() && sessions_[0].settled() && sessions_[1].settled()) return;
             require(std::chrono::steady_clock::now() < until, "each is told what it waits for");
-            io_.restart();
-            io_.run_one_for(std::chrono::milliseconds(5));
+            (void)io_.run_once(std::chrono::milliseconds(5));
         }
     }
 
-    boost::asio::io_context& io_;
+    daemon::event_loop& io_;
     modelled_session neighbour_;
     std::array<modelled_session, 2> sessions_;
     false_template template_;
@@ -122,7 +120,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     daemon::quotas quotas;
     quotas.queued_per_session = k_queued;
     quotas.children_per_session = k_children;
-    serve(quotas, [&](boost::asio::io_context& io, daemon::server& s) {
+    serve(quotas, [&](daemon::event_loop& io, daemon::server& s) {
         scene(io, s).run({data, size});
     });
     return 0;

@@ -1,14 +1,15 @@
 // A whole server in the process of a fuzz target, and what it takes for a template.
 #pragma once
 
+#include <sys/prctl.h>
 #include <unistd.h>
 
-#include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "forkserver/daemon/loop/event_loop.hpp"
 #include "forkserver/daemon/server.hpp"
 #include "ipc/base/fd.hpp"
 #include "ipc/base/process_ref.hpp"
@@ -19,9 +20,14 @@
 
 namespace cleanfork::fuzz {
 
+inline void do_what_is_at_hand(daemon::event_loop& io) {
+    while (io.run_once({})) {
+    }
+}
+
 // Makes a server, lets `drive` use it, and ends it: no process and no descriptor stays.
 inline void serve(const daemon::quotas& quotas,
-                  const std::function<void(boost::asio::io_context&, daemon::server&)>& drive) {
+                  const std::function<void(daemon::event_loop&, daemon::server&)>& drive) {
     struct nobody final : daemon::server_owner {
         void on_shutdown() override {}
         void on_finished() override {}
@@ -36,17 +42,15 @@ inline void serve(const daemon::quotas& quotas,
         config.version = "fuzz";
         config.quotas = quotas;
         auto launcher = spawn::launcher::create(features, 1024);
-        auto watch = daemon::child_table::create_watch();
-        require(launcher.has_value() && watch.has_value(), "a server can be made");
-        boost::asio::io_context io(1);
+        require(launcher.has_value(), "a server can be made");
+        daemon::event_loop io;
         nobody owner;
-        daemon::server s(io, config, std::move(*launcher), std::move(*watch), log, owner);
+        daemon::server s(io, config, std::move(*launcher), log, owner);
         drive(io, s);
         // Until it has reaped all, those too that close descriptors for it: what is left to them
         // at its end is left to the end of the process.
         do {
-            io.restart();
-            io.run_for(std::chrono::milliseconds(1));
+            (void)io.run_once(std::chrono::milliseconds(1));
         } while (kill_all_but(spared));
     }
     reap_all_but(spared);
@@ -59,8 +63,10 @@ public:
     explicit false_template(daemon::server& s) {
         auto pair = ipc::seqpacket_pair();
         pid_ = ::fork();
-        if (pid_ == 0)
+        if (pid_ == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
             for (;;) ::pause();
+        }
         pidfd_ = ipc::pidfd_open(pid_);
         require(bool(s.add_early_template("e", pid_, std::move(pair->second))),
                 "an early template is taken in");
