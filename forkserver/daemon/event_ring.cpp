@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "forkserver/daemon/loop/boundary.hpp"
+#include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
 
