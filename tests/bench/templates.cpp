@@ -84,38 +84,53 @@ double fork_rate(int total, int in_flight) {
     return total / (static_cast<double>(now_ns() - before) / 1e9);
 }
 
+enum class ready { nothing, pool, lease };
+
 struct subject {
     const cleanfork::client& client;
     std::string name;
     int clock_fd;
     std::int64_t* clock;
+    ready needs = ready::nothing;
 
+    // Without a lease where none is looked at.
+    [[nodiscard]] cleanfork::call_options options() const {
+        return {.leased = needs == ready::lease};
+    }
     void call() const {
-        const auto r = client.run_call(name, "nothing");
+        const auto r = client.run_call(name, "nothing", {}, options());
         if (!r.status.success()) throw std::runtime_error("call: " + r.status.to_string());
     }
     [[nodiscard]] nanoseconds to_first() const {
+        prepare();
         const std::int64_t before = now_ns();
-        const auto r =
-            client.run_call(name, "first_instruction", {}, {.fds = {{"clock", clock_fd}}});
+        cleanfork::call_options o = options();
+        o.fds = {{"clock", clock_fd}};
+        const auto r = client.run_call(name, "first_instruction", {}, o);
         if (!r.status.success()) throw std::runtime_error("call: " + r.status.to_string());
         return nanoseconds(*clock - before);
     }
-    // As between calls of a service: the pool has been filled.
-    void await_pool() const {
-        while (client.template_info(name).current()->warm_pids.size() < 4) {
+    // As between calls of a service: the pool has been filled, and the session has its lease, which
+    // it asks for once it calls again.
+    void prepare() const {
+        if (needs == ready::nothing) return;
+        for (;;) {
+            const auto info = client.template_info(name);
+            const cleanfork::generation_info& g = *info.current();
+            if (g.warm_pids.size() == 4 && (needs == ready::pool || g.leased != 0)) return;
         }
     }
-    // The same, of the leases that this session has. It asks for them once it calls again.
-    void await_lease() const {
-        while (client.template_info(name).current()->leased == 0) {
-        }
-        await_pool();
+    [[nodiscard]] nanoseconds to_exit() const {
+        prepare();
+        return timed([this] { call(); });
     }
     // Until the entry has returned; its process is waited for when nobody looks at the clock.
     [[nodiscard]] nanoseconds to_answer() const {
+        prepare();
         const std::int64_t before = now_ns();
-        const auto p = client.call(name, "nothing", {}, {.answer = true});
+        cleanfork::call_options o = options();
+        o.answer = true;
+        const auto p = client.call(name, "nothing", {}, o);
         if (!p.wait_answer()) throw std::runtime_error("no answer");
         const nanoseconds took(now_ns() - before);
         if (!p.wait().success()) throw std::runtime_error("call");
@@ -189,55 +204,32 @@ json of_size(const cleanfork::client& client, boost::asio::io_context& io, std::
     keeping.process.program = CLEANFORK_TEST_HELPER_DIR "/template_kept";
     client.add_template("kept", keeping);
     o.warm = 4;
-    client.add_template("leased", o);
-    o.leases = 0;
     client.add_template("warm", o);
     const subject cold{client, "cold", clock.get(), page};
     const subject huge{client, "huge", clock.get(), page};
     const subject kept{client, "kept", clock.get(), page};
-    const subject warm{client, "warm", clock.get(), page};
-    const subject leased{client, "leased", clock.get(), page};
+    const subject warm{client, "warm", clock.get(), page, ready::pool};
+    const subject leased{client, "warm", clock.get(), page, ready::lease};
     for (int i = 0; i < 2; ++i) leased.call();
     json out;
-    out["to_exit"] = rows(
-        alternate({{"fork + _exit + waitpid", [] { return timed(fork_and_wait); }},
-                   {"call, to its exit event", [&] { return timed([&] { cold.call(); }); }},
-                   {"the same, huge pages", [&] { return timed([&] { huge.call(); }); }},
-                   {"the same, kept from children", [&] { return timed([&] { kept.call(); }); }},
-                   {"the same, warm",
-                    [&] {
-                        warm.await_pool();
-                        return timed([&] { warm.call(); });
-                    }},
-                   {"the same, leased",
-                    [&] {
-                        leased.await_lease();
-                        return timed([&] { leased.call(); });
-                    }},
-                   {"leased, to its answer",
-                    [&] {
-                        leased.await_lease();
-                        return leased.to_answer();
-                    }},
-                   {"call, to its answer", [&] { return cold.to_answer(); }}},
-                  rounds));
+    out["to_exit"] =
+        rows(alternate({{"fork + _exit + waitpid", [] { return timed(fork_and_wait); }},
+                        {"call, to its exit event", [&] { return cold.to_exit(); }},
+                        {"the same, huge pages", [&] { return huge.to_exit(); }},
+                        {"the same, kept from children", [&] { return kept.to_exit(); }},
+                        {"the same, warm", [&] { return warm.to_exit(); }},
+                        {"the same, leased", [&] { return leased.to_exit(); }},
+                        {"call, to its answer", [&] { return cold.to_answer(); }},
+                        {"leased, to its answer", [&] { return leased.to_answer(); }}},
+                       rounds));
     out["to_first_instruction"] =
         rows(alternate({{"fork, to the child", [&] { return fork_to_first(page); }},
                         {"call, to its entry", [&] { return cold.to_first(); }},
-                        {"the same, warm",
-                         [&] {
-                             warm.await_pool();
-                             return warm.to_first();
-                         }},
-                        {"the same, leased",
-                         [&] {
-                             leased.await_lease();
-                             return leased.to_first();
-                         }}},
+                        {"the same, warm", [&] { return warm.to_first(); }},
+                        {"the same, leased", [&] { return leased.to_first(); }}},
                        rounds));
     out["in_flight_16"] = in_flight(cold, io, static_cast<int>(rounds));
-    for (const char* name : {"cold", "huge", "kept", "warm", "leased"})
-        client.remove_template(name);
+    for (const char* name : {"cold", "huge", "kept", "warm"}) client.remove_template(name);
     ::munmap(page, 4096);
     return out;
 }
