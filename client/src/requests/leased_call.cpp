@@ -222,7 +222,7 @@ result<process> call_entry(const std::shared_ptr<connection>& c, const timeout& 
         auto l = may_lease ? send_to_lease(*c, kind, m, call.options.answer) : std::nullopt;
         if (!l) {
             auto p = await_reply(*c, m, std::move(*request), d);
-            refill(*c, kind, m, nullptr);
+            if (p) refill(*c, kind, m, nullptr);
             return p;
         }
         m.descriptors.close_owned();
