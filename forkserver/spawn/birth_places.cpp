@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <new>
+#include <thread>
 
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
@@ -18,9 +19,15 @@ namespace cleanfork::spawn {
 namespace {
 
 constexpr std::size_t k_size = k_shared_size + k_stack_size;
-constexpr std::size_t k_kept = 1;  // nearly always one process begins at a time
 
 }  // namespace
+
+std::size_t usual_births() noexcept {
+    constexpr std::size_t k_most = 4;  // while one begins, the forkserver makes about so many
+    static const auto number =
+        std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, k_most);
+    return number;
+}
 
 birth_place::~birth_place() {
     if (at_ != nullptr) ::munmap(at_, k_size);
@@ -133,7 +140,7 @@ bool birth_places::drain(birth_place& place) noexcept {
 
 void birth_places::give_back(std::unique_ptr<birth_place> place) noexcept {
     if (place->report().received != 0) place->has_sent_ = false;
-    if (drain(*place) && free_.size() >= k_kept && retire(*place)) return;
+    if (drain(*place) && free_.size() >= usual_births() && retire(*place)) return;
     free_.push_back(std::move(place));
 }
 

@@ -46,7 +46,10 @@ private:
 };
 static_assert(sizeof(child_report) <= k_shared_size / 2);
 
-// Hands them out, and keeps one that is free.
+// As many processes as begin at once when more are asked for: each has a processor.
+std::size_t usual_births() noexcept;
+
+// Hands them out, and keeps so many that are free.
 class birth_places {
 public:
     birth_places() = default;

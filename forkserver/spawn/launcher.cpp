@@ -59,9 +59,13 @@ result<launcher> launcher::create(const ipc::feature_set& features,
     l.self_.clone_into_cgroup = features.has(ipc::feature::clone_into_cgroup);
     l.self_.execveat = features.has(ipc::feature::execveat);
     l.self_.pid = ::getpid();
-    auto first = l.places_->take();
-    if (!first) return first.error();
-    l.places_->give_back(std::move(*first));
+    std::vector<std::unique_ptr<birth_place>> kept;
+    while (kept.size() < usual_births()) {
+        auto one = l.places_->take();
+        if (!one) return one.error();
+        kept.push_back(std::move(*one));
+    }
+    for (auto& place : kept) l.places_->give_back(std::move(place));
     return l;
 }
 

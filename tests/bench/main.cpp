@@ -1,7 +1,7 @@
 // ./dev bench: the figures of the README, each against its contenders in the same run.
 //
 // Prints tables, at the end the goals (goals.json), and writes bench.json. --quick: a tenth of the
-// rounds; --templates: those figures alone.
+// rounds; --templates, --execs: those figures alone.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -178,24 +178,21 @@ void bind_now(char** argv) {
     throw std::system_error(errno, std::generic_category(), "exec of itself");
 }
 
-}  // namespace
+void calls(setting& s, json& out) {
+    out["templates"] = bench::templates(s.client, s.io, s.rounds, s.judged);
+    out["crowd"] = bench::crowd(s.client, s.io, s.judged);
+}
 
-int main(int argc, char** argv) {
-    bind_now(argv);
-    const std::string_view mode = argc > 1 ? argv[1] : "";
-    const bool quick = mode == "--quick";
-    boost::asio::io_context io;
-    // First of all, while this process is small and has one thread.
-    setting s{quick ? 100U : 1000U, CLEANFORK_TEST_HELPER_DIR "/nothing",
-              cleanfork::launch(io.get_executor()), io};
-    json out;
-    // While this process is small: its own size is a part of what is compared.
-    out["templates"] = bench::templates(s.client, io, s.rounds, s.judged);
-    out["crowd"] = bench::crowd(s.client, io, s.judged);
-    if (mode == "--templates") return (void)s.judged.report(), 0;
+void programs(setting& s, json& out) {
     out["idle"]["nothing"] =
         latency(s, "(a) from an idle small parent", s.nothing, s.rounds, "exec_exit");
     out["idle"]["true"] = latency(s, "(a) from an idle small parent", "/bin/true", s.rounds / 2);
+    out["in_flight_16"] =
+        in_flight(s, "(d) 16 in flight, idle parent, static program without libc", "exec_rate");
+    out["calling_thread_cpu"] = calling_thread(s);
+}
+
+void programs_of_busy_parents(setting& s, json& out) {
     {
         const busy_threads busy(8);
         out["busy"]["nothing"] = latency(s, "(b) from a parent with 8 threads that mmap and munmap",
@@ -205,11 +202,25 @@ int main(int argc, char** argv) {
         out["busy"]["in_flight_16"] = in_flight(s, "(b) the same, 16 in flight");
     }
     out["large_heap"] = large_heap(s);
-    out["in_flight_16"] =
-        in_flight(s, "(d) 16 in flight, idle parent, static program without libc", "exec_rate");
-    out["calling_thread_cpu"] = calling_thread(s);
     out["callers_tail"] = bench::callers_tail(s.client, s.nothing, s.rounds, s.judged);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    bind_now(argv);
+    const std::string_view mode = argc > 1 ? argv[1] : "";
+    boost::asio::io_context io;
+    // First of all, while this process is small and has one thread.
+    setting s{mode == "--quick" ? 100U : 1000U, CLEANFORK_TEST_HELPER_DIR "/nothing",
+              cleanfork::launch(io.get_executor()), io};
+    json out;
+    // While this process is small: its own size is a part of what is compared.
+    if (mode != "--execs") calls(s, out);
+    if (mode != "--templates") programs(s, out);
+    if (mode != "--execs" && mode != "--templates") programs_of_busy_parents(s, out);
     out["goals"] = s.judged.report();
+    if (mode == "--execs" || mode == "--templates") return 0;
     std::ofstream("bench.json") << out.dump(2) << '\n';
     std::printf("written to bench.json\n");
 }

@@ -1,4 +1,5 @@
-"""What a spawn and a call cost: system calls and page faults, which are exact on any machine.
+"""What a spawn and a call cost: system calls, page faults and wake-ups, which are exact on any
+machine.
 
 A limit that is passed means work on the way of a request that was not there: docs/design.md says
 why each of these calls is. One that got smaller is to be lowered here. `python3 test_counts.py
@@ -26,6 +27,14 @@ LIMITS = {
     "run": {"client": 5, "daemon": 10, "child": 10},
     "cold": {"client": 5, "daemon": 22, "template": 12, "child": 22},
     "warm": {"client": 8, "daemon": 40, "template": 12, "child": 22},
+}
+# How often client, forkserver and template are woken.
+WAKE_UPS = {
+    "exec": (2, 3),
+    "exec3": (2, 3),
+    "run": (1, 3),
+    "cold": (1, 3, 2),
+    "warm": (2, 5, 2),
 }
 FAULTS = {"exec": 4, "exec3": 4, "run": 4, "cold": 48, "warm": 60}
 
@@ -70,6 +79,16 @@ def trace(kind):
             return Trace(lines)
 
 
+def wake_ups(kind):
+    """The fewest of each, over all turns: what comes while somebody is awake wakes nobody."""
+    told = subprocess.run([os.path.join(HELPERS, "counted"), kind, str(TURNS), "--wake-ups"],
+                          check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    turns = [tuple(map(int, line.split())) for line in told.stdout.splitlines()]
+    if len(turns) != TURNS:
+        raise AssertionError(f"{kind}: {len(turns)} turns of {TURNS} were told")
+    return tuple(map(min, zip(*turns)))
+
+
 def least(counters):
     """Of one process, in the turn in which it made the fewest: strace(1) makes a program take
     longer than the forkserver's loop waits for, which is another way through it."""
@@ -94,6 +113,8 @@ class Counts(unittest.TestCase):
             number = sum(calls[who].values())
             self.assertLessEqual(number, most, f"{kind}, {who}: {dict(calls[who])}")
         self.assertLessEqual(faults, FAULTS[kind], f"page faults of a child, {kind}")
+        for who, number, most in zip(WHO, wake_ups(kind), WAKE_UPS[kind]):
+            self.assertLessEqual(number, most, f"{kind}, wake-ups of the {who}")
 
     def test_of_a_program(self):
         self.check("exec")
@@ -114,7 +135,8 @@ class Counts(unittest.TestCase):
 def table():
     for kind, limits in LIMITS.items():
         calls, faults = cost(kind)
-        print(f"{kind}: {faults} page faults of the child")
+        woken = ", ".join(f"{who} {number}" for who, number in zip(WHO, wake_ups(kind)))
+        print(f"{kind}: {faults} page faults of the child; wake-ups: {woken}")
         for who, most in limits.items():
             counted = ", ".join(f"{call} {number}" if number > 1 else call
                                 for call, number in calls[who].most_common())

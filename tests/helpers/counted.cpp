@@ -2,15 +2,21 @@
 // forkserver of its own. What is to be known of it stands between its system calls, as writes to no
 // descriptor: "daemon PID", "template PID", "turn", "child PID FAULTS".
 //
-//     counted exec | exec3 | run | cold | warm NUMBER
+//     counted exec | exec3 | run | cold | warm NUMBER [--wake-ups]
+//
+// With --wake-ups, and not under strace(1): how often client, forkserver and template slept for it,
+// a line each time.
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
 #include <cleanfork/client.hpp>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <vector>
 
 namespace {
 
@@ -27,17 +33,28 @@ void wait(const cleanfork::process& p) {
     mark_child(p.id(), status, p.usage());
 }
 
+// How often it has slept.
+long sleeps_of(pid_t pid) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+    for (std::string line; std::getline(file, line);)
+        if (line.starts_with("voluntary_ctxt_switches:")) return std::stol(line.substr(24));
+    return 0;
+}
+
 class subject {
 public:
     explicit subject(std::string kind)
         : kind_(std::move(kind)), client_(cleanfork::launch(io_.get_executor())) {
-        mark("daemon " + std::to_string(client_.server().pid));
+        all_.push_back(::getpid());
+        all_.push_back(client_.server().pid);
+        mark("daemon " + std::to_string(all_.back()));
         if (kind_ != "cold" && kind_ != "warm") return;
         const cleanfork::template_options options{
             .process = {.program = CLEANFORK_TEST_HELPER_DIR "/template_program"},
             .warm = kind_ == "warm" ? k_warm : 0};
         client_.add_template("t", options);
-        mark("template " + std::to_string(client_.template_info("t").current()->pid));
+        all_.push_back(client_.template_info("t").current()->pid);
+        mark("template " + std::to_string(all_.back()));
     }
 
     void once() const {
@@ -61,6 +78,13 @@ public:
         }
     }
 
+    // Of client, forkserver and template, so far.
+    [[nodiscard]] std::vector<long> sleeps() const {
+        std::vector<long> all;
+        for (const pid_t pid : all_) all.push_back(sleeps_of(pid));
+        return all;
+    }
+
     // Its pool is filled again: that is asked for, and told.
     void settle() const {
         while (kind_ == "warm" && client_.template_info("t").current()->warm_pids.size() < k_warm) {
@@ -75,6 +99,7 @@ private:
     static constexpr auto k_as_forkserver = cleanfork::identity::of_forkserver;
 
     std::string kind_;
+    std::vector<pid_t> all_;
     boost::asio::io_context io_;
     cleanfork::client client_;
 };
@@ -82,13 +107,22 @@ private:
 }  // namespace
 
 int main(int argc, char** argv) try {
-    if (argc != 3) throw std::runtime_error("usage: counted KIND NUMBER");
+    if (argc < 3) throw std::runtime_error("usage: counted KIND NUMBER [--wake-ups]");
+    const bool tells_wake_ups = argc == 4;
     const subject s(argv[1]);
     s.settle();
     for (int left = std::atoi(argv[2]); left > 0; --left) {
         mark("turn");
+        const std::vector<long> before = s.sleeps();
         s.once();
         s.settle();
+        if (!tells_wake_ups) continue;
+        // What is left to do when its end has been told is done by then.
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        const std::vector<long> after = s.sleeps();
+        for (std::size_t i = 0; i < after.size(); ++i)
+            std::cout << (i == 0 ? "" : " ") << after[i] - before[i] - (i == 0 ? 1 : 0);
+        std::cout << '\n';
     }
     mark("turn");
 } catch (const std::exception& e) {

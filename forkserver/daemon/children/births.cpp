@@ -4,6 +4,7 @@
 #include <csignal>
 
 #include "forkserver/daemon/loop/boundary.hpp"
+#include "forkserver/spawn/birth_places.hpp"
 #include "ipc/base/sys.hpp"
 
 namespace cleanfork::daemon {
@@ -47,7 +48,7 @@ nanoseconds births::patience(session_id session) const noexcept {
 bool births::has_room_beside() const noexcept {
     const auto fresh =
         std::count_if(all_.begin(), all_.end(), [](const one& o) { return age(o) < k_patience; });
-    return static_cast<unsigned>(fresh) + 1 < processors_;
+    return static_cast<std::size_t>(fresh) + 1 < spawn::usual_births();
 }
 
 bool births::is_full() const noexcept { return all_.size() >= k_most; }

@@ -10,7 +10,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "forkserver/daemon/daemon_ids.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
@@ -107,7 +106,6 @@ private:
     bounded_timer look_again_;
     births_owner& owner_;
     std::list<one> all_;
-    const unsigned processors_ = std::thread::hardware_concurrency();
 };
 
 }  // namespace cleanfork::daemon

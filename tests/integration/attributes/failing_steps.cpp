@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <thread>
 
 #include "ipc/wire/limits.hpp"
 #include "tests/integration/lifetimes/lifetimes_support.hpp"
@@ -299,8 +300,11 @@ TEST_CASE("without close_range a child still gets nothing that it was not given"
 TEST_CASE("a child that cannot be watched is not left running") {
     rlimit limit{};
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    // Its pidfd comes after the reserved numbers, seven of the forkserver's own and the session's.
-    const std::uint64_t pidfd = std::min<rlim_t>(64, limit.rlim_max / 4) + 7;
+    // Its pidfd comes after the reserved numbers, a socket for each process that begins at once
+    // (one on each processor, four at most), six more of the forkserver's own and the session's.
+    const std::uint64_t at_once =
+        std::clamp<std::uint64_t>(std::thread::hardware_concurrency(), 1, 4);
+    const std::uint64_t pidfd = std::min<rlim_t>(64, limit.rlim_max / 4) + at_once + 6;
     check_failing({"no watch",
                    step::prepare,
                    ENOSPC,

@@ -54,7 +54,7 @@ TEST_CASE("a control socket that cannot be read once loses no child") {
     REQUIRE(failure_in(add_template(s)) == failure{});
     std::set<int> control = sockets_of(daemon.pid());
     for (const int fd : before) control.erase(fd);
-    REQUIRE(control.size() == 1);
+    REQUIRE(control.size() == 3);  // and both ends of a channel for its calls, which is made later
     const pid_t pid = static_cast<pid_t>(template_info(s).generations(0).pid());
     for (const int times : {1, 5}) {
         faults.fail(faulty::recvmsg, ENOMEM, times, *control.begin());
