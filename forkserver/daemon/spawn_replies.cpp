@@ -4,6 +4,7 @@
 
 #include "forkserver/daemon/loop/boundary.hpp"
 #include "forkserver/daemon/spawns.hpp"
+#include "ipc/base/sys.hpp"
 #include "ipc/wire/limits.hpp"
 
 namespace cleanfork::daemon {
