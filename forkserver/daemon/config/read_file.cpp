@@ -117,11 +117,12 @@ boost::system::result<settings, file_problems> parse_settings(const std::string&
     }
     for (const auto& [key, node] : parsed.table()) {
         const auto known = all_settings();
+        const std::string_view name = key.str();
         const auto found = std::find_if(known.begin(), known.end(),
-                                        [&](const setting& s) { return s.name == key.str(); });
+                                        [&](const setting& s) { return s.name == name; });
         if (found != known.end())
             read_setting(*found, node, all, problems);
-        else if (key.str() == k_templates)
+        else if (name == k_templates)
             read_templates(node, all, problems);
         else
             unknown_key(key, problems);

@@ -353,17 +353,17 @@ v1::AddTemplateRequest read_template(const toml::key& name, const toml::node& no
     template_reader reader(problems, request);
     const std::size_t before = problems.size();
     for (const auto& [key, value] : *table) {
-        const auto* const row = std::find_if(k_keys.begin(), k_keys.end(), [&](const key_row& r) {
-            return r.words.name == key.str();
-        });
+        const std::string_view typed = key.str();
+        const auto* const row = std::find_if(
+            k_keys.begin(), k_keys.end(), [&](const key_row& r) { return r.words.name == typed; });
         if (row != k_keys.end()) {
             (reader.*(row->read))(value);
             continue;
         }
-        nearest meant(key.str());
+        nearest meant(typed);
         for (const key_row& r : k_keys) meant.add(r.words.name);
         problems.at(key.source(),
-                    "unknown key \"" + std::string(key.str()) + "\" of a template" + meant.hint());
+                    "unknown key \"" + std::string(typed) + "\" of a template" + meant.hint());
     }
     if (problems.size() == before) reader.finish(name);
     return request;
