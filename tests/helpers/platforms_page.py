@@ -53,6 +53,17 @@ def rows_of(table):
     return [dict(zip(columns, cells)) for cells in rows]
 
 
+def filled(text, indent="", further=""):
+    """In lines that the check of the tree takes."""
+    return textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=further,
+                         break_long_words=False, break_on_hyphens=False)
+
+
+def points_of(text):
+    """The points of the list below a table, each as one line."""
+    return {" ".join(point.split()) for point in re.findall(r"^- (.*(?:\n  .*)*)$", text, re.M)}
+
+
 def update(name, columns, rows, order=by_version, heading="", points=(), page=PAGE, readme=README):
     """Puts rows, lists of cells, into the table of ./dev NAME, by their first cells.
 
@@ -66,10 +77,10 @@ def update(name, columns, rows, order=by_version, heading="", points=(), page=PA
         was = kept.get(row[0], [""] * len(row))
         kept[row[0]] = [old_cell if cell is None else cell.replace("|", "/")
                         for cell, old_cell in zip(row, was)]
-    points = sorted({*re.findall(r"^- (.*)$", old, re.M), *points})
+    points = sorted(points_of(old) | set(points))
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns),
              *(f"| {' | '.join(kept[of])} |" for of in sorted(kept, key=order)),
-             *((["", heading, ""] if points else [])), *(f"- {point}" for point in points)]
+             *((["", heading, ""] if points else [])), *(filled(point, "- ", "  ") for point in points)]
     with open(page, "w") as file:
         file.write(before + "\n".join(lines) + "\n" + after)
     say_in_readme(page, readme)
@@ -109,7 +120,7 @@ def words(page=PAGE):
             bad += [f"{each} ({result})" for each, result in failed.items()]
         said = "; ".join(good + ([f"not all did on {enumerated(bad)}"] if bad else []))
         if said:
-            sentences.append(textwrap.fill(f"{said[0].upper()}{said[1:]}.", 100, break_on_hyphens=False))
+            sentences.append(filled(f"{said[0].upper()}{said[1:]}."))
     return "\n".join(sentences) + "\n"
 
 

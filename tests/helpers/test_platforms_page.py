@@ -100,6 +100,14 @@ class Page(Pages):
         self.assertIn("| old |\n\nLeft out:\n\n- a\n- b\n<!--",
                       self.written(heading="Left out:", points=["a", "b"]))
 
+    def test_long_points_are_of_several_lines_and_stay_one(self):
+        long = " ".join(["words"] * 40)
+        for _ in range(2):
+            text = self.written(heading="Left out:", points=[long])
+            self.assertLessEqual(max(map(len, text.splitlines())), 100)
+            self.assertEqual(platforms_page.points_of(text), {long})
+            self.assertEqual(text.count("words"), 40)
+
     def test_a_table_that_is_not_there_is_an_error(self):
         with self.assertRaisesRegex(ValueError, "has no <!-- ./dev y: begin -->"):
             platforms_page.update("y", ["what", "seen"], [], page=self.page, readme=self.readme)

@@ -109,8 +109,8 @@ def build(name, python):
                "-DCLEANFORK_EXAMPLES=OFF", f"-DPython3_EXECUTABLE={python}"]
     if name != "debian":
         options.append(f"-Dpybind11_DIR={os.environ.get('PYBIND11_DIR') or newest_pybind11()}")
-    # Else ccache's would be in the directory in which leftovers.py looks for what is left behind.
-    environment = {**os.environ, "CCACHE_TEMPDIR": f"{where}/ccache-tmp"}
+    # ccache leaves a directory there, and leftovers.py looks for what is left behind.
+    environment = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
     quietly("cmake", "-S", ROOT, "-B", where, "-G", "Ninja", *options, env=environment)
     quietly("cmake", "--build", where, "--parallel", str(os.cpu_count()), "--target",
             "python_package", "cleanforkd", env=environment)
