@@ -32,7 +32,7 @@ struct family final : private child_table_owner {
         origin.lifetime.keep = true;
         origin.forked_by = generation_id(1);
         child& c = **children.add(std::move(origin), ended_process(), 0);
-        CHECK(children.ended(c, 0, {}, {}));
+        CHECK(children.ended(c, {.wait_status = 0}));
         return c;
     }
 
@@ -78,7 +78,7 @@ TEST_CASE("one that was waited for meanwhile makes no other go") {
 TEST_CASE("a child's end is told once, whoever tells it again") {
     family f;
     child& c = f.ended_and_kept();
-    CHECK(f.children.ended(c, 7, {}, {}));
+    CHECK(f.children.ended(c, {.wait_status = 7}));
     f.children.adopt(c);
     f.children.reap(c);
     CHECK(f.exits == 1);
@@ -91,7 +91,7 @@ TEST_CASE("what is told of a child that lives is not believed") {
     child_origin origin;
     origin.forked_by = generation_id(1);
     child& c = **f.children.add(std::move(origin), {::getpid(), ipc::pidfd_open(::getpid())}, 0);
-    CHECK_FALSE(f.children.ended(c, 0, {}, {}));
+    CHECK_FALSE(f.children.ended(c, {.wait_status = 0}));
     CHECK(f.exits == 0);
     CHECK(c.origin.forked_by == generation_id(1));
 }
