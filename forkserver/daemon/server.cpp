@@ -28,7 +28,7 @@ server::server(event_loop& io, server_config config, spawn::launcher launcher, l
       core_(io, std::move(config), std::move(launcher), log),
       events_(core_),
       children_(io, *this),
-      leases_(io, children_, core_.config.quotas),
+      leases_(io, children_, core_.config.quotas.lease_idle_ms),
       lifetimes_(io, children_, core_.config.features, log, *this),
       orphans_(io, core_.launcher, children_, births_),
       births_(io, *this),

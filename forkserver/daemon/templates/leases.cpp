@@ -6,8 +6,8 @@
 
 namespace cleanfork::daemon {
 
-leases::leases(event_loop& io, child_table& children, const quotas& most)
-    : children_(children), most_(most), timer_(io, "leases", [this] { take_back_idle(); }) {}
+leases::leases(event_loop& io, child_table& children, const std::size_t& idle_ms)
+    : children_(children), idle_ms_(idle_ms), timer_(io, "leases", [this] { take_back_idle(); }) {}
 
 std::optional<lease_place> leases::place(generation_id from, session_id session, std::size_t most) {
     if (most == 0) return std::nullopt;

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "forkserver/daemon/children/child_table.hpp"
-#include "forkserver/daemon/config/quotas.hpp"
 #include "forkserver/daemon/loop/bounded_timer.hpp"
 #include "forkserver/daemon/sessions/spawn_queue.hpp"
 
@@ -21,8 +20,9 @@ namespace cleanfork::daemon {
 
 class leases {
 public:
-    // One that nobody has used for `idle` is taken back.
-    leases(event_loop& io, child_table& children, const quotas& most);
+    // One that nobody has used for that many milliseconds, a setting that may change, is taken
+    // back.
+    leases(event_loop& io, child_table& children, const std::size_t& idle_ms);
 
     // A place for one more lease of `session`, where the generation has `most` at a time. When all
     // are taken, a session that has more than this one would, loses its oldest. Empty: none.
@@ -43,7 +43,7 @@ public:
 
 private:
     [[nodiscard]] std::chrono::milliseconds idle() const noexcept {
-        return std::chrono::milliseconds(most_.lease_idle_ms);
+        return std::chrono::milliseconds(idle_ms_);
     }
     struct group {
         std::shared_ptr<lease_counts> counts = std::make_shared<lease_counts>();
@@ -58,7 +58,7 @@ private:
     void drop_empty();
 
     child_table& children_;
-    const quotas& most_;
+    const std::size_t& idle_ms_;
     bounded_timer timer_;
     groups groups_;
 };
