@@ -126,6 +126,8 @@ def main():
     os.makedirs(HOME, exist_ok=True)
     good = True
     for judge in (filtered if given.profiles else boot)(given.names or known, given.only):
+        if not judge.results:
+            sys.exit(f"kernels: no program was run: none has {' or '.join(given.only)} in its name")
         print(" | ".join(judge.row()), flush=True)
         platforms_page.update("kernels", COLUMNS, [judge.row()], order)
         good = good and judge.good()
