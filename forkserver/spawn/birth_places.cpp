@@ -69,10 +69,10 @@ bool birth_places::reserve(int null, int end) {
 void birth_places::reserve_again(int null, int number) {
     if (!null_) return;
     unique_fd fd(::fcntl(null, F_DUPFD_CLOEXEC, number));
-    if (fd.get() == number) keep(std::move(fd));
+    if (fd.get() == number) reserve(std::move(fd));
 }
 
-void birth_places::keep(unique_fd number) {
+void birth_places::reserve(unique_fd number) {
     const auto above = std::find_if(reserved_.begin(), reserved_.end(),
                                     [&](const unique_fd& r) { return r.get() < number.get(); });
     reserved_.insert(above, std::move(number));
@@ -102,11 +102,27 @@ result<std::unique_ptr<birth_place>> birth_places::make() {
     return place;
 }
 
+result<void> birth_places::keep(std::size_t number) {
+    kept_ = number;
+    std::vector<std::unique_ptr<birth_place>> all;
+    while (all.size() < number) {
+        auto one = take();
+        if (!one) return one.error();
+        all.push_back(std::move(*one));
+    }
+    for (auto& place : all) give_back(std::move(place));
+    return {};
+}
+
 result<std::unique_ptr<birth_place>> birth_places::take() {
     std::unique_ptr<birth_place> place;
     if (!free_.empty()) {
-        place = std::move(free_.back());
-        free_.pop_back();
+        // With the lowest socket: its child has no other's to close.
+        const auto lowest = std::min_element(
+            free_.begin(), free_.end(),
+            [](const auto& a, const auto& b) { return a->channel() < b->channel(); });
+        place = std::move(*lowest);
+        free_.erase(lowest);
     } else {
         auto made = make();
         if (!made) return made.error();
@@ -140,14 +156,14 @@ bool birth_places::drain(birth_place& place) noexcept {
 
 void birth_places::give_back(std::unique_ptr<birth_place> place) noexcept {
     if (place->report().received != 0) place->has_sent_ = false;
-    if (drain(*place) && free_.size() >= usual_births() && retire(*place)) return;
+    if (drain(*place) && free_.size() >= kept_ && retire(*place)) return;
     free_.push_back(std::move(place));
 }
 
 // Its number is reserved again. False, and it stays as it was, when that cannot be.
 bool birth_places::retire(birth_place& place) {
     if (place.theirs_ && ::dup3(null_.get(), place.theirs_.get(), O_CLOEXEC) < 0) return false;
-    if (place.theirs_) keep(std::move(place.theirs_));
+    if (place.theirs_) reserve(std::move(place.theirs_));
     --made_;
     return true;
 }

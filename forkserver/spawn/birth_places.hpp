@@ -49,7 +49,7 @@ static_assert(sizeof(child_report) <= k_shared_size / 2);
 // As many processes as begin at once when more are asked for: each has a processor.
 std::size_t usual_births() noexcept;
 
-// Hands them out, and keeps so many that are free.
+// Hands them out, and keeps some that are free.
 class birth_places {
 public:
     birth_places() = default;
@@ -64,6 +64,8 @@ public:
     // Of those numbers the lowest, a copy of `null` for good.
     [[nodiscard]] int null() const noexcept { return null_.get(); }
 
+    // So many stay when they are free; makes them now.
+    result<void> keep(std::size_t number);
     result<std::unique_ptr<birth_place>> take();
     // Nobody uses it any more.
     void give_back(std::unique_ptr<birth_place> place) noexcept;
@@ -77,12 +79,12 @@ private:
     result<std::unique_ptr<birth_place>> make();
     bool drain(birth_place& place) noexcept;
     bool retire(birth_place& place);
-    void keep(unique_fd number);
+    void reserve(unique_fd number);
 
     unique_fd null_;
     std::vector<unique_fd> reserved_;  // the lowest is the last
     std::vector<std::unique_ptr<birth_place>> free_;
-    std::size_t made_ = 0;
+    std::size_t made_ = 0, kept_ = 1;
     shared_disposal disposal_;
 };
 

@@ -59,13 +59,9 @@ result<launcher> launcher::create(const ipc::feature_set& features,
     l.self_.clone_into_cgroup = features.has(ipc::feature::clone_into_cgroup);
     l.self_.execveat = features.has(ipc::feature::execveat);
     l.self_.pid = ::getpid();
-    std::vector<std::unique_ptr<birth_place>> kept;
-    while (kept.size() < usual_births()) {
-        auto one = l.places_->take();
-        if (!one) return one.error();
-        kept.push_back(std::move(*one));
-    }
-    for (auto& place : kept) l.places_->give_back(std::move(place));
+    // Under a low limit there is no descriptor to spare.
+    const bool has_few = l.own_from_ < k_reserved;
+    if (auto kept = l.places_->keep(has_few ? 1 : usual_births()); !kept) return kept.error();
     return l;
 }
 

@@ -4,8 +4,8 @@
 //
 //     counted exec | exec3 | run | cold | warm NUMBER [--wake-ups]
 //
-// With --wake-ups, and not under strace(1): how often client, forkserver and template slept for it,
-// a line each time.
+// With --wake-ups, and not under strace(1): how often client, forkserver and template slept since
+// the line before, a line each time.
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
@@ -15,7 +15,7 @@
 #include <iostream>
 #include <stdexcept>
 #include <string>
-#include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -108,21 +108,17 @@ private:
 
 int main(int argc, char** argv) try {
     if (argc < 3) throw std::runtime_error("usage: counted KIND NUMBER [--wake-ups]");
-    const bool tells_wake_ups = argc == 4;
     const subject s(argv[1]);
     s.settle();
+    std::vector<long> before = s.sleeps();
     for (int left = std::atoi(argv[2]); left > 0; --left) {
         mark("turn");
-        const std::vector<long> before = s.sleeps();
         s.once();
         s.settle();
-        if (!tells_wake_ups) continue;
-        // What is left to do when its end has been told is done by then.
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
-        const std::vector<long> after = s.sleeps();
+        const std::vector<long> after = argc == 4 ? s.sleeps() : std::vector<long>();
         for (std::size_t i = 0; i < after.size(); ++i)
-            std::cout << (i == 0 ? "" : " ") << after[i] - before[i] - (i == 0 ? 1 : 0);
-        std::cout << '\n';
+            std::cout << after[i] - std::exchange(before[i], after[i])
+                      << (i + 1 == after.size() ? '\n' : ' ');
     }
     mark("turn");
 } catch (const std::exception& e) {

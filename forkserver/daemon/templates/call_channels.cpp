@@ -13,6 +13,15 @@
 
 namespace cleanfork::daemon {
 
+namespace {
+
+// Under such a limit there is none to spare.
+bool has_few_descriptors(const spawn::launcher& launcher) noexcept {
+    return launcher.self().descriptor_limit.rlim_max < 256;
+}
+
+}  // namespace
+
 call_channel& call_channel::operator=(call_channel&& other) noexcept {
     close();
     ours_ = std::move(other.ours_);
@@ -35,7 +44,7 @@ void call_channel::close() noexcept {
 }
 
 void call_channels::prepare() {
-    if (kept_) return;
+    if (kept_ || has_few_descriptors(launcher_)) return;
     if (auto made = make()) give_back(std::move(*made));
 }
 
@@ -64,7 +73,7 @@ result<call_channel> call_channels::make() const {
 void call_channels::give_back(call_channel c) noexcept {
     if (!c.childs_) return;
     c.disposes_ = nullptr;
-    if (!kept_) kept_ = std::move(c);
+    if (!kept_ && !has_few_descriptors(launcher_)) kept_ = std::move(c);
 }
 
 }  // namespace cleanfork::daemon
