@@ -222,7 +222,8 @@ result<process> call_entry(const std::shared_ptr<connection>& c, const timeout& 
         auto l = may_lease ? send_to_lease(*c, kind, m, call.options.answer) : std::nullopt;
         if (!l) {
             auto p = await_reply(*c, m, std::move(*request), d);
-            if (p) refill(*c, kind, m, nullptr);
+            // One that fails tells of no next one; but a lease that it has used up is replaced.
+            if (p || !may_lease) refill(*c, kind, m, nullptr);
             return p;
         }
         m.descriptors.close_owned();

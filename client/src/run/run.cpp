@@ -134,7 +134,7 @@ result<call_result> run(const std::shared_ptr<connection>& c, const entry_run& w
         const auto l = may_lease ? send_to_lease(*c, kind, m, false) : std::nullopt;
         if (!l) {
             auto ended = run_filled(*c, m, std::move(*request), what.attributes(), what.input, d);
-            if (ended) refill(*c, kind, m, nullptr);
+            if (ended || !may_lease) refill(*c, kind, m, nullptr);  // as in call_entry()
             return ended;
         }
         m.descriptors.close_owned();
