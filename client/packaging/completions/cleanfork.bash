@@ -2,7 +2,7 @@
 
 _cleanfork_commands() {
     case "$1" in
-        '') echo 'spawn call template serve ps kill wait stats shutdown audit doctor' ;;
+        '') echo 'spawn call template serve ps kill wait stats events metrics shutdown audit doctor' ;;
         'template') echo 'add list show reload remove' ;;
     esac
 }
@@ -13,7 +13,7 @@ _cleanfork_options() {
         'spawn') echo '--ambient-caps --argv0 --bounding-set --cgroup --chdir --cpus --detach --die-with-parent --fd --group --groups --help --identity --ignore-environment --inh-caps --json --json-status-fd --kill-after --lifetime --listen-fd --nice --no-new-privs --oom-score-adj --private --process-group --pty --quiet --restart --restart-delay --restart-max --restart-window --rlimit --rotate-count --rotate-size --sched --setenv --setsid --signal --socket --stderr --stdout --timeout --tree --umask --unset --user --verbose -C -E -a -d -h -i -k -q -s -t -u -v' ;;
         'call') echo '--ambient-caps --bounding-set --cgroup --chdir --cpus --detach --die-with-parent --fd --group --groups --help --identity --ignore-environment --inh-caps --json --json-status-fd --kill-after --lifetime --listen-fd --nice --no-new-privs --oom-score-adj --payload --payload-file --process-group --pty --quiet --result-file --rlimit --rotate-count --rotate-size --sched --setenv --setsid --signal --socket --stderr --stdout --timeout --tree --umask --unset --user --verbose -C -E -d -h -i -k -q -s -t -u -v' ;;
         'template') echo '--help -h' ;;
-        'template add') echo '--allow-fd --ambient-caps --argv0 --bounding-set --call-timeout --cgroup --chdir --cpus --fd --from --group --groups --help --huge-pages --identity --if-absent --ignore-environment --inh-caps --init --json --listen-fd --nice --no-new-privs --no-wait --oom-score-adj --payload-file --process-group --rlimit --sched --setenv --setsid --socket --start-timeout --tolerate-unclean --umask --unset --user --warm -C -E -a -h -i -u' ;;
+        'template add') echo '--allow-fd --ambient-caps --argv0 --bounding-set --call-timeout --cgroup --chdir --cpus --fd --from --group --groups --help --huge-pages --identity --if-absent --ignore-environment --inh-caps --init --json --leases --listen-fd --nice --no-new-privs --no-wait --oom-score-adj --payload-file --process-group --rlimit --sched --setenv --setsid --socket --start-timeout --tolerate-unclean --umask --unset --user --warm -C -E -a -h -i -u' ;;
         'template list') echo '--help --json --socket -h' ;;
         'template show') echo '--help --json --socket -h' ;;
         'template reload') echo '--help --json --no-wait --socket -h' ;;
@@ -22,6 +22,8 @@ _cleanfork_options() {
         'kill') echo '--cgroup --group --help --json --signal --socket --tree -h -s' ;;
         'wait') echo '--help --json --socket --timeout -h' ;;
         'stats') echo '--help --json --socket -h' ;;
+        'events') echo '--follow --help --json --socket -f -h' ;;
+        'metrics') echo '--help --listen --socket -h' ;;
         'shutdown') echo '--help --json --no-wait --socket -h' ;;
         'audit') echo '--help --json --socket -h' ;;
         'doctor') echo '--help --json -h' ;;
@@ -130,6 +132,7 @@ _cleanfork_value() {
         'call --socket') echo 'file' ;;
         'call --json-status-fd') echo 'other' ;;
         'template add --warm') echo 'other' ;;
+        'template add --leases') echo 'other' ;;
         'template add --start-timeout') echo 'other' ;;
         'template add --call-timeout') echo 'other' ;;
         'template add --allow-fd') echo 'other' ;;
@@ -173,6 +176,9 @@ _cleanfork_value() {
         'wait --timeout') echo 'other' ;;
         'wait --socket') echo 'file' ;;
         'stats --socket') echo 'file' ;;
+        'events --socket') echo 'file' ;;
+        'metrics --listen') echo 'other' ;;
+        'metrics --socket') echo 'file' ;;
         'shutdown --socket') echo 'file' ;;
         'audit --socket') echo 'file' ;;
     esac
