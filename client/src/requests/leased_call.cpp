@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "client/src/connection/child_state.hpp"
+#include "client/src/connection/convert.hpp"
 #include "client/src/requests/blocking_call.hpp"
 #include "client/src/requests/spawn_requests.hpp"
 #include "ipc/base/fd.hpp"
