@@ -51,7 +51,8 @@ public:
         if (kind_ != "cold" && kind_ != "warm") return;
         const cleanfork::template_options options{
             .process = {.program = CLEANFORK_TEST_HELPER_DIR "/template_program"},
-            .warm = kind_ == "warm" ? k_warm : 0};
+            .warm = kind_ == "warm" ? k_warm : 0,
+            .leases = 0};
         client_.add_template("t", options);
         all_.push_back(client_.template_info("t").current()->pid);
         mark("template " + std::to_string(all_.back()));

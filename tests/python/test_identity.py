@@ -130,7 +130,11 @@ os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 log = cleanfork.RotatedFile(sys.argv[1] + "/log", 4096, 9)
 p = session.spawn("sh", ["-c", "seq 4000"], stdout=log, lifetime=cleanfork.KEEP)
 assert p.wait(timeout=60).exited
-size = lambda: sum(os.stat(f.path).st_size for f in os.scandir(sys.argv[1]))
+def size():
+    try:
+        return sum(os.stat(f.path).st_size for f in os.scandir(sys.argv[1]))
+    except FileNotFoundError:  # it has got another name meanwhile
+        return 0
 while size() < {sum(len(str(n)) + 1 for n in range(1, 4001))}: pass
 """
         with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:

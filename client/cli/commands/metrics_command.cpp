@@ -20,7 +20,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-std::string ask(const client& c, std::chrono::seconds patience) {
+std::string figures_of(const client& c, std::chrono::seconds patience) {
     return open_metrics(c.stats(patience), c.templates(patience));
 }
 
@@ -50,7 +50,7 @@ private:
             const bool had_one = joined_.has_value();
             try {
                 if (!joined_) joined_ = join_server(socket_);
-                return ask(*joined_, k_patience_of_a_scrape);
+                return figures_of(*joined_, k_patience_of_a_scrape);
             } catch (const std::exception&) {
                 joined_.reset();
                 if (is_first && had_one) continue;
@@ -91,7 +91,7 @@ int metrics_command(const words& args, const closed_streams&) {
             serve_metrics(*place, [&s] { return s.scrape(); });
             return k_exit_ok;
         }
-        std::fputs(ask(join_server(socket), k_patience).c_str(), stdout);
+        std::fputs(figures_of(join_server(socket), k_patience).c_str(), stdout);
         return k_exit_ok;
     });
 }

@@ -169,15 +169,17 @@ void connection::leave_rest(ipc::child_id child) {
 }
 
 std::optional<lease> connection::take_lease(const std::string& kind) {
+    auto l = leases_.take(kind);
+    if (!l && !leases_.awaits(kind)) return std::nullopt;
     if (!owner_.is_this()) return std::nullopt;
-    if (auto l = leases_.take(kind)) return l;
-    if (!leases_.awaits(kind)) return std::nullopt;
+    if (l) return l;
     read_available();
     return leases_.take_late(kind);
 }
 
 std::size_t connection::leases_to_ask_for(const std::string& kind) {
-    return owner_.is_this() ? leases_.to_ask_for(kind) : 0;
+    const std::size_t missing = leases_.to_ask_for(kind);
+    return missing != 0 && owner_.is_this() ? missing : 0;
 }
 
 void connection::add_interest(const tables_lock& held, const any_io_executor& io) {

@@ -17,26 +17,30 @@ failure late_failure() {
     return ipc::fail(step::queue, ETIMEDOUT, {}, "its deadline passed before its turn came");
 }
 
+// What throws leaves no turn without a spawn, and no spawn without a turn.
 void spawn_queue::push(queued_spawn s) {
-    std::deque<queued_spawn>& lane = lanes_[s.session];
-    if (lane.empty()) turns_.push_back(s.session);
-    lane.push_back(std::move(s));
+    const auto [at, is_new] = lanes_.try_emplace(s.session);
+    try {
+        if (is_new) turns_.push_back(s.session);
+        at->second.push_back(std::move(s));
+    } catch (...) {
+        if (is_new) drop_lane(at);
+        throw;
+    }
     ++size_;
 }
 
 std::optional<queued_spawn> spawn_queue::pop() {
     if (turns_.empty()) return std::nullopt;
-    const session_id session = turns_.front();
-    turns_.pop_front();
-    const auto at = lanes_.find(session);
+    const auto at = lanes_.find(turns_.front());
     assert(at != lanes_.end() && !at->second.empty());
     queued_spawn s = std::move(at->second.front());
     at->second.pop_front();
     --size_;
     if (at->second.empty())
-        lanes_.erase(at);
+        drop_lane(at);
     else
-        turns_.push_back(session);
+        turns_.splice(turns_.end(), turns_, turns_.begin());
     return s;
 }
 
@@ -44,15 +48,13 @@ std::vector<queued_spawn> spawn_queue::remove(session_id session, request_id req
     std::vector<queued_spawn> taken;
     const auto at = lanes_.find(session);
     if (at == lanes_.end()) return taken;
-    std::deque<queued_spawn> rest;
-    for (queued_spawn& s : at->second) {
-        if (s.request_id == request)
-            taken.push_back(std::move(s));
-        else
-            rest.push_back(std::move(s));
-    }
+    const auto is_meant = [request](const queued_spawn& s) { return s.request_id == request; };
+    std::deque<queued_spawn>& lane = at->second;
+    taken.reserve(static_cast<std::size_t>(std::count_if(lane.begin(), lane.end(), is_meant)));
+    for (queued_spawn& s : lane)
+        if (is_meant(s)) taken.push_back(std::move(s));
+    std::erase_if(lane, is_meant);
     size_ -= taken.size();
-    at->second = std::move(rest);
     if (at->second.empty()) drop_lane(at);
     return taken;
 }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <optional>
 #include <unordered_map>
@@ -79,8 +80,8 @@ private:
     using lanes = std::unordered_map<session_id, std::deque<queued_spawn>>;
     void drop_lane(lanes::iterator at);
 
-    lanes lanes_;                   // none is empty
-    std::deque<session_id> turns_;  // the session of each lane, once
+    lanes lanes_;                  // none is empty
+    std::list<session_id> turns_;  // the session of each lane, once
     std::size_t size_ = 0;
 };
 

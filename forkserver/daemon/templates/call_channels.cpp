@@ -10,6 +10,7 @@
 
 #include "ipc/base/fd.hpp"
 #include "ipc/base/sys.hpp"
+#include "ipc/wire/packet.hpp"
 
 namespace cleanfork::daemon {
 
@@ -35,6 +36,8 @@ call_channel& call_channel::operator=(call_channel&& other) noexcept {
 void call_channel::close() noexcept {
     ours_.reset();
     if (!childs_ || disposes_ == nullptr) return;
+    // A child that failed at a step has taken its request: then nothing is in the queue.
+    if (ipc::end_connection(childs_.get())) return childs_.reset();
     try {
         std::vector<unique_fd> one(1);
         one.front() = std::move(childs_);

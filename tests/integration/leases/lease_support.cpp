@@ -78,7 +78,7 @@ raw_lease lease_child(raw_session& s, v1::SpawnRequest r) {
     return l;
 }
 
-ipc::lease_content content(const std::string& entry, std::vector<std::string_view> arguments) {
+ipc::lease_content content(std::string_view entry, std::vector<std::string_view> arguments) {
     return {.entry = entry,
             .payload = {},
             .arguments = std::move(arguments),

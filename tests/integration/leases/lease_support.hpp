@@ -29,7 +29,7 @@ struct raw_lease {
 v1::SpawnRequest lease_request(const std::string& name = "t");
 raw_lease lease_child(raw_session& s, v1::SpawnRequest r = lease_request());
 // A packet of this call, with a word for each stage.
-ipc::lease_content content(const std::string& entry, std::vector<std::string_view> arguments = {});
+ipc::lease_content content(std::string_view entry, std::vector<std::string_view> arguments = {});
 
 // Tells that `l` has its call, as a client does.
 void tell_used(raw_session& s, const raw_lease& l, const std::string& entry);
