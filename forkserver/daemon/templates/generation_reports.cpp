@@ -64,7 +64,7 @@ result<ipc::process_ref> generation::process_of(sequence_number s, report& m) {
         if (parked->pid() == sender.pid) return ipc::process_ref();
         return ipc::fail(step::child_start, EPERM, "report", "another than the child has sent it");
     }
-    auto told = process_of_sender(sender, m.descriptors, pid_,
+    auto told = process_of_sender(sender, m.descriptors, m.cut, pid_,
                                   process_ == nullptr ? -1 : process_->pidfd());
     if (!told) return told;
     return launcher_.own_process(std::move(*told));

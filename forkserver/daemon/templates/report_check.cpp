@@ -23,22 +23,27 @@ failure not_believed(const char* why) { return ipc::fail(step::child_start, EPER
 }  // namespace
 
 result<ipc::process_ref> process_of_sender(const ipc::packet_sender& sender,
-                                           std::vector<unique_fd>& descriptors, pid_t parent,
-                                           int parent_pidfd) {
+                                           std::vector<unique_fd>& descriptors, int cut,
+                                           pid_t parent, int parent_pidfd) {
     if (sender.pid <= 0) return not_believed("its sender is in another PID namespace");
     if (descriptors.size() > 1) return not_believed("it has more than one descriptor");
-    const bool was_cut = descriptors.empty() || !descriptors.front();
-    unique_fd opened = was_cut ? ipc::pidfd_open(sender.pid) : unique_fd();
-    if (was_cut && !opened) return not_taken(errno, sender.pid);
+    const bool lacks_pidfd = descriptors.empty() || !descriptors.front();
+    // A short child may be over before it is looked for: what it lacked is told, not that.
+    const auto gone = [&] {
+        return cut != 0 ? not_taken(cut, sender.pid) : not_believed("its sender has ended");
+    };
+    unique_fd opened = lacks_pidfd ? ipc::pidfd_open(sender.pid) : unique_fd();
+    if (lacks_pidfd && !opened) return errno == ESRCH ? gone() : not_taken(errno, sender.pid);
     // What is not believed stays where it was.
-    unique_fd& pidfd = was_cut ? opened : descriptors.front();
+    unique_fd& pidfd = lacks_pidfd ? opened : descriptors.front();
     errno = 0;
     const auto facts = ipc::look_at_pidfd(pidfd.get());
     if (!facts && (errno == ENOMEM || errno == EMFILE || errno == ENFILE || errno == EIO))
         return not_taken(errno, sender.pid);
     if (!facts) return not_believed("its descriptor is no pidfd");
     // One that was reaped since can be signalled no more, whoever it was.
-    if (facts->pid == 0 && !was_cut) return ipc::process_ref(sender.pid, std::move(pidfd));
+    if (facts->pid == 0 && lacks_pidfd) return gone();
+    if (facts->pid == 0) return ipc::process_ref(sender.pid, std::move(pidfd));
     if (facts->pid != sender.pid) return not_believed("its pidfd is that of another process");
     // Asked now: before, it may still have been there.
     const auto has_ended = [parent_pidfd] {

@@ -17,9 +17,10 @@ namespace cleanfork::daemon {
 
 // The process of the sender, a child of the template `parent`, or of the forkserver once that has
 // ended (by its pidfd; -1: it has). Through the pidfd that the sender has sent; without one, when
-// that was cut, through one that is opened here. Fails with EPERM when it is something else.
+// that was `cut` (an errno; else 0), through one that is opened here. Fails with EPERM when it is
+// something else, and with `cut` when it has ended and been reaped meanwhile.
 result<ipc::process_ref> process_of_sender(const ipc::packet_sender& sender,
-                                           std::vector<unique_fd>& descriptors, pid_t parent,
-                                           int parent_pidfd);
+                                           std::vector<unique_fd>& descriptors, int cut,
+                                           pid_t parent, int parent_pidfd);
 
 }  // namespace cleanfork::daemon

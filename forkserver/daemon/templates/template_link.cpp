@@ -118,6 +118,7 @@ void template_link::take_report(ipc::received& packet) {
         r = packet.status == ipc::receive_status::packet ? understand(std::move(packet))
                                                          : understand_event(packet);
     });
+    if (r && packet.status == ipc::receive_status::malformed) r->cut = packet.error_number;
     if (r) {
         insist(io_, "report of a template", [&] { owner_.on_report(*r); });
         owner_.dispose(std::move(r->descriptors));

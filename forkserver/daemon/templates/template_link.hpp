@@ -23,6 +23,7 @@ namespace cleanfork::daemon {
 // A message, or what is told of a child in fixed layout.
 struct template_report : ipc::decoded<v1::TemplateMessage> {
     std::optional<templates::child_event> event{};
+    int cut = 0;          // errno, when its descriptor was to be had no more
     rusage usage{};       // of an end
     std::string error{};  // of the entry's exception
 };
