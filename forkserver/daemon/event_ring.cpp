@@ -34,7 +34,7 @@ void add_field(const log_field& f, v1::Event& out) {
 
 }  // namespace
 
-event_ring::event_ring(core& c) : core_(c) { core_.log.tell(this, log_level::info); }
+event_ring::event_ring(core& c) : core_(c) { core_.log.tell(this, false); }
 
 void event_ring::ask(session& s, request_id request, std::uint64_t after) {
     if (after > last())
@@ -45,7 +45,7 @@ void event_ring::ask(session& s, request_id request, std::uint64_t after) {
     if (s.account->waits >= most)
         return s.send_failure(request, core_.over_quota("waits", most, "--max-queued"));
     watchers_.insert(s.id());
-    core_.log.tell(this, log_level::debug);
+    core_.log.tell(this, true);
     if (after == 0 || after < last()) return answer(s, request, after);
     waiting_.push_back({s.id(), request, after, charge(s.account, {.waits = 1})});
 }
@@ -61,7 +61,7 @@ void event_ring::session_is_over(session_id session) {
     std::erase_if(waiting_, [&](const waiting& w) { return w.session == session; });
     watchers_.erase(session);
     if (!watchers_.empty()) return;
-    core_.log.tell(this, log_level::info);
+    core_.log.tell(this, false);
     while (kept_.size() > k_kept) drop_first();
 }
 

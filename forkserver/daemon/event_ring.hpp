@@ -1,7 +1,7 @@
 // The last lines of the log, as events, for sessions that ask for them.
 //
-// Of every level while a session asks, until it ends; else some of the level info and above, so
-// that a spawn costs nothing. A session asks for what came after a number, and is answered when
+// Of every level while a session asks, until it ends; else some of what is written, so that a
+// spawn costs nothing. A session asks for what came after a number, and is answered when
 // there is something, or is told how much it has missed: nothing is kept for one that reads slowly,
 // and nobody waits for it.
 #pragma once
@@ -22,7 +22,7 @@ public:
     explicit event_ring(core& c);
     event_ring(const event_ring&) = delete;
     event_ring& operator=(const event_ring&) = delete;
-    ~event_ring() { core_.log.tell(nullptr, log_level::error); }
+    ~event_ring() { core_.log.tell(nullptr, false); }
 
     // Answered when there is an event after number `after`; for 0 at once, with what is kept.
     void ask(session& s, request_id request, std::uint64_t after);

@@ -55,7 +55,8 @@ void append_value(std::string& line, std::string_view v) {
 
 void logger::write(log_level level, std::string_view event,
                    std::initializer_list<log_field> fields) try {
-    if (watcher_ != nullptr && level >= least_watched_) watcher_->on_line(level, event, fields);
+    if (watcher_ != nullptr && (watches_all_ || level >= least_))
+        watcher_->on_line(level, event, fields);
     if (level < least_) return;
     std::string line = "time=" + timestamp() + " level=";
     line += k_names.at(static_cast<std::size_t>(level));

@@ -53,10 +53,10 @@ public:
         write(log_level::error, event, f);
     }
 
-    // Borrowed; null: nobody. Of these levels, whatever is written.
-    void tell(log_watcher* w, log_level least) noexcept {
+    // Borrowed; null: nobody. Of all levels, or of those that are written.
+    void tell(log_watcher* w, bool all_levels) noexcept {
         watcher_ = w;
-        least_watched_ = least;
+        watches_all_ = all_levels;
     }
 
     // See log_output.hpp.
@@ -67,7 +67,7 @@ private:
 
     log_level least_;
     log_watcher* watcher_ = nullptr;
-    log_level least_watched_ = log_level::error;
+    bool watches_all_ = false;
     std::uint64_t dropped_ = 0;
     log_output output_;
 };

@@ -70,7 +70,7 @@ def read_line(stream):
 class Server:
     """A forkserver of `cleanfork serve`, at a socket in a directory of its own."""
 
-    def __init__(self, *options, under=()):
+    def __init__(self, *options, under=(), log=None):
         self.process = None
         self.directory = tempfile.mkdtemp(prefix="cleanfork-test-")
         self.socket = os.path.join(self.directory, "socket")
@@ -80,8 +80,9 @@ class Server:
             notify.settimeout(DEADLINE)
             try:
                 self.process = subprocess.Popen(
-                    [*under, CLEANFORK, "serve", "--socket", self.socket, "--log-level", "error", *options],
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                    [*under, CLEANFORK, "serve", "--socket", self.socket,
+                     *(() if "--log-level" in options else ("--log-level", "error")), *options],
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
                     env={**os.environ, "NOTIFY_SOCKET": notify_path})
                 while b"READY=1" not in notify.recv(4096):
                     pass

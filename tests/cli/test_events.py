@@ -2,10 +2,11 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 
-from support import CLEANFORK, DEADLINE, CommandTest, await_true, read_line
+from support import CLEANFORK, DEADLINE, CommandTest, Server, await_true, read_line
 from template_support import PROGRAM
 
 PYTHON = [os.path.join(os.path.dirname(os.path.dirname(CLEANFORK)), "python")]
@@ -21,10 +22,11 @@ class EventsTest(CommandTest):
                                    bufsize=0, env=self.environment, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(self.end_of, process)
-        # Its own session is the last that was told of before it began to ask.
-        while json.loads(read_line(process.stdout))["event"] != "session_began":
-            pass
-        return process
+        # What is told of this one shows that it follows.
+        while True:
+            self.cleanfork("ps", *self.at)
+            if select.select([process.stdout], [], [], 0.1)[0]:
+                return process
 
     @staticmethod
     def end_of(process):
@@ -144,6 +146,13 @@ class Followed(EventsTest):
 
 
 class Kept(EventsTest):
+    """What a log of the level info has."""
+
+    def setUp(self):
+        self.server = Server("--log-level", "info", log=subprocess.DEVNULL)
+        self.addCleanup(self.server.close)
+        self.at = ("--socket", self.server.socket)
+
     def test_what_was_before_is_of_the_level_info_and_above(self):
         self.spawn(*self.at, "true")
         names = {event["event"] for event in self.kept()}

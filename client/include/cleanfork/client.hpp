@@ -233,7 +233,7 @@ public:
     std::vector<child_info> list(timeout t = {}) const;
     server_stats stats(timeout t = {}) const;
     // What has happened after the event of number `after`, in all sessions; waits for something.
-    // 0 begins, and does not wait: what the forkserver has kept, of the level info and above. From
+    // 0 begins, and does not wait: the last of what its log has. From
     // then on until the end of this client it keeps the last 8,192 of every level; who asks too
     // slowly is told how many it has missed.
     event_page events(std::uint64_t after = 0, timeout t = {}) const;

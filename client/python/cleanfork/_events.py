@@ -19,7 +19,7 @@ def events(client: Client | None = None, *, follow: bool = True) -> Iterator[dic
     """Events of the program's forkserver, or of that of `client`: what `cleanfork events` prints.
 
     Each is a dict with "time" (seconds since the epoch), "level", "event" (its name) and what
-    belongs to that. First come those that were kept, of the level info and above; with `follow`,
+    belongs to that. First come the last that the log has; with `follow`,
     then all that happens, until the forkserver is lost, which raises SpawnError. Those that came
     faster than this was read are told by one {"event": "events_dropped", "count": N}.
     """
