@@ -10,7 +10,6 @@ namespace cleanfork::daemon {
 
 namespace {
 
-constexpr std::size_t k_kept = 512;
 constexpr std::size_t k_kept_for_watchers = 8192;
 constexpr std::size_t k_events_a_packet = 256;
 
@@ -62,7 +61,7 @@ void event_ring::session_is_over(session_id session) {
     watchers_.erase(session);
     if (!watchers_.empty()) return;
     core_.log.tell(this, false);
-    while (kept_.size() > k_kept) drop_first();
+    while (kept_.size() > core_.config.quotas.kept_events) drop_first();
 }
 
 void event_ring::drop_first() noexcept {
@@ -74,7 +73,9 @@ void event_ring::drop_first() noexcept {
 void event_ring::on_line(log_level level, std::string_view event,
                          std::initializer_list<log_field> fields) noexcept {
     try {
-        if (kept_.size() >= (watchers_.empty() ? k_kept : k_kept_for_watchers)) drop_first();
+        const std::size_t most =
+            watchers_.empty() ? core_.config.quotas.kept_events : k_kept_for_watchers;
+        while (!kept_.empty() && kept_.size() >= most) drop_first();
         v1::Event& e = kept_.emplace_back();
         e.set_time_ns(realtime_ns());
         e.set_level(static_cast<std::uint32_t>(level));

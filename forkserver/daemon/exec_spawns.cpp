@@ -85,6 +85,7 @@ result<child*> spawns::begin_exec(queued_spawn& q, bool is_service) {
     auto late = std::make_unique<late_spawn>(*this);
     auto made = core_.launcher.begin(std::move(*p));
     if (!made) return made.error();
+    has_process_ = true;
     spawn::birth& b = **made;
     // What else is there goes on beside it.
     const bool waits = queue_.empty() || !births_.has_room_beside();

@@ -172,6 +172,7 @@ void spawns::pump() {
 
 void spawns::begin(queued_spawn q) {
     const queued_spawn who = stub_of(q);
+    has_process_ = false;
     begun_ = {};
     try {
         try_to_begin(std::move(q));
@@ -182,6 +183,7 @@ void spawns::begin(queued_spawn q) {
 
 void spawns::begun_late(queued_spawn q, expected e, result<spawn::spawned> process) {
     const queued_spawn who = stub_of(q);
+    has_process_ = process.has_value();
     begun_ = {};
     try {
         if (!process) return finish(std::move(q), process.error());
@@ -199,6 +201,8 @@ void spawns::thrown(const queued_spawn& who) noexcept {
         if (child* c = children_.find(begun_)) {
             abandon(*c);
             why.detail += "; the child was killed, and its program may have begun";
+        } else if (has_process_) {  // who has thrown has killed it
+            why.detail += "; its process was killed, and its program may have begun";
         }
         if (!who.batch) (void)templates_.take_back(who.session, who.request_id);
     });

@@ -92,7 +92,9 @@ private:
     tree_cgroups trees_;
     held_replies held_;
     bool pumping_ = false;
-    child_id begun_;  // by the spawn at hand
+    // By the spawn at hand: a process, which may have begun its program; and the child that it is.
+    bool has_process_ = false;
+    child_id begun_;
 };
 
 }  // namespace cleanfork::daemon

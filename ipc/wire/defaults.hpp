@@ -26,6 +26,7 @@ inline constexpr std::chrono::milliseconds k_default_start_timeout{60'000};
 inline constexpr std::chrono::milliseconds k_default_call_timeout{10'000};
 
 // A leased child that its session has not used for so long is taken back.
+inline constexpr std::size_t k_default_kept_events = 512;
 inline constexpr std::chrono::milliseconds k_default_lease_idle{30'000};
 
 }  // namespace cleanfork::ipc

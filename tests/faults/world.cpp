@@ -122,8 +122,8 @@ std::optional<int> world::start_daemon() {
         ::dup2(log_.get(), 2);
         ::setenv("LD_PRELOAD", (places_.helpers + "/library_faults.so").c_str(), 1);
         ::setenv(test::k_faults_variable, (places_.directory + "-allocations").c_str(), 1);
-        ::execl(path.c_str(), path.c_str(), "--socket", places_.socket.c_str(), "--log-level",
-                "error", nullptr);
+        ::execl(path.c_str(), path.c_str(), "--socket", places_.socket.c_str(), "--max-events", "1",
+                nullptr);
         ::_exit(98);
     });
     daemon_pidfd_ = ipc::pidfd_open(daemon_);

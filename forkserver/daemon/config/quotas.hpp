@@ -20,6 +20,8 @@ struct quotas {
     std::size_t queued_per_user = ipc::k_default_queued_per_user;
     std::size_t queued_descriptors_per_user = ipc::k_default_queued_descriptors_per_user;
     std::size_t memory_per_user = ipc::k_default_memory_per_user;
+    // Events that are kept while nobody follows them.
+    std::size_t kept_events = ipc::k_default_kept_events;
     // For how long a leased child may wait for a call.
     std::size_t lease_idle_ms = ipc::k_default_lease_idle.count();
 };

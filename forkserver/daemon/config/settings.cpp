@@ -9,7 +9,7 @@ namespace cleanfork::daemon {
 
 namespace {
 
-constexpr std::array<setting, 13> k_settings{{
+constexpr std::array<setting, 14> k_settings{{
     {"socket", "PATH",
      "Path of the socket to serve (default: $CLEANFORK_SOCKET, or below $XDG_RUNTIME_DIR or /run)",
      &settings::socket},
@@ -30,6 +30,8 @@ constexpr std::array<setting, 13> k_settings{{
      &quotas::memory_per_user},
     {"max-unclaimed", "N", "Statuses kept of children that outlived their session",
      &quotas::unclaimed_statuses},
+    {"max-events", "N", "Events kept for `cleanfork events` while nobody follows them",
+     &quotas::kept_events},
     {"lease-idle", "MILLISECONDS",
      "After this a leased child that its session has not called is taken back",
      &quotas::lease_idle_ms},
