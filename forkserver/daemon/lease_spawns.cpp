@@ -19,8 +19,9 @@ failure no_lease(int error_number, const char* why) {
 // What the child has of its session by then cannot be taken from it. So whoever could not ask for
 // it again must not use it later: one user alone is known of who sends, not what he may do.
 std::int64_t spawns::lease_of(const session& s) {
+    static const std::int64_t own = ::getuid();  // which this process does not change
     if (s.lends_rights) return -1;
-    return s.sender_is_another ? k_nobody : std::int64_t{::getuid()};
+    return s.sender_is_another ? k_nobody : own;
 }
 
 // They are a matter of speed, so they never take more than half of what there is: what is not
