@@ -83,6 +83,7 @@ result<child*> spawns::begin_exec(queued_spawn& q, bool is_service) {
     // Once there is a process nothing of this may throw.
     birth_cause cause = cause_of(q, e->origin);
     auto late = std::make_unique<late_spawn>(*this);
+    auto room = births::make_room();
     auto made = core_.launcher.begin(std::move(*p));
     if (!made) return made.error();
     has_process_ = true;
@@ -97,7 +98,7 @@ result<child*> spawns::begin_exec(queued_spawn& q, bool is_service) {
         return b.why();
     }
     late->be(std::move(q), std::move(*e));
-    births_.add(std::move(*made), std::move(cause), std::move(late));
+    births_.add(std::move(room), std::move(*made), std::move(cause), std::move(late));
     return nullptr;
 }
 

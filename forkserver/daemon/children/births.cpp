@@ -23,8 +23,6 @@ constexpr std::chrono::seconds k_hangs_after{1};
 constexpr int k_part = 8;
 constexpr milliseconds k_soonest_look{1};
 constexpr milliseconds k_latest_look{100};
-// One that was killed is gone by then, unless it waits for something.
-constexpr int k_killed_ms = 2;
 
 nanoseconds age(const births::one& o) {
     return nanoseconds(ipc::monotonic_ns() - o.birth->started_ns());
@@ -71,19 +69,11 @@ failure births::refusal(session_id session) const {
                          ": a file system does not answer (cleanfork ps lists them)");
 }
 
-void births::add(std::unique_ptr<spawn::birth> birth, birth_cause cause,
-                 std::unique_ptr<born> whose) {
-    try {
-        all_.emplace_back();
-    } catch (...) {
-        birth->process().signal(SIGKILL);
-        if (cause.is_ours &&
-            ipc::pidfd_wait(birth->process().pidfd(), ipc::pidfd_event::ended, k_killed_ms))
-            (void)birth->process().reap(WNOHANG);
-        throw;
-    }
-    all_.back() = {std::move(cause), std::move(birth), std::move(whose),
-                   clock::now() + k_soonest_look};
+void births::add(room r, std::unique_ptr<spawn::birth> birth, birth_cause cause,
+                 std::unique_ptr<born> whose) noexcept {
+    r.front() = {std::move(cause), std::move(birth), std::move(whose),
+                 clock::now() + k_soonest_look};
+    all_.splice(all_.end(), r);
     bounded(io_, "births", [this] { arm(); });
 }
 

@@ -68,8 +68,11 @@ public:
     void tell_begun();
     // The same, and waits for those that just have been made, as long as for each alone.
     void await_fresh();
-    // When it throws the process is killed, and nobody is told.
-    void add(std::unique_ptr<spawn::birth> birth, birth_cause cause, std::unique_ptr<born> whose);
+    // Room for one, made before there is a process: to add that then cannot fail.
+    using room = std::list<one>;
+    [[nodiscard]] static room make_room() { return room(1); }
+    void add(room r, std::unique_ptr<spawn::birth> birth, birth_cause cause,
+             std::unique_ptr<born> whose) noexcept;
     // One of them that nobody else reaps.
     [[nodiscard]] bool has(pid_t pid) const noexcept;
     // Why there can be no more now; step::none: there can.

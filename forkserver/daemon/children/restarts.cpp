@@ -156,12 +156,13 @@ void restarts::start(child& c) {
     birth_cause cause;
     cause.command = c.origin.command;
     auto late = std::make_unique<late_start>(*this, c.id);
+    auto room = births::make_room();
     auto made = launcher_.begin(std::move(*p));
     if (!made) return fail(c, made.error());
     spawn::birth& b = **made;
     if (b.wait(births_.patience({})) && !b.failed())
         return begun(c.id, spawn::spawned{std::move(b.process()), b.started_ns()});
-    births_.add(std::move(*made), std::move(cause), std::move(late));
+    births_.add(std::move(room), std::move(*made), std::move(cause), std::move(late));
 }
 
 void restarts::fail(child& c, const failure& why) {

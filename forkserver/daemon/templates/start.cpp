@@ -127,6 +127,7 @@ result<child*> spawn_process(const start_tools& tools, generation_id id, queued_
     cause.command = origin.command;
     cause.is_ours = false;
     auto whose = std::make_unique<late_template>(tools.failed);
+    auto room = births::make_room();
     auto made = tools.launcher.begin(std::move(*p));
     if (!made) return made.error();
     spawn::birth& b = **made;
@@ -141,7 +142,7 @@ result<child*> spawn_process(const start_tools& tools, generation_id id, queued_
     unique_fd pidfd = tools.launcher.own_descriptor(ipc::dup_fd(b.process().pidfd()));
     auto added = tools.children.add(std::move(origin), {b.process().pid(), std::move(pidfd)},
                                     b.started_ns());
-    tools.begin.add(std::move(*made), std::move(cause), std::move(whose));
+    tools.begin.add(std::move(room), std::move(*made), std::move(cause), std::move(whose));
     return added;
 }
 

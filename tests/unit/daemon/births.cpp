@@ -46,7 +46,8 @@ struct scene {
         const pid_t pid = (*b)->process().pid();
         birth_cause cause;
         cause.session = k_session;
-        late.add(std::move(*b), std::move(cause), std::make_unique<told>(what));
+        late.add(births::make_room(), std::move(*b), std::move(cause),
+                 std::make_unique<told>(what));
         return pid;
     }
 
