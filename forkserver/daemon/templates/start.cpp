@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
 
 #include "forkserver/template/order.hpp"
 #include "ipc/base/fd.hpp"
@@ -140,6 +142,14 @@ result<child*> spawn_process(const start_tools& tools, generation_id id, queued_
     if (begun && !b.failed())
         return tools.children.add(std::move(origin), std::move(b.process()), b.started_ns());
     unique_fd pidfd = tools.launcher.own_descriptor(ipc::dup_fd(b.process().pidfd()));
+    if (!pidfd) {
+        const int e = errno;
+        b.process().signal(SIGKILL);
+        cause.is_ours = true;
+        tools.begin.add(std::move(room), std::move(made.value()), std::move(cause), nullptr);
+        return ipc::fail(step::prepare, e, "pidfd",
+                         "its process was killed: raise the forkserver's RLIMIT_NOFILE");
+    }
     auto added = tools.children.add(std::move(origin), {b.process().pid(), std::move(pidfd)},
                                     b.started_ns());
     tools.begin.add(std::move(room), std::move(*made), std::move(cause), std::move(whose));
