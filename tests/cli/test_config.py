@@ -164,7 +164,7 @@ class Followed(ConfigTest):
         self.assertIn(f"{self.file}:1:16: this is to be a number from 1", done.stderr)
 
     def test_templates_are_started_with_what_the_file_says(self):
-        self.begin(template("t", warm=2, setenv="{TEMPLATE_WORD = \"here\"}", rlimit="{core = \"7:70\"}")
+        self.begin(template("t", warm=2, setenv="{TEMPLATE_WORD = \"here\"}", rlimit="{msgqueue = \"7:70\"}")
                    + "[template.derived]\nfrom = \"t\"\ninit = \"extend\"\n"
                      "args = [\"word\"]\n")
         self.await_ready(t=1, derived=1)
@@ -176,7 +176,7 @@ class Followed(ConfigTest):
         self.assertIn("TEMPLATE_WORD=here", variables)
         self.assertFalse([v for v in variables if v.startswith("NOTIFY_SOCKET=")])
         with open(f"/proc/{pid}/limits", encoding="utf-8") as limits:
-            self.assertRegex(limits.read(), r"core file size +7 +70 ")
+            self.assertRegex(limits.read(), r"msgqueue size +7 +70 ")
         self.assertEqual(self.call("t", "nothing").returncode, 0)
 
     def test_one_that_does_not_start_is_told_and_harms_nobody(self):
