@@ -172,6 +172,8 @@ TEST_CASE("spawns still queued at a shutdown are refused, and their session lear
     daemon.signal(SIGCONT);
     for (const std::uint64_t id : requests) {
         const failure f = failure_in(s.reply_to(id));
+        // The first packet is read alone: it may have begun before the others were seen.
+        if (id == requests.front() && f == failure{}) continue;
         CHECK(f.step == step::shutdown);
         CHECK(f.error_number == ESHUTDOWN);
     }
