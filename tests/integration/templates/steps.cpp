@@ -135,7 +135,7 @@ json try_call(const client& c, const std::string& name, const failing& f) {
     json outcome = json::object();
     const leftovers before = leftovers_of(c);
     for (int i = 0; i < 3; ++i) {
-        auto r = c.try_call(name, "nothing", {}, {.attributes = f.options});
+        auto r = c.try_call(name, "nothing", {}, {.leased = false, .attributes = f.options});
         if (r) {
             outcome["ended"] = r->wait().to_string();
             return outcome;
@@ -147,7 +147,8 @@ json try_call(const client& c, const std::string& name, const failing& f) {
         outcome["message"] = why.message();
     }
     outcome["others"] =
-        !f.others_work || c.run_call(name, "nothing").status == exit_status::exited(0);
+        !f.others_work ||
+        c.run_call(name, "nothing", {}, {.leased = false}).status == exit_status::exited(0);
     // What was refused has ended, told, and is reaped: the pool aside, all is as before.
     outcome["leftovers"] = true;
     const template_info now = c.template_info(name);
