@@ -5,21 +5,18 @@
 #include <ctime>
 #include <new>
 
+#include "ipc/base/timestamp.hpp"
+
 namespace cleanfork::daemon {
 
 namespace {
 
 constexpr std::array<std::string_view, 4> k_names{"debug", "info", "warning", "error"};
 
-std::string timestamp() {
-    timespec now{};
-    ::clock_gettime(CLOCK_REALTIME, &now);
-    tm parts{};
-    ::gmtime_r(&now.tv_sec, &parts);
-    std::array<char, 40> text{};
-    const std::size_t n = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &parts);
-    std::snprintf(text.data() + n, text.size() - n, ".%03ldZ", now.tv_nsec / 1'000'000);
-    return text.data();
+std::string now() {
+    timespec at{};
+    ::clock_gettime(CLOCK_REALTIME, &at);
+    return ipc::timestamp(at);
 }
 
 // Quoted where it would not read back as one word: a peer chooses some values,
@@ -58,7 +55,7 @@ void logger::write(log_level level, std::string_view event,
     if (watcher_ != nullptr && (watches_all_ || level >= least_))
         watcher_->on_line(level, event, fields);
     if (level < least_) return;
-    std::string line = "time=" + timestamp() + " level=";
+    std::string line = "time=" + now() + " level=";
     line += k_names.at(static_cast<std::size_t>(level));
     line += " event=";
     line += event;

@@ -1,9 +1,7 @@
 // events: what happens in a forkserver, as it happens.
-#include <array>
 #include <chrono>
 #include <cleanfork/client.hpp>
 #include <cstdio>
-#include <ctime>
 #include <string>
 #include <variant>
 
@@ -14,22 +12,16 @@
 #include "client/cli/options/exit_codes.hpp"
 #include "client/cli/reports/json_forms.hpp"
 #include "client/cli/reports/text_table.hpp"
+#include "ipc/base/timestamp.hpp"
 
 namespace cleanfork::cli {
 
 namespace {
 
-// As in the forkserver's log.
 std::string time_text(std::chrono::system_clock::time_point at) {
-    const std::time_t seconds = std::chrono::system_clock::to_time_t(at);
-    const auto part = at - std::chrono::system_clock::from_time_t(seconds);
-    const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(part).count();
-    tm parts{};
-    ::gmtime_r(&seconds, &parts);
-    std::array<char, 40> text{};
-    const std::size_t n = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &parts);
-    std::snprintf(text.data() + n, text.size() - n, ".%03dZ", static_cast<int>(ms));
-    return text.data();
+    const auto whole = std::chrono::floor<std::chrono::seconds>(at);
+    const std::chrono::nanoseconds part = at - whole;
+    return ipc::timestamp({std::chrono::system_clock::to_time_t(whole), part.count()});
 }
 
 json event_json(const event& e) {
